@@ -1,0 +1,243 @@
+//! What an experiment asks of a backend: open an arrangement, restart its tenants, run an arm. Two backends: the
+//! simulator in virtual time, and (an issue of its own) host processes on real GPUs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::Inventory;
+use crate::plan::Plan;
+use crate::provenance::Provenance;
+use crate::units::{Nanos, Rate};
+
+/// A way to run arms: virtual or real time.
+pub trait Backend: Sync {
+    /// Where its numbers come from.
+    fn provenance(&self) -> Provenance;
+    /// The machine as found.
+    ///
+    /// # Errors
+    /// Where the machine cannot be read.
+    fn inventory(&self) -> Result<Inventory, BackendError>;
+    /// Sessions that may be open at a time: 1 on hardware, one per core in virtual time.
+    fn sessions(&self) -> usize;
+    /// Arranges the layout, brings the tenants up and proves that each is in its seat.
+    ///
+    /// # Errors
+    /// Where the arrangement cannot be made, or the proof fails.
+    fn open<'a>(
+        &'a self,
+        plan: &'a Plan,
+        arrangement: usize,
+        grid: usize,
+    ) -> Result<Box<dyn Session + 'a>, BackendError>;
+}
+
+/// One arranged layout with its tenants up.
+pub trait Session {
+    /// Restarts the tenants with fresh allocations; what follows depends on the generation, not on what ran before.
+    ///
+    /// # Errors
+    /// Where a tenant does not come up.
+    fn restart(&mut self, generation: u32) -> Result<(), BackendError>;
+    /// Runs one arm.
+    ///
+    /// # Errors
+    /// Where the arm could not be run to its end.
+    fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError>;
+    /// Takes the tenants down and puts back what was changed.
+    ///
+    /// # Errors
+    /// Where something could not be put back.
+    fn close(self: Box<Self>) -> Result<(), BackendError>;
+}
+
+/// What a backend could not do, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct BackendError {
+    /// What failed, and the cure.
+    pub what: String,
+}
+
+/// One arm: a stretch with one neighbour state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmPlan {
+    /// Which arm.
+    pub key: ArmKey,
+    /// Index into the plan's neighbours of the noise; `None`: quiet.
+    pub noise: Option<usize>,
+    /// The victim's windows, in the order of this block.
+    pub windows: Vec<Window>,
+    /// Shortest time between the neighbour's last completion and the first window.
+    pub washout: Nanos,
+    /// What is open this long after a window's end is censored.
+    pub drain: Nanos,
+}
+
+/// One window: one probe issues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// Index into the plan's panel.
+    pub probe: usize,
+    /// The load.
+    pub load: Load,
+    /// Length.
+    pub length: Nanos,
+}
+
+/// How requests are issued.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// At planned times, whatever completes.
+    Open {
+        /// Mean rate.
+        rate: Rate,
+        /// Poisson, or evenly spaced.
+        poisson: bool,
+    },
+    /// As soon as one completes, `depth` in flight: calibration, solo rates, throughput.
+    Closed {
+        /// Requests in flight.
+        depth: u32,
+    },
+}
+
+/// Names one arm of a run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmKey {
+    /// Index of the arrangement.
+    pub arrangement: usize,
+    /// Index of the grid in it.
+    pub grid: usize,
+    /// Number of the block in the arrangement.
+    pub block: u32,
+    /// Index into the plan's neighbours; `None`: quiet.
+    pub neighbour: Option<usize>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Done, and right.
+    Ok,
+    /// Out of memory.
+    Oom,
+    /// A driver error, with its code.
+    Error(u32),
+    /// Done, and its checksum was wrong.
+    WrongResult,
+    /// Not done at the deadline: censored, not lost.
+    Timeout,
+}
+
+/// One request, or one mark within one. Times are on the arm's axis; absent where nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Index into [`ArmRecord::series`].
+    pub series: u16,
+    /// Index into the arm's windows.
+    pub window: u16,
+    /// When it was to be sent; of a mark, the mark before it.
+    pub planned: Nanos,
+    /// When it was sent; `None`: never (censored at the deadline while waiting).
+    pub sent: Option<Nanos>,
+    /// When the device began with it.
+    pub gpu_start: Option<Nanos>,
+    /// When the device was done with it.
+    pub gpu_end: Option<Nanos>,
+    /// When the tenant saw it done; `None`: not by the deadline.
+    pub completed: Option<Nanos>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Everything measured in one arm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmRecord {
+    /// Names of the series that occur in `samples`.
+    pub series: Vec<String>,
+    /// Samples in order of planned time within each window.
+    pub samples: Vec<Sample>,
+    /// What else is known of the arm.
+    pub summary: ArmSummary,
+}
+
+/// What is known of an arm beside its samples. Part of the event that commits the arm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSummary {
+    /// The windows, in order.
+    pub windows: Vec<WindowSummary>,
+    /// The neighbours, in order of their seats; empty in exclusive mode.
+    pub neighbours: Vec<NeighbourSummary>,
+    /// Mean SM clock over the windows, MHz.
+    pub sm_mhz: Option<f64>,
+    /// Mean power draw, watts.
+    pub power_w: Option<f64>,
+    /// Part of the time in which the clock was held down by the power cap.
+    pub throttled: Option<f64>,
+    /// Largest pause of the sender's own thread.
+    #[serde(rename = "host_pause_ns")]
+    pub host_pause: Option<Nanos>,
+    /// Out-of-memory events.
+    pub oom: Vec<OomEvent>,
+}
+
+/// What is known of one window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSummary {
+    /// Index into the plan's panel.
+    pub probe: usize,
+    /// Start, on the arm's axis.
+    #[serde(rename = "start_ns")]
+    pub start: Nanos,
+    /// Length.
+    #[serde(rename = "length_ns")]
+    pub length: Nanos,
+    /// Requests planned.
+    pub planned: u64,
+    /// Requests completed by the deadline.
+    pub completed: u64,
+    /// Requests sent > 50 µs after plan, the sender being free.
+    pub late: u64,
+    /// Open requests (waiting or in flight) at half of the window.
+    pub open_at_half: u64,
+    /// Open requests at the end of the window.
+    pub open_at_end: u64,
+}
+
+/// What is known of one neighbour seat over the windows of an arm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeighbourSummary {
+    /// Index of the seat.
+    pub seat: usize,
+    /// Requests that it completed during the windows.
+    pub completed: u64,
+    /// Requests per second over the windows.
+    pub rate: f64,
+    /// Part of the windows' time with work pending behind the running one (0 … 1); of host calls: with one in progress.
+    pub pending: f64,
+    /// Longest stretch without progress.
+    #[serde(rename = "longest_gap_ns")]
+    pub longest_gap: Nanos,
+}
+
+/// An allocation that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OomEvent {
+    /// Index of the seat.
+    pub seat: usize,
+    /// When, on the arm's axis.
+    #[serde(rename = "at_ns")]
+    pub at: Nanos,
+    /// Bytes asked for.
+    pub asked: u64,
+    /// Bytes free as seen from there.
+    pub free: u64,
+    /// Bytes in all as seen from there.
+    pub total: u64,
+}

@@ -1,0 +1,20 @@
+//! Crosstalk proves or disproves that tenants sharing an NVIDIA GPU are isolated from one another.
+//!
+//! Read in this order: [`units`], [`channel`] and [`provenance`] are the words; a [`scenario`] and an inventory of
+//! [`gpu`]s make a [`plan`]; an [`experiment`] runs it on a [`backend`], whose [`tenant`]s run programs of the
+//! [`workload`] catalogue, arranged by [`sharing`] mode on a [`machine`]; what was measured lies in a [`run_dir`];
+//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`cli`] is one file per verb.
+
+pub mod backend;
+pub mod channel;
+pub mod field;
+pub mod gpu;
+pub mod machine;
+pub mod plan;
+pub mod provenance;
+pub mod random;
+pub mod run_dir;
+pub mod scenario;
+pub mod units;
+pub mod verdict;
+pub mod workload;

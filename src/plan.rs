@@ -1,0 +1,140 @@
+//! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Channel;
+use crate::gpu::Inventory;
+use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, SharingMode, Slo};
+use crate::units::{Bytes, Nanos, Share};
+
+/// What a run will do: complete, so that everything right of the run directory needs nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The scenario's name.
+    pub scenario: String,
+    /// What it asks.
+    pub description: Option<String>,
+    /// Seed.
+    pub seed: u64,
+    /// The machine as found.
+    pub inventory: Inventory,
+    /// Index into the inventory of the GPU under test.
+    pub gpu: usize,
+    /// The design of the experiment.
+    pub design: Design,
+    /// The victim's probes.
+    pub panel: Vec<PlannedProbe>,
+    /// The neighbours.
+    pub neighbours: Vec<PlannedNeighbour>,
+    /// The arrangements.
+    pub arrangements: Vec<PlannedArrangement>,
+    /// Accepted risks.
+    pub accepted: Vec<Accept>,
+}
+
+/// A probe, resolved. The tenant builds the program from id and parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedProbe {
+    /// Name of its first series.
+    pub name: String,
+    /// Workload id.
+    pub workload: String,
+    /// Parameters as written.
+    pub params: std::collections::BTreeMap<String, String>,
+    /// Channels that it feels; the first is the one that reports name.
+    pub channels: Vec<Channel>,
+    /// Every series it yields: its name, then `name/mark`.
+    pub series: Vec<String>,
+    /// When requests arrive.
+    pub arrivals: Arrivals,
+    /// Requests in flight at most.
+    pub outstanding: u32,
+    /// Service-level objectives.
+    pub slos: Vec<Slo>,
+}
+
+/// A neighbour, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedNeighbour {
+    /// Name.
+    pub name: String,
+    /// Workload id.
+    pub workload: String,
+    /// Parameters as written.
+    pub params: std::collections::BTreeMap<String, String>,
+    /// Channels that it loads; the first is the one that reports name.
+    pub channels: Vec<Channel>,
+    /// Part of the time in which it is noisy.
+    pub duty: Share,
+    /// Length of one burst and pause together.
+    #[serde(rename = "burst_ns")]
+    pub burst: Nanos,
+    /// Requests that it keeps queued.
+    pub queued: u32,
+}
+
+/// An arrangement, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedArrangement {
+    /// Name.
+    pub name: String,
+    /// Sharing mode.
+    pub sharing: SharingMode,
+    /// Its layout as resolved.
+    pub layout: Vec<LayoutEntry>,
+    /// Its seats, in layout order.
+    pub seats: Vec<Seat>,
+    /// Why it cannot run here, where it cannot: its cells are Skipped with this reason.
+    pub skipped: Option<String>,
+    /// Its grids, in order of execution. Blocks are numbered through all of them.
+    pub grids: Vec<Grid>,
+    /// What decides the exit code.
+    pub require: Expectation,
+    /// Known physics: a surprise is a warning.
+    pub expect: Expectation,
+}
+
+/// One seat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seat {
+    /// "0", "1", or nested "0.1".
+    pub id: String,
+    /// What it is, in words ("3g.40gb", "50 % of SMs").
+    pub share: String,
+    /// Index into the layout.
+    pub entry: usize,
+}
+
+/// The blocks of one arrangement, one victim place, one panel and one group of neighbours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grid {
+    /// Index of the victim's seat.
+    pub victim: usize,
+    /// Indices of the neighbours' seats.
+    pub neighbour_seats: Vec<usize>,
+    /// Indices of the probes, each in windows of its own.
+    pub probes: Vec<usize>,
+    /// Indices of the neighbours: an arm each, beside the quiet one.
+    pub neighbours: Vec<usize>,
+    /// Number of the first block; the grid has `design.blocks` of them.
+    pub first_block: u32,
+}
+
+impl Plan {
+    /// The GPU under test.
+    pub fn gpu(&self) -> &crate::gpu::Gpu {
+        &self.inventory.gpus[self.gpu]
+    }
+
+    /// Memory that a seat's share promises, where the layout says so.
+    pub fn promised_memory(&self, arrangement: usize, seat: usize) -> Option<Bytes> {
+        let a = &self.arrangements[arrangement];
+        a.layout.get(a.seats.get(seat)?.entry)?.memory
+    }
+}

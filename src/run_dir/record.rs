@@ -1,0 +1,169 @@
+//! What a run directory holds, as reports and verdicts see it.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome};
+use crate::plan::Plan;
+use crate::provenance::Provenance;
+use crate::scenario::Quantile;
+use crate::units::{Nanos, Rate};
+
+/// `manifest.json`: written first, atomically, before anything is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// "crosstalk-run".
+    pub format: String,
+    /// Version of the format.
+    pub version: u32,
+    /// "crosstalk 0.1.0".
+    pub created_by: String,
+    /// The day on which the run began (UTC): accepted risks expire by it.
+    pub date: Date,
+    /// Where the numbers come from.
+    pub provenance: Provenance,
+    /// Which device was taken, and why, in one line.
+    pub device: String,
+    /// The plan.
+    pub plan: Plan,
+    /// The scenario as it was read.
+    pub scenario_text: String,
+}
+
+/// What calibration found and fixed for one grid, before its first block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Index of the arrangement.
+    pub arrangement: usize,
+    /// Index of the grid.
+    pub grid: usize,
+    /// Per probe of the grid, in its order.
+    pub probes: Vec<ProbeCalibration>,
+    /// Per neighbour of the grid, in its order.
+    pub neighbours: Vec<NeighbourCalibration>,
+}
+
+/// Load and window of one probe, as fixed by calibration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeCalibration {
+    /// Index into the plan's panel.
+    pub probe: usize,
+    /// Lowest closed-loop rate at the outstanding limit over the grid's neighbours; `None` where the rate is the user's.
+    pub closed_rate: Option<Rate>,
+    /// The rate at which it runs.
+    pub rate: Rate,
+    /// Length of its windows.
+    #[serde(rename = "window_ns")]
+    pub window: Nanos,
+    /// How each declared quantile is judged, rising.
+    pub judged: Vec<(Quantile, JudgedBy)>,
+}
+
+/// How a quantile is judged, fixed before the first block from the expected number of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JudgedBy {
+    /// Per-block differences and pooled quantiles: at least 10 exceedances expected per arm.
+    Blocks,
+    /// Pooled quantiles alone: at least 10 exceedances expected over all blocks.
+    Pooled,
+    /// Not at all: too few requests.
+    TooFew,
+}
+
+/// Solo rate of one neighbour in its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeighbourCalibration {
+    /// Index into the plan's neighbours.
+    pub neighbour: usize,
+    /// Requests per second over all of its seats, the victim silent.
+    pub solo_rate: f64,
+}
+
+/// A run as read back from its directory.
+#[derive(Clone, Debug)]
+pub struct RecordedRun {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Calibrations by (arrangement, grid).
+    pub calibrations: BTreeMap<(usize, usize), Calibration>,
+    /// Committed arms.
+    pub arms: BTreeMap<ArmKey, ArmData>,
+    /// Arrangements that could not run, by index, with the reason.
+    pub skipped: BTreeMap<usize, String>,
+    /// The run was finished, not interrupted.
+    pub finished: bool,
+}
+
+/// One arm as the verdict reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmData {
+    /// What is known beside the samples.
+    pub summary: ArmSummary,
+    /// By series.
+    pub series: BTreeMap<String, SeriesData>,
+}
+
+/// One series of one arm. Histograms hold nanoseconds with three significant digits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesData {
+    /// Completion − planned arrival, of completed requests.
+    pub latency: Histogram<u64>,
+    /// Start on the device − sending, where the device tells.
+    pub queue: Histogram<u64>,
+    /// End − start on the device, where the device tells.
+    pub service: Histogram<u64>,
+    /// Requests not completed by the deadline: at +∞ in every quantile.
+    pub censored: u64,
+    /// Requests that failed.
+    pub failed: u64,
+}
+
+impl SeriesData {
+    /// An empty series.
+    pub fn new() -> Self {
+        let empty = || {
+            let mut h = Histogram::new(3).expect("three significant digits are valid");
+            h.auto(true);
+            h
+        };
+        Self { latency: empty(), queue: empty(), service: empty(), censored: 0, failed: 0 }
+    }
+}
+
+impl Default for SeriesData {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ArmData {
+    /// Histograms of an arm: the one way from samples to what verdicts read, at commit and in `verify`.
+    pub fn from_record(record: &ArmRecord) -> Self {
+        let mut series: Vec<SeriesData> = record.series.iter().map(|_| SeriesData::new()).collect();
+        for sample in &record.samples {
+            let data = &mut series[usize::from(sample.series)];
+            match (sample.outcome, sample.completed) {
+                (Outcome::Ok, Some(completed)) => {
+                    data.latency.saturating_record(completed.saturating_sub(sample.planned).0.max(1));
+                    if let (Some(start), Some(sent)) = (sample.gpu_start, sample.sent) {
+                        data.queue.saturating_record(start.saturating_sub(sent).0.max(1));
+                    }
+                    if let (Some(start), Some(end)) = (sample.gpu_start, sample.gpu_end) {
+                        data.service.saturating_record(end.saturating_sub(start).0.max(1));
+                    }
+                }
+                (Outcome::Timeout, _) | (Outcome::Ok, None) => data.censored += 1,
+                (Outcome::Oom | Outcome::Error(_) | Outcome::WrongResult, _) => data.failed += 1,
+            }
+        }
+        Self { summary: record.summary.clone(), series: record.series.iter().cloned().zip(series).collect() }
+    }
+}

@@ -1,0 +1,230 @@
+//! The catalogue of workloads: short programs over kernels that carry their own demand.
+
+use std::collections::BTreeMap;
+
+use crate::channel::Channel;
+use crate::field::{Field, Value};
+use crate::machine::Demand;
+use crate::units::{Bytes, Nanos, Share};
+
+/// What a tenant runs: one entry of the catalogue, a const.
+pub struct Workload {
+    /// The name in scenarios.
+    pub id: &'static str,
+    /// What it may be used as.
+    pub role: Role,
+    /// Channels that it loads (noise) or feels (probe); the first is the one that reports name.
+    pub channels: &'static [Channel],
+    /// Its parameters.
+    pub params: &'static [Field],
+    /// Names that follow a `/` in further series: what its marks record ("token").
+    pub marks: &'static [&'static str],
+    /// What a request does, in one sentence.
+    pub doc: &'static str,
+    /// Builds the program for what the tenant sees.
+    pub program: fn(&Params, &GpuView) -> Result<Program, WorkloadError>,
+}
+
+impl std::fmt::Debug for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// What a workload may be used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its latency is recorded.
+    Probe,
+    /// It loads a channel.
+    Noise,
+    /// Either.
+    Both,
+}
+
+/// Resolved parameters: every one of the workload's fields, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params(pub BTreeMap<&'static str, Value>);
+
+/// What a tenant sees of the GPU: its own share, never the parent's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GpuView {
+    /// SMs it may use.
+    pub sms: u32,
+    /// Device memory it may use.
+    pub memory: Bytes,
+    /// L2 of its domain.
+    pub l2: Bytes,
+    /// L1 of one SM.
+    pub l1: Bytes,
+    /// Memory that the last-level TLB covers.
+    pub tlb_reach: Bytes,
+    /// SM clock, MHz.
+    pub sm_mhz: u32,
+    /// Fused multiply-adds per SM and cycle.
+    pub fma_per_cycle: u32,
+    /// Floating-point operations per SM and cycle on tensor cores.
+    pub tensor_flop_per_cycle: u32,
+    /// Device-memory bandwidth of its domain, bytes per second.
+    pub hbm_bandwidth: u64,
+    /// L2 bandwidth of its domain, bytes per second.
+    pub l2_bandwidth: u64,
+    /// PCIe bandwidth host to device, bytes per second.
+    pub pcie_bandwidth: u64,
+}
+
+/// Why a workload cannot run in this place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{workload}: {reason}")]
+pub struct WorkloadError {
+    /// The workload.
+    pub workload: &'static str,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+/// A short program of operations: what it holds, and what one request does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// Device buffers it holds, by size.
+    pub buffers: Vec<Bytes>,
+    /// Operations of one request, in order.
+    pub request: Vec<Op>,
+    /// What a request asks beyond its operations: where noise should be judged by what it holds.
+    pub footprint: Bytes,
+}
+
+/// One operation of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Enqueue work on the tenant's stream, this many times.
+    Enqueue(Enqueue, u32),
+    /// A host call: blocks, may fail as a result.
+    Host(HostOp),
+    /// Stamps the completion of what precedes as one sample of a further series.
+    Mark(&'static str),
+}
+
+/// Work that is enqueued and completes later.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Enqueue {
+    /// A kernel launch.
+    Launch {
+        /// The kernel.
+        kernel: &'static Kernel,
+        /// Blocks of the grid.
+        grid: u32,
+        /// Threads of a block.
+        block: u32,
+        /// Arguments.
+        args: Vec<Arg>,
+    },
+    /// A copy from pinned host memory to a buffer.
+    ToDevice {
+        /// Index of the buffer.
+        buffer: usize,
+        /// Bytes.
+        bytes: u64,
+        /// Which of the tenant's streams: 0, or 1 for a second direction beside it.
+        stream: u8,
+    },
+    /// A copy from a buffer to pinned host memory.
+    ToHost {
+        /// Index of the buffer.
+        buffer: usize,
+        /// Bytes.
+        bytes: u64,
+        /// See [`Enqueue::ToDevice`].
+        stream: u8,
+    },
+}
+
+/// A host call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostOp {
+    /// Allocate device memory.
+    Alloc {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Free the oldest allocation that this program made.
+    Free,
+    /// Create a context.
+    ContextCreate,
+    /// Destroy it.
+    ContextDestroy,
+    /// Wait for the stream.
+    Synchronize,
+    /// The host's loop alone, without any call to the driver.
+    Idle {
+        /// Its length.
+        length: Nanos,
+    },
+}
+
+/// A kernel, as its executor, the simulator and the stand-in driver see it.
+pub struct Kernel {
+    /// Name of the entry point.
+    pub symbol: &'static str,
+    /// Types of its arguments.
+    pub params: &'static [ParamType],
+    /// What a launch asks of the hardware.
+    pub demand: fn(&LaunchArgs<'_>) -> Demand,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.symbol)
+    }
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.symbol == other.symbol
+    }
+}
+
+/// Type of a kernel argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    /// 32-bit unsigned.
+    U32,
+    /// 64-bit unsigned.
+    U64,
+    /// Device pointer.
+    Pointer,
+}
+
+/// A kernel argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arg {
+    /// 32-bit unsigned.
+    U32(u32),
+    /// 64-bit unsigned.
+    U64(u64),
+    /// The buffer with this index.
+    Buffer(usize),
+}
+
+/// A launch as a kernel's demand sees it.
+pub struct LaunchArgs<'a> {
+    /// Blocks of the grid.
+    pub grid: u32,
+    /// Threads of a block.
+    pub block: u32,
+    /// Arguments.
+    pub args: &'a [Arg],
+    /// Sizes of the program's buffers.
+    pub buffers: &'a [Bytes],
+}
+
+impl GpuView {
+    /// Bytes for a size given as an amount or as a share of this tenant's memory.
+    pub fn size(&self, value: &Value) -> Option<Bytes> {
+        match value {
+            Value::Bytes(bytes) => Some(*bytes),
+            Value::Share(share) => Some(Bytes(Share::of(*share, self.memory.0))),
+            _ => None,
+        }
+    }
+}
