@@ -1,21 +1,28 @@
 //! A scenario: text → validated [`Scenario`]. Parsing validates everything that needs no hardware.
 
 mod arrangement;
+mod builtin;
 mod design;
 mod expectation;
+mod init;
 mod keys;
 mod mistake;
 mod model;
 mod read;
+mod reference;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod write;
 
+pub use builtin::{BUILTIN, LoadError, load};
 pub use design::{Design, Margins, Quantile, Tier};
 pub use expectation::{Expectation, Rule, Word};
+pub use init::init;
 pub use keys::SCHEMA_VERSION;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo, seats_of};
 pub use read::{read, read_at_tier};
+pub use reference::reference_markdown;
 pub use schema::schema;

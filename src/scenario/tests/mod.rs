@@ -1,6 +1,8 @@
 //! Tests of the module as a whole, over a small catalogue of their own.
 
 mod bad;
+mod good;
+mod made;
 
 use crate::channel::Channel;
 use crate::field::{Field, Kind};
@@ -43,6 +45,36 @@ pub(super) static CATALOGUE: &[&Workload] = &[
     &workload("hbm-read", Role::Noise, &[Channel::HbmBandwidth], FOOTPRINT, &[]),
     &workload("compute-burst", Role::Noise, &[Channel::BlockSlots], LENGTH, &[]),
     &workload("idle", Role::Noise, &[Channel::Host], &[], &[]),
+];
+
+const fn probe(id: &'static str, channel: &'static [Channel]) -> Workload {
+    workload(id, Role::Probe, channel, &[], &[])
+}
+const fn noise(id: &'static str, channel: &'static [Channel]) -> Workload {
+    workload(id, Role::Noise, channel, &[], &[])
+}
+
+/// The names that built-in and generated scenarios use, with the channels of the real catalogue.
+pub(super) static NAMES: &[&Workload] = &[
+    &probe("launch", &[Channel::Launch]),
+    &probe("compute", &[Channel::Issue]),
+    &probe("hbm-chase", &[Channel::HbmBandwidth]),
+    &probe("l2-chase", &[Channel::L2]),
+    &probe("tlb-chase", &[Channel::Tlb]),
+    &probe("strong-chase", &[Channel::Membar]),
+    &probe("weak-chase", &[Channel::L2]),
+    &probe("inference", &[Channel::BlockSlots]),
+    &probe("h2d", &[Channel::Pcie]),
+    &noise("idle", &[Channel::Host]),
+    &workload("compute-burst", Role::Noise, &[Channel::BlockSlots], LENGTH, &[]),
+    &noise("issue-hog", &[Channel::Issue]),
+    &noise("l2-thrash", &[Channel::L2]),
+    &noise("hbm-read", &[Channel::HbmBandwidth]),
+    &noise("tlb-thrash", &[Channel::Tlb]),
+    &noise("membar-storm", &[Channel::Membar]),
+    &noise("atomics", &[Channel::Atomics]),
+    &noise("launch-storm", &[Channel::Launch]),
+    &noise("d2h", &[Channel::Pcie]),
 ];
 
 /// A scenario that reads without mistakes; tests spoil it.

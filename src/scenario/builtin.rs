@@ -1,0 +1,86 @@
+//! The scenarios that the binary carries, and how a name or a path becomes a text.
+
+use super::mistake::nearest;
+
+macro_rules! builtin {
+    ($($name:literal),* $(,)?) => {
+        /// Built-in scenarios as (name, text), in the order of `crosstalk list scenarios`.
+        pub const BUILTIN: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*];
+    };
+}
+
+builtin!["quickstart"];
+
+/// Why no scenario could be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No built-in scenario has this name.
+    #[error(
+        "no built-in scenario is called {name:?}{}; there are: {}; a file is named with its path or its ending .toml",
+        nearest.as_ref().map(|n| format!(", did you mean `{n}`?")).unwrap_or_default(),
+        BUILTIN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    )]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The nearest one.
+        nearest: Option<String>,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the scenario {path}: {source}")]
+    Unreadable {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The name and text of a scenario: a file where `name_or_path` has a path separator or ends in `.toml`, else a built-in
+/// one.
+///
+/// # Errors
+/// Where there is no such scenario, or its file cannot be read as text.
+pub fn load(name_or_path: &str) -> Result<(String, String), LoadError> {
+    let builtin = BUILTIN.iter().find(|(name, _)| *name == name_or_path);
+    let is_path = name_or_path.contains(std::path::is_separator) || name_or_path.ends_with(".toml");
+    // Names of built-in scenarios may hold a slash ("smoke/mig"): a file of that name wins.
+    if let (Some((name, text)), false) = (builtin, is_path && std::path::Path::new(name_or_path).exists()) {
+        return Ok(((*name).to_owned(), (*text).to_owned()));
+    }
+    if !is_path || !std::path::Path::new(name_or_path).exists() && looks_built_in(name_or_path) {
+        let nearest = nearest(name_or_path, BUILTIN.iter().map(|(name, _)| *name));
+        return Err(LoadError::Unknown { name: name_or_path.to_owned(), nearest });
+    }
+    match std::fs::read_to_string(name_or_path) {
+        Ok(text) => Ok((name_or_path.to_owned(), text)),
+        Err(source) => Err(LoadError::Unreadable { path: name_or_path.to_owned(), source }),
+    }
+}
+
+/// Whether a path that does not exist is rather a slip in the name of a built-in scenario of a folder.
+fn looks_built_in(name: &str) -> bool {
+    let folder = name.split_once('/').map(|(folder, _)| folder);
+    !name.ends_with(".toml") && folder.is_some_and(|f| BUILTIN.iter().any(|(n, _)| n.starts_with(&format!("{f}/"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_built_in_and_a_path_is_a_file() {
+        let (name, text) = load("quickstart").expect("built in");
+        assert_eq!((name.as_str(), text.as_str()), BUILTIN[0]);
+        let error = load("quikstart").expect_err("a slip").to_string();
+        assert!(error.contains("did you mean `quickstart`?"), "{error}");
+        let error = load("no/such/file.toml").expect_err("no file").to_string();
+        assert!(error.starts_with("cannot read the scenario no/such/file.toml"), "{error}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, "schema = 1").expect("written");
+        let path = path.to_str().expect("unicode");
+        assert_eq!(load(path).expect("a file"), (path.to_owned(), "schema = 1".to_owned()));
+    }
+}

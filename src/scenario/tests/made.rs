@@ -1,0 +1,83 @@
+//! Built-in and generated scenarios.
+
+use super::NAMES;
+use crate::gpu::{Gpu, Instance, Inventory};
+use crate::provenance::Provenance;
+use crate::scenario::{BUILTIN, Scenario, SharingMode, Tier, init, read};
+
+fn good(name: &str, text: &str) -> Scenario {
+    read(name, text, NAMES).unwrap_or_else(|m| panic!("{}\n{text}", m.render(false)))
+}
+
+#[test]
+fn every_built_in_scenario_reads() {
+    for (name, text) in BUILTIN {
+        good(name, text);
+    }
+}
+
+fn instance(profile: &str, start: u32, size: u32) -> Instance {
+    Instance { uuid: format!("MIG-{start}"), profile: profile.to_owned(), start, size, memory: None, sms: None }
+}
+
+fn machine(name: &str, mig: Option<bool>, instances: Vec<Instance>) -> Inventory {
+    let model = Some("h100-sxm".to_owned());
+    let gpu = Gpu { uuid: "GPU-1".to_owned(), name: name.to_owned(), model, memory: None, sms: None, mig, instances };
+    Inventory { provenance: Provenance::Measured, driver: None, gpus: vec![gpu] }
+}
+
+fn made(inventory: &Inventory, tier: Tier) -> Scenario {
+    good("init", &init(inventory, None, tier))
+}
+
+fn modes(scenario: &Scenario) -> Vec<SharingMode> {
+    scenario.arrangements.iter().map(|a| a.sharing).collect()
+}
+
+#[test]
+fn what_init_writes_reads_on_every_machine_and_tier() {
+    let twins = || vec![instance("3g.40gb", 0, 4), instance("3g.40gb", 4, 4)];
+    for tier in Tier::ALL {
+        let plain = made(&machine("NVIDIA H100 80GB HBM3", Some(false), Vec::new()), *tier);
+        assert_eq!(modes(&plain), [SharingMode::TimeSlicing, SharingMode::Mps]);
+        assert_eq!((plain.gpu.as_deref(), plain.design.tier), (Some("H100 80GB HBM3"), *tier));
+        let mig = made(&machine("NVIDIA H100 80GB HBM3", Some(true), twins()), *tier);
+        assert_eq!(modes(&mig), [SharingMode::Mig, SharingMode::MigTimeSlicing]);
+        assert_eq!(mig.arrangements[0].layout, None, "tested as found");
+        let lone = made(&machine("x", Some(true), vec![instance("7g.80gb", 0, 8)]), *tier);
+        assert_eq!(modes(&lone), [SharingMode::MigTimeSlicing], "one instance has no neighbour beside it");
+        made(&machine("x", Some(true), Vec::new()), *tier);
+        made(&machine("x", None, Vec::new()), *tier);
+        made(&Inventory { provenance: Provenance::Measured, driver: None, gpus: Vec::new() }, *tier);
+    }
+}
+
+#[test]
+fn names_of_a_machine_cannot_break_the_file() {
+    for name in ["", "\"\\\n[design]\nblocks = 0", "NVIDIA ***", "...", "Ünïcode \u{1b}[31m"] {
+        made(&machine(name, Some(true), vec![instance("1g.10gb+me", 0, 1), instance("2g.20gb", 2, 2)]), Tier::Smoke);
+    }
+}
+
+#[test]
+fn a_simulated_machine_is_pinned_as_it_stands() {
+    let mut machine =
+        machine("NVIDIA H100 80GB HBM3", Some(true), vec![instance("3g.40gb", 0, 4), instance("3g.40gb", 4, 4)]);
+    machine.provenance = Provenance::Simulated;
+    assert_eq!(made(&machine, Tier::Smoke).device.as_deref(), Some("sim:h100-sxm/3g.40gb+3g.40gb"));
+}
+
+#[test]
+fn a_larger_tier_asks_more() {
+    let machine = machine("NVIDIA A100-SXM4-80GB", Some(false), Vec::new());
+    let sizes: Vec<_> =
+        Tier::ALL.iter().map(|t| made(&machine, *t)).map(|s| (s.panel.len(), s.neighbours.len())).collect();
+    assert_eq!(sizes, [(3, 4), (6, 8), (8, 10)]);
+}
+
+#[test]
+fn init_reads_well() {
+    let machine =
+        machine("NVIDIA H100 80GB HBM3", Some(true), vec![instance("3g.40gb", 0, 4), instance("3g.40gb", 4, 4)]);
+    insta::assert_snapshot!(init(&machine, None, Tier::Acceptance));
+}
