@@ -15,6 +15,7 @@ pub mod provenance;
 pub mod random;
 pub mod run_dir;
 pub mod scenario;
+pub mod sharing;
 pub mod tenant;
 pub mod units;
 pub mod verdict;
