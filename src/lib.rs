@@ -15,6 +15,7 @@ pub mod provenance;
 pub mod random;
 pub mod run_dir;
 pub mod scenario;
+pub mod stats;
 pub mod units;
 pub mod verdict;
 pub mod workload;
