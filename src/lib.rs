@@ -16,6 +16,7 @@ pub mod random;
 pub mod run_dir;
 pub mod scenario;
 pub mod sharing;
+pub mod stats;
 pub mod tenant;
 pub mod units;
 pub mod verdict;
