@@ -6,7 +6,7 @@ use crate::provenance::Provenance;
 use crate::units::Bytes;
 
 /// The GPUs of a machine as found. Unknown is `None`, never zero.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// Where this was read.
@@ -18,7 +18,7 @@ pub struct Inventory {
 }
 
 /// One GPU as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
     /// UUID ("GPU-…").
@@ -38,7 +38,7 @@ pub struct Gpu {
 }
 
 /// One MIG instance as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
     /// UUID ("MIG-…").
