@@ -13,6 +13,7 @@ pub mod machine;
 pub mod plan;
 pub mod provenance;
 pub mod random;
+pub mod report;
 pub mod run_dir;
 pub mod scenario;
 pub mod sharing;

@@ -9,7 +9,7 @@ use crate::provenance::Provenance;
 use crate::units::Bytes;
 
 /// The GPUs of a machine as found. Unknown is `None`, never zero.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// Where this was read.
@@ -21,7 +21,7 @@ pub struct Inventory {
 }
 
 /// One GPU as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
     /// UUID ("GPU-…").
@@ -41,7 +41,7 @@ pub struct Gpu {
 }
 
 /// One MIG instance as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
     /// UUID ("MIG-…"); empty for a GPU instance without a compute instance, which has no device and no UUID.

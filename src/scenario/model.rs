@@ -50,7 +50,7 @@ pub enum Tier {
 }
 
 /// The design of the experiment, resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Design {
     /// Tier.
@@ -78,12 +78,12 @@ pub struct Design {
 }
 
 /// A quantile in units of 1/100 000: 50 000 is the median, 99 900 is p99.9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct Quantile(pub u32);
 
 /// Margins as ratios over one, per quantile: (isolated, violated).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Margins {
     /// p50 and every quantile below p95.
@@ -95,7 +95,7 @@ pub struct Margins {
 }
 
 /// When requests arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrivals {
     /// A Poisson process of 10 % of the closed-loop rate, calibrated in place.
@@ -107,7 +107,7 @@ pub enum Arrivals {
 }
 
 /// A bound on a quantile of a probe's latency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slo {
     /// Quantile.
@@ -203,7 +203,7 @@ pub struct Arrangement {
 }
 
 /// One share of the layout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutEntry {
     /// MIG profile, under the MIG modes ("3g.40gb"; "2c.3g.40gb" for a compute instance).
@@ -219,12 +219,12 @@ pub struct LayoutEntry {
 }
 
 /// Words per key of `require` or `expect`, in the order of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Expectation(pub Vec<Rule>);
 
 /// One entry of `require` or `expect`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// "default", a channel, a neighbour, or "neighbour/series".
@@ -250,7 +250,7 @@ pub enum Word {
 }
 
 /// A requirement not met, whose risk somebody took.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// Cell: `arrangement[@seat]/neighbour`.
@@ -262,6 +262,7 @@ pub struct Accept {
     /// Who took the risk.
     pub by: String,
     /// Until when, inclusive.
+    #[schemars(with = "String")]
     pub until: Date,
 }
 
