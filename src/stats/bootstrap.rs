@@ -70,32 +70,32 @@ pub fn bootstrap_log_ratio(
 
 /// What is known of ln(noisy ÷ quiet) where either may lie at +∞ (`None`), that is somewhere beyond the deadline.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ratio {
+pub struct LogBounds {
     /// It is at least this.
-    pub(crate) least: f64,
+    pub least: f64,
     /// With everything beyond the deadline taken at the deadline.
-    pub(crate) taken: f64,
+    pub taken: f64,
     /// It is at most this.
-    pub(crate) most: f64,
+    pub most: f64,
 }
 
 /// The log ratio of two quantiles in nanoseconds; `None` lies beyond `deadline_ns`.
-pub(crate) fn log_ratio(quiet_ns: Option<f64>, noisy_ns: Option<f64>, deadline_ns: f64) -> Ratio {
+pub fn log_ratio(quiet_ns: Option<f64>, noisy_ns: Option<f64>, deadline_ns: f64) -> LogBounds {
     let ratio = |noisy: f64, quiet: f64| libm::log(noisy / quiet);
     match (quiet_ns, noisy_ns) {
         (Some(quiet), Some(noisy)) => {
             let exact = ratio(noisy, quiet);
-            Ratio { least: exact, taken: exact, most: exact }
+            LogBounds { least: exact, taken: exact, most: exact }
         }
         (Some(quiet), None) => {
             let least = ratio(deadline_ns, quiet);
-            Ratio { least, taken: least, most: f64::INFINITY }
+            LogBounds { least, taken: least, most: f64::INFINITY }
         }
         (None, Some(noisy)) => {
             let most = ratio(noisy, deadline_ns);
-            Ratio { least: f64::NEG_INFINITY, taken: most, most }
+            LogBounds { least: f64::NEG_INFINITY, taken: most, most }
         }
-        (None, None) => Ratio { least: f64::NEG_INFINITY, taken: 0.0, most: f64::INFINITY },
+        (None, None) => LogBounds { least: f64::NEG_INFINITY, taken: 0.0, most: f64::INFINITY },
     }
 }
 
@@ -166,10 +166,7 @@ mod tests {
         assert!(once().is_some());
         assert_eq!(once(), once());
         let empty = pool(&[(vec![], 0), (vec![], 0), (vec![], 0)]);
-        assert_eq!(
-            bootstrap_log_ratio(&quiet, &empty, Quantile::P50, (0.01, 0.01), DEADLINE, &mut stream()),
-            None
-        );
+        assert_eq!(bootstrap_log_ratio(&quiet, &empty, Quantile::P50, (0.01, 0.01), DEADLINE, &mut stream()), None);
     }
 
     /// Half of the noisy requests are never served: the p99 lies beyond 1 s, so it is at least 10⁹/100 of the quiet one,

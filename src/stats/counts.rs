@@ -15,19 +15,21 @@ const TIMER_TICK_NS: f64 = 1.0;
 pub struct Counts {
     /// (middle of the bucket in nanoseconds, count), rising.
     buckets: Vec<(u64, u64)>,
-    /// Requests at +∞: open at the deadline, or failed.
-    unserved: u64,
+    /// Requests, those at +∞ included: open at the deadline, or failed.
     total: u64,
 }
 
 impl Counts {
+    /// Nothing at all.
+    pub const EMPTY: Self = Self { buckets: Vec::new(), total: 0 };
+
     /// What `histogram` (nanoseconds, three digits) holds, and `unserved` requests at +∞.
     pub fn new(histogram: &Histogram<u64>, unserved: u64) -> Self {
         let buckets = histogram
             .iter_recorded()
             .map(|bucket| (histogram.median_equivalent(bucket.value_iterated_to()), bucket.count_at_value()))
             .collect();
-        Self { buckets, unserved, total: histogram.len() + unserved }
+        Self { buckets, total: histogram.len() + unserved }
     }
 
     /// Requests, those at +∞ included.
@@ -48,21 +50,21 @@ impl Counts {
 
 /// Rank of the quantile `q` among `n` requests: ⌈q·n⌉, the smallest value that at least a share q does not exceed
 /// (R. J. Hyndman, Y. Fan 1996, definition 1). `None` of nothing: an empty histogram has no quantile.
-pub fn rank_of(q: Quantile, n: u64) -> Option<u64> {
+pub(super) fn rank_of(q: Quantile, n: u64) -> Option<u64> {
     let rank = (u128::from(q.0) * u128::from(n)).div_ceil(100_000) as u64;
     (n > 0).then_some(rank.max(1))
 }
 
 /// Width of the bucket that holds `ns` in a histogram of three digits.
-pub fn bucket_width(ns: u64) -> u64 {
+fn bucket_width(ns: u64) -> u64 {
     1 << ns.max(1).ilog2().saturating_sub(RESOLVED_BITS)
 }
 
-/// ε of a ratio of two quantiles (verdict.md, "Estimates"): ln(1 + relative bucket width) + timer tick / q. The coarser
-/// of the two counts. Without it a quantised bootstrap collapses to zero width and raises false alarms at the margin.
-pub fn resolution(quiet_ns: f64, noisy_ns: f64) -> f64 {
-    let of = |ns: f64| libm::log1p(bucket_width(ns as u64) as f64 / ns) + TIMER_TICK_NS / ns;
-    of(quiet_ns.max(1.0)).max(of(noisy_ns.max(1.0)))
+/// ε of a quantile (verdict.md, "Estimates"): ln(1 + relative bucket width) + timer tick / q. A ratio has the coarser of
+/// its two. Without it a quantised bootstrap collapses to zero width and raises false alarms at the margin.
+pub fn resolution(ns: f64) -> f64 {
+    let ns = ns.max(1.0);
+    libm::log1p(bucket_width(ns as u64) as f64 / ns) + TIMER_TICK_NS / ns
 }
 
 /// Counts of several blocks, so laid out that a pooled quantile under any weights is a search over dot products.
@@ -229,7 +231,7 @@ mod tests {
             }
         }
         // 5 µs: buckets of 4 ns, so ε = ln(1 + 4/5000) + 1/5000 = 0.0009997.
-        assert!((resolution(5_000.0, 5_000.0) - 0.000_999_7).abs() < 1e-7);
+        assert!((resolution(5_000.0) - 0.000_999_7).abs() < 1e-7);
     }
 
     proptest! {

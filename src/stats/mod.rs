@@ -8,8 +8,7 @@ mod counts;
 mod signed_rank;
 mod sizes;
 
-pub(crate) use bootstrap::log_ratio;
-pub use bootstrap::{LogRatio, RESAMPLES, bootstrap_log_ratio};
-pub use counts::{Counts, Pool, bucket_width, rank_of, resolution};
+pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, log_ratio};
+pub use counts::{Counts, Pool, resolution};
 pub use signed_rank::{SignedRank, hodges_lehmann};
-pub use sizes::{blocks_for_share, blocks_to_decide, detectable_effect, episode_share, min_requests};
+pub use sizes::{blocks_for_share, blocks_to_decide, detectable_effect, episode_share, min_requests, normal_quantile};

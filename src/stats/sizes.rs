@@ -38,6 +38,16 @@ pub fn blocks_to_decide(sd: f64, distance: f64, z: f64) -> Option<u32> {
     (distance > 0.0 && root * root <= 1e6).then(|| libm::ceil(root * root) as u32)
 }
 
+/// z with P(Z > z) = `alpha` for a standard normal Z: the inverse of erfc(z/√2)/2, by bisection.
+pub fn normal_quantile(alpha: f64) -> f64 {
+    let (mut low, mut high) = (-40.0, 40.0);
+    for _ in 0..100 {
+        let z = 0.5 * (low + high);
+        if 0.5 * libm::erfc(z / std::f64::consts::SQRT_2) > alpha { low = z } else { high = z }
+    }
+    0.5 * (low + high)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +69,13 @@ mod tests {
         assert_eq!(min_requests(Quantile::P99, 0.01), 459);
         assert_eq!(min_requests(Quantile::P999, 0.01), 4_603);
         assert_eq!(min_requests(Quantile(99_990), 0.01), 46_050);
+    }
+
+    #[test]
+    fn normal_quantiles_are_those_of_the_tables() {
+        for (alpha, z) in [(0.5, 0.0), (0.1, POWER_90), (0.01, 2.326_347_874_040_841), (0.001, 3.090_232_306_167_813)] {
+            assert!((normal_quantile(alpha) - z).abs() < 1e-12, "{alpha}");
+        }
     }
 
     /// sd 0.05, 48 blocks, z 2.326: 0.05 × 3.608 / 6.928 = 0.02604, so effects of 2.64 % are found; and to clear a
