@@ -328,7 +328,7 @@ fn every_mistake_in_parameters_is_named_at_once() {
 fn chases_walk_on_eight_sms_in_the_level_that_they_name() {
     for (name, view) in places() {
         for (w, least, most) in [
-            (&chase::L1_CHASE, 0, view.l1.0 / 2),
+            (&chase::L1_CHASE, view.l1.0 / 2 + 1, view.l1.0 / 4 * 3),
             (&chase::L2_CHASE, 2 * view.l1.0, view.l2.0 / 2),
             (&order::STRONG_CHASE, 2 * view.l1.0, view.l2.0 / 2),
             (&chase::HBM_CHASE, 4 * view.l2.0, view.memory.0),
@@ -465,7 +465,7 @@ fn demands_by_hand() {
     // 132 SMs × 32 lanes × 512 touches, one lane in 32 of them in the chain.
     let touch = only(&translation::TLB_THRASH, &H100);
     assert_eq!(touch.traffic.page_touches + touch.chain.loads * u64::from(touch.chain.warps), 132 * 32 * 512);
-    assert!(touch.traffic.pages * shape::PAGE > H100.tlb_reach.0, "more pages than the TLB covers");
+    assert!(touch.chain.pages * shape::PAGE > H100.tlb_reach.0, "more pages than the TLB covers");
 }
 
 #[test]

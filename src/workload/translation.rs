@@ -9,19 +9,20 @@ use crate::machine::{Chain, Demand, LaunchDemand, Traffic};
 use crate::units::Bytes;
 
 /// Every lane of one warp a block: `touches` dependent loads, each from another page. Buffer, bytes spanned, touches.
-/// The chain stands for the first lane of each warp, which sets the pace; the traffic for the other 31.
+/// The chain stands for the first lane of each warp, which sets the pace; the traffic for the other 31. Both go over the
+/// same lines and pages, which are counted once, with the chain.
 static TOUCH_PAGES: Kernel = Kernel {
     symbol: "touch_pages",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U32],
     demand: |l| {
         let (span, touches) = (l.number(1), l.number(2));
-        let (pages, footprint) = (pages(span), pages(span) * LINE);
+        let pages = pages(span);
         let others = l.warps() * u64::from(WARP - 1) * touches;
         Demand::Launch(LaunchDemand {
             blocks: l.grid,
             blocks_per_sm: LIGHT_BLOCKS_PER_SM,
-            chain: Chain { loads: touches, warps: l.grid, footprint, pages, ..Chain::default() },
-            traffic: Traffic { read: others * SECTOR, footprint, page_touches: others, pages, ..Traffic::default() },
+            chain: Chain { loads: touches, warps: l.grid, footprint: pages * LINE, pages, ..Chain::default() },
+            traffic: Traffic { read: others * SECTOR, page_touches: others, ..Traffic::default() },
             ..LaunchDemand::default()
         })
     },
