@@ -13,7 +13,7 @@ use crate::scenario::Quantile;
 use crate::units::{Nanos, Rate};
 
 /// `manifest.json`: written first, atomically, before anything is measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// "crosstalk-run".
@@ -23,6 +23,7 @@ pub struct Manifest {
     /// "crosstalk 0.1.0".
     pub created_by: String,
     /// The day on which the run began (UTC): accepted risks expire by it.
+    #[schemars(with = "String")]
     pub date: Date,
     /// Where the numbers come from.
     pub provenance: Provenance,
@@ -35,7 +36,7 @@ pub struct Manifest {
 }
 
 /// What calibration found and fixed for one grid, before its first block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// Index of the arrangement.
@@ -49,7 +50,7 @@ pub struct Calibration {
 }
 
 /// Load and window of one probe, as fixed by calibration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeCalibration {
     /// Index into the plan's panel.
@@ -78,7 +79,7 @@ pub enum JudgedBy {
 }
 
 /// Solo rate of one neighbour in its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeighbourCalibration {
     /// Index into the plan's neighbours.

@@ -3,6 +3,9 @@
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::design::{Design, Quantile};
+use super::expectation::Expectation;
+use crate::channel::Channel;
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Workload};
 
@@ -37,65 +40,8 @@ pub struct Scenario {
     pub allow_power: bool,
 }
 
-/// Tier of evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// Gross violations, within 10 minutes.
-    Smoke,
-    /// The sign-off, within an hour.
-    Acceptance,
-    /// Once per model, driver and layout.
-    Certify,
-}
-
-/// The design of the experiment, resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Design {
-    /// Tier.
-    pub tier: Tier,
-    /// Blocks per arrangement, place and panel.
-    pub blocks: u32,
-    /// Blocks between two restarts of the tenants.
-    pub blocks_per_generation: u32,
-    /// Length of a window.
-    #[serde(rename = "window_ns")]
-    pub window: Nanos,
-    /// Most that a window may be lengthened to for a slow probe.
-    #[serde(rename = "max_window_ns")]
-    pub max_window: Nanos,
-    /// Shortest washout between arms.
-    #[serde(rename = "washout_ns")]
-    pub washout: Nanos,
-    /// After a window: what is open then is censored.
-    #[serde(rename = "drain_ns")]
-    pub drain: Nanos,
-    /// Judged quantiles, rising.
-    pub judged: Vec<Quantile>,
-    /// Margins of the verdict.
-    pub margins: Margins,
-}
-
-/// A quantile in units of 1/100 000: 50 000 is the median, 99 900 is p99.9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Quantile(pub u32);
-
-/// Margins as ratios over one, per quantile: (isolated, violated).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Margins {
-    /// p50 and every quantile below p95.
-    pub p50: (Share, Share),
-    /// p95 up to below p99.9.
-    pub p99: (Share, Share),
-    /// p99.9 and above.
-    pub p999: (Share, Share),
-}
-
 /// When requests arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrivals {
     /// A Poisson process of 10 % of the closed-loop rate, calibrated in place.
@@ -107,7 +53,7 @@ pub enum Arrivals {
 }
 
 /// A bound on a quantile of a probe's latency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slo {
     /// Quantile.
@@ -203,7 +149,7 @@ pub struct Arrangement {
 }
 
 /// One share of the layout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutEntry {
     /// MIG profile, under the MIG modes ("3g.40gb"; "2c.3g.40gb" for a compute instance).
@@ -218,39 +164,8 @@ pub struct LayoutEntry {
     pub tenants: u32,
 }
 
-/// Words per key of `require` or `expect`, in the order of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Expectation(pub Vec<Rule>);
-
-/// One entry of `require` or `expect`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// "default", a channel, a neighbour, or "neighbour/series".
-    pub key: String,
-    /// What the verdict must be.
-    pub word: Word,
-}
-
-/// What a verdict must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Word {
-    /// Isolated.
-    Isolated,
-    /// In `require`: no worse than Degraded. In `expect`: Degraded.
-    Degraded,
-    /// Violated.
-    Violated,
-    /// Degraded or Violated.
-    NotIsolated,
-    /// No requirement: met by everything.
-    Any,
-}
-
 /// A requirement not met, whose risk somebody took.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// Cell: `arrangement[@seat]/neighbour`.
@@ -262,7 +177,63 @@ pub struct Accept {
     /// Who took the risk.
     pub by: String,
     /// Until when, inclusive.
+    #[schemars(with = "String")]
     pub until: Date,
+}
+
+impl Probe {
+    /// Every series that it yields: its name, then `name/mark`.
+    pub fn series(&self) -> Vec<String> {
+        series_of(&self.name, self.workload)
+    }
+}
+
+/// Every series of a probe called `name`.
+pub(super) fn series_of(name: &str, workload: &Workload) -> Vec<String> {
+    let marks = workload.marks.iter().map(|mark| format!("{name}/{mark}"));
+    std::iter::once(name.to_owned()).chain(marks).collect()
+}
+
+impl Neighbour {
+    /// The channel that reports name for it: the first that its workload loads.
+    pub fn channel(&self) -> Channel {
+        channel_of(self.workload)
+    }
+}
+
+/// The channel that a noise is named by; one that loads nothing but the host's loop is the host's.
+pub(super) fn channel_of(workload: &Workload) -> Channel {
+    workload.channels.first().copied().unwrap_or(Channel::Host)
+}
+
+impl LayoutEntry {
+    /// The share of one tenant, with nothing said about it.
+    pub const PLAIN: Self = Self { profile: None, sms: None, reserved: false, memory: None, tenants: 1 };
+}
+
+impl Arrangement {
+    /// Its seats as (id, index into the layout), in layout order; `None` where only the machine as found can say.
+    ///
+    /// Tenants of one share are seats of their own (`0`, `1`), nested ones `0.0`, `0.1` under the nested modes.
+    pub fn seats(&self) -> Option<Vec<(String, usize)>> {
+        self.layout.as_deref().map(|layout| seats_of(self.sharing, layout))
+    }
+}
+
+/// See [`Arrangement::seats`].
+pub fn seats_of(sharing: SharingMode, layout: &[LayoutEntry]) -> Vec<(String, usize)> {
+    let mut seats = Vec::new();
+    for (entry, share) in layout.iter().enumerate() {
+        for tenant in 0..share.tenants {
+            let id = match (sharing.nests(), share.tenants) {
+                (true, 1) => entry.to_string(),
+                (true, _) => format!("{entry}.{tenant}"),
+                (false, _) => seats.len().to_string(),
+            };
+            seats.push((id, entry));
+        }
+    }
+    seats
 }
 
 impl SharingMode {
@@ -296,99 +267,26 @@ impl SharingMode {
         }
     }
 
+    /// Whether tenants share a share of their own: a second mode inside GPU instances.
+    pub const fn nests(self) -> bool {
+        matches!(self, Self::MigTimeSlicing | Self::MigMps)
+    }
+
     /// Whether the mode needs MIG on.
     pub const fn needs_mig(self) -> bool {
         matches!(self, Self::Mig | Self::MigComputeInstances | Self::MigTimeSlicing | Self::MigMps)
     }
 }
 
+impl std::str::FromStr for SharingMode {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.iter().copied().find(|m| m.id() == text).ok_or(())
+    }
+}
+
 impl std::fmt::Display for SharingMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.id())
-    }
-}
-
-impl Word {
-    /// The word as written.
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::Isolated => "isolated",
-            Self::Degraded => "degraded",
-            Self::Violated => "violated",
-            Self::NotIsolated => "not-isolated",
-            Self::Any => "any",
-        }
-    }
-}
-
-impl Quantile {
-    /// The median.
-    pub const P50: Self = Self(50_000);
-    /// The 99th percentile.
-    pub const P99: Self = Self(99_000);
-    /// The 99.9th percentile.
-    pub const P999: Self = Self(99_900);
-
-    /// As a fraction of one.
-    pub fn as_f64(self) -> f64 {
-        f64::from(self.0) / 1e5
-    }
-}
-
-impl std::fmt::Display for Quantile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = format!("p{}.{:03}", self.0 / 1_000, self.0 % 1_000);
-        f.pad(text.trim_end_matches('0').trim_end_matches('.'))
-    }
-}
-
-impl From<Quantile> for String {
-    fn from(q: Quantile) -> Self {
-        q.to_string()
-    }
-}
-
-impl std::str::FromStr for Quantile {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is no quantile; write for example \"p99\" or \"p99.9\"");
-        let digits = text.strip_prefix('p').ok_or_else(error)?;
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let numeric = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 2 || fraction.len() > 3 || !numeric(whole) || !numeric(fraction) {
-            return Err(error());
-        }
-        let value: u32 = format!("{whole}{fraction:0<3}").parse().map_err(|_| error())?;
-        if value == 0 { Err(error()) } else { Ok(Self(value)) }
-    }
-}
-
-impl TryFrom<String> for Quantile {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl Margins {
-    /// The margins of `q` as ratios over one: (isolated, violated).
-    pub fn of(&self, q: Quantile) -> (f64, f64) {
-        let (isolated, violated) = match q.0 {
-            ..95_000 => self.p50,
-            95_000..99_900 => self.p99,
-            _ => self.p999,
-        };
-        (isolated.as_f64(), violated.as_f64())
-    }
-}
-
-impl Default for Margins {
-    /// p50 5 %/25 %, p99 10 %/50 %, p99.9 25 %/100 %.
-    fn default() -> Self {
-        Self {
-            p50: (Share::percent(5), Share::percent(25)),
-            p99: (Share::percent(10), Share::percent(50)),
-            p999: (Share::percent(25), Share::percent(100)),
-        }
     }
 }

@@ -1,0 +1,455 @@
+//! Reading one `[[arrangement]]`: its layout, its seats, who runs there, what is required and expected.
+
+use toml::de::DeValue;
+
+use super::expectation::{Expectation, Rule};
+use super::keys;
+use super::model::{Arrangement, LayoutEntry, SharingMode, channel_of, seats_of, series_of};
+use super::tree::{Entry, Node, Reader, Table, join};
+use crate::channel::Channel;
+use crate::units::Share;
+use crate::workload::Workload;
+
+/// What the scenario declares, by name; a workload that is not known is none.
+pub(super) struct Declared {
+    pub probes: Vec<(String, Option<&'static Workload>)>,
+    pub neighbours: Vec<(String, Option<&'static Workload>)>,
+}
+
+/// Reads an arrangement; `None` only after a mistake.
+pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -> Option<Arrangement> {
+    let sharing: Option<SharingMode> = t.text("sharing").and_then(|text| text.parse().ok());
+    let layout = layout(r, t, sharing);
+    let panel = subset(r, t, "panel", &declared.probes, "a probe of the victim's panel");
+    let neighbours = subset(r, t, "neighbours", &declared.neighbours, "a neighbour of this scenario");
+    let seats = match (sharing, &layout) {
+        (Some(sharing), Some(layout)) => Some(seats_of(sharing, layout)),
+        _ => None,
+    };
+    let victim_at = places(r, t, "victim_at", seats.as_deref());
+    let neighbour_at = places(r, t, "neighbour_at", seats.as_deref());
+    if let (Some([victim]), Some([neighbour]), Some(entry)) =
+        (victim_at.as_deref(), neighbour_at.as_deref(), t.entry("neighbour_at"))
+        && victim == neighbour
+    {
+        r.mistake(&entry.span, &entry.path, "the victim's own seat", "expected another seat for the neighbours");
+    }
+    let here = Here::new(declared, &panel, &neighbours);
+    let require = expectation(r, t, "require", &here);
+    let expect = expectation(r, t, "expect", &here);
+    Some(Arrangement {
+        name: t.owned("name")?,
+        sharing: sharing?,
+        layout,
+        panel,
+        neighbours,
+        victim_at,
+        neighbour_at,
+        require,
+        expect,
+    })
+}
+
+/// Indices of the names listed under `key`; all where it is not there.
+fn subset<'t>(
+    r: &mut Reader<'t>,
+    t: &Table<'t>,
+    key: &str,
+    names: &[(String, Option<&'static Workload>)],
+    expected: &str,
+) -> Vec<usize> {
+    let Some(list) = t.list(key) else { return (0..names.len()).collect() };
+    let mut chosen = Vec::new();
+    for entry in list {
+        let Some(text) = entry.text() else { continue };
+        match names.iter().position(|(name, _)| name == text) {
+            Some(index) if chosen.contains(&index) => {
+                r.mistake(&entry.span, &entry.path, format!("\"{text}\" again"), "expected each name once");
+            }
+            Some(index) => chosen.push(index),
+            None => unknown_name(r, entry, text, expected, &names.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>()),
+        }
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Notes a name that nothing has, unless its owner may stand in what could not be parsed.
+fn unknown_name(r: &mut Reader<'_>, entry: &Entry<'_>, text: &str, expected: &str, names: &[&str]) {
+    if !r.broken {
+        r.mistake_among(&entry.span, &entry.path, format!("\"{text}\""), format!("expected {expected}"), text, names);
+    }
+}
+
+/// Keys of a layout entry that mean something under a mode.
+const fn share_keys(sharing: SharingMode) -> &'static [&'static str] {
+    match sharing {
+        SharingMode::Exclusive => &[],
+        SharingMode::Streams | SharingMode::TimeSlicing | SharingMode::SeparateGpus => &["tenants"],
+        SharingMode::GreenContexts => &["sms", "tenants"],
+        SharingMode::Mps => &["sms", "reserved", "memory", "tenants"],
+        SharingMode::Mig | SharingMode::MigComputeInstances => &["profile"],
+        SharingMode::MigTimeSlicing => &["profile", "tenants"],
+        SharingMode::MigMps => &["profile", "sms", "memory", "tenants"],
+    }
+}
+
+/// The layout, from `layout` or `tenants`; `None`: as found.
+fn layout<'t>(r: &mut Reader<'t>, t: &Table<'t>, sharing: Option<SharingMode>) -> Option<Vec<LayoutEntry>> {
+    let tenants = t.special("tenants").and_then(|(node, path)| tenants(r, node, path, sharing));
+    let Some((node, path)) = t.special("layout") else { return tenants };
+    if t.entry("tenants").is_some() {
+        r.mistake(&node.span(), path, "a layout beside `tenants`", "expected one of the two");
+        return None;
+    }
+    let items = match node.get_ref() {
+        DeValue::String(text) if text == "as-found" => return None,
+        DeValue::Array(items) if !items.is_empty() => items,
+        _ => {
+            r.unexpected(node, path, keys::LAYOUT.expected);
+            return None;
+        }
+    };
+    if sharing == Some(SharingMode::Exclusive) {
+        r.mistake(&node.span(), path, "a layout", "expected none: under exclusive the victim has the GPU for itself");
+        return None;
+    }
+    let before = r.mistakes.len();
+    let entries: Vec<_> =
+        items.iter().enumerate().filter_map(|(i, item)| share(r, item, format!("{path}[{i}]"), sharing)).collect();
+    if let (true, Some(sharing)) = (r.mistakes.len() == before, sharing) {
+        check_layout(r, node, path, sharing, &entries);
+    }
+    Some(entries)
+}
+
+/// `tenants = N`: N equal shares.
+fn tenants<'t>(
+    r: &mut Reader<'t>,
+    node: Node<'t>,
+    path: &str,
+    sharing: Option<SharingMode>,
+) -> Option<Vec<LayoutEntry>> {
+    if node.get_ref().is_table() {
+        let found = r.written(&node.span());
+        r.mistake(
+            &node.span(),
+            path,
+            found,
+            "expected a number: equal tenants that are each other's neighbours come with density runs",
+        );
+        return None;
+    }
+    let integer = node.get_ref().as_integer();
+    let count = integer.and_then(|i| u32::from_str_radix(i.as_str(), i.radix()).ok());
+    let Some(count) = count.filter(|n| (2..=keys::MOST_TENANTS).contains(&u64::from(*n))) else {
+        r.unexpected(node, path, keys::TENANTS.expected);
+        return None;
+    };
+    let sms = match sharing? {
+        SharingMode::Streams | SharingMode::TimeSlicing | SharingMode::SeparateGpus => None,
+        SharingMode::Mps | SharingMode::GreenContexts => Some(Share(Share::percent(100).0 / count)),
+        other => {
+            let expected = format!("expected a `layout`: under {other} equal shares need their profile");
+            r.mistake(&node.span(), path, r.written(&node.span()), expected);
+            return None;
+        }
+    };
+    Some(vec![LayoutEntry { sms, tenants: count, ..LayoutEntry::PLAIN }])
+}
+
+/// One entry of a layout.
+fn share<'t>(r: &mut Reader<'t>, node: Node<'t>, path: String, sharing: Option<SharingMode>) -> Option<LayoutEntry> {
+    let entry = match node.get_ref() {
+        DeValue::String(profile) => {
+            if sharing.is_some_and(|s| !s.needs_mig()) {
+                let found = format!("the MIG profile \"{profile}\"");
+                let expected = format!("expected {} under {}", keys_in_words(sharing), name_of(sharing));
+                r.mistake(&node.span(), &path, found, expected);
+                return None;
+            }
+            LayoutEntry { profile: Some(profile.clone().into_owned()), ..LayoutEntry::PLAIN }
+        }
+        DeValue::Table(table) => {
+            let t = r.table(keys::SHARE, Some(table), node.span(), path.clone());
+            if let Some(sharing) = sharing {
+                for (key, entry) in t.given().filter(|(key, _)| !share_keys(sharing).contains(key)) {
+                    let expected = format!("expected {} under {sharing}", keys_in_words(Some(sharing)));
+                    r.mistake(&entry.span, &entry.path, format!("`{key}`"), expected);
+                }
+            }
+            LayoutEntry {
+                profile: t.owned("profile"),
+                sms: t.share("sms"),
+                reserved: t.flag("reserved"),
+                memory: t.bytes("memory"),
+                tenants: t.count32("tenants")?,
+            }
+        }
+        _ => {
+            r.unexpected(
+                node,
+                &path,
+                "a MIG profile (\"3g.40gb\") or a table ({ profile = \"3g.40gb\", tenants = 2 })",
+            );
+            return None;
+        }
+    };
+    if let Some(sharing) = sharing {
+        check_share(r, node, &path, sharing, &entry);
+    }
+    Some(entry)
+}
+
+fn name_of(sharing: Option<SharingMode>) -> &'static str {
+    sharing.map_or("this mode", SharingMode::id)
+}
+
+fn keys_in_words(sharing: Option<SharingMode>) -> String {
+    let keys = sharing.map_or(&[][..], share_keys);
+    format!("a table with {}", keys.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(" or "))
+}
+
+/// What one entry must have under its mode.
+fn check_share<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, sharing: SharingMode, entry: &LayoutEntry) {
+    let mut missing =
+        |found: &str, expected: &str| r.mistake(&node.span(), path, found, format!("expected {expected}"));
+    match &entry.profile {
+        None if sharing.needs_mig() => missing("a share without its `profile`", "a MIG profile such as \"3g.40gb\""),
+        Some(profile) => {
+            let compute = compute_instance(profile);
+            let within = compute.map_or(profile.as_str(), |(_, instance)| instance);
+            if !is_profile(within) {
+                missing(&format!("\"{profile}\""), "a MIG profile such as \"3g.40gb\" or \"1g.10gb+me\"");
+            } else if compute.is_some() && sharing == SharingMode::Mig {
+                missing(
+                    &format!("the compute instance \"{profile}\""),
+                    "a GPU instance; compute instances of one come under mig-compute-instances",
+                );
+            } else if compute.is_none() && sharing == SharingMode::MigComputeInstances {
+                missing(
+                    &format!("the GPU instance \"{profile}\""),
+                    "a compute instance of one, such as \"1c.3g.40gb\"",
+                );
+            }
+        }
+        None => {}
+    }
+    if entry.sms.is_none() && (sharing == SharingMode::GreenContexts || entry.reserved) {
+        missing("a share without its `sms`", "its part of the SMs, such as `sms = \"50%\"`");
+    }
+}
+
+/// What all entries together must be.
+fn check_layout<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, sharing: SharingMode, entries: &[LayoutEntry]) {
+    let mut wrong =
+        |found: String, expected: &str| r.mistake(&node.span(), path, found, format!("expected {expected}"));
+    if seats_of(sharing, entries).len() < 2 {
+        wrong("one seat".to_owned(), "at least two: the neighbour needs one beside the victim's");
+    } else if sharing.nests() && entries.iter().all(|e| e.tenants == 1) {
+        wrong("one tenant in each instance".to_owned(), "`tenants = 2` or more in one of them; else it is plain mig");
+    }
+    let set_apart = |e: &&LayoutEntry| e.reserved || sharing == SharingMode::GreenContexts;
+    let taken: u64 =
+        entries.iter().filter(set_apart).map(|e| u64::from(e.sms.unwrap_or_default().0) * u64::from(e.tenants)).sum();
+    if taken > u64::from(Share::percent(100).0) {
+        let taken = Share(u32::try_from(taken).unwrap_or(u32::MAX));
+        wrong(format!("{taken} of the SMs set apart"), "100% at most");
+    }
+    let instances: Vec<_> = entries.iter().filter_map(|e| compute_instance(e.profile.as_deref()?)).collect();
+    if let (SharingMode::MigComputeInstances, [(_, first), rest @ ..]) = (sharing, instances.as_slice())
+        && rest.iter().any(|(_, other)| other != first)
+    {
+        wrong("compute instances of different GPU instances".to_owned(), "those of one GPU instance");
+    }
+}
+
+/// "1c.3g.40gb" as (compute slices, profile of the GPU instance).
+fn compute_instance(profile: &str) -> Option<(u32, &str)> {
+    let (slices, instance) = profile.split_once("c.")?;
+    Some((slices.parse().ok()?, instance))
+}
+
+/// Whether `text` is spelled as a profile of a GPU instance: `<n>g.<n>gb`, then attributes after `+` or `-`.
+fn is_profile(text: &str) -> bool {
+    let (base, attributes) = match text.find(['+', '-']) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let sized = base
+        .split_once("g.")
+        .is_some_and(|(slices, size)| number(slices) && size.strip_suffix("gb").is_some_and(number));
+    let word = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
+    sized && attributes.is_none_or(word)
+}
+
+/// Seats listed under `key`; each must be one of `seats`, where they are known.
+fn places<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, seats: Option<&[(String, usize)]>) -> Option<Vec<String>> {
+    let mut places: Vec<String> = Vec::new();
+    for entry in t.list(key)? {
+        let Some((node, path)) = entry.special() else { continue };
+        let Some(text) = node.get_ref().as_str().filter(|text| is_seat(text)) else {
+            r.unexpected(node, path, keys::SEAT.expected);
+            continue;
+        };
+        let ids = seats.map(|seats| seats.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>());
+        if ids.as_ref().is_some_and(|ids| !ids.contains(&text)) {
+            unknown_name(r, entry, text, "a seat of this layout", &ids.unwrap_or_default());
+        } else if places.iter().any(|p| p == text) {
+            r.mistake(&entry.span, path, format!("\"{text}\" again"), "expected each seat once");
+        } else {
+            places.push(text.to_owned());
+        }
+    }
+    Some(places)
+}
+
+fn is_seat(text: &str) -> bool {
+    text.split('.').count() <= 2
+        && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What runs in one arrangement: what the keys of its `require` and `expect` may name.
+struct Here {
+    neighbours: Vec<(String, Option<Channel>)>,
+    /// Series of the probes that run here; marks of an unknown workload are unknown.
+    series: Vec<String>,
+    /// Every workload is known.
+    complete: bool,
+}
+
+impl Here {
+    fn new(declared: &Declared, panel: &[usize], neighbours: &[usize]) -> Self {
+        let probes: Vec<_> = panel.iter().filter_map(|i| declared.probes.get(*i)).collect();
+        let neighbours: Vec<_> = neighbours.iter().filter_map(|i| declared.neighbours.get(*i)).collect();
+        let series = |(name, workload): &&(String, Option<&'static Workload>)| match workload {
+            Some(w) => series_of(name, w),
+            None => vec![name.clone()],
+        };
+        Self {
+            complete: probes.iter().chain(&neighbours).all(|(_, w)| w.is_some()),
+            series: probes.iter().flat_map(series).collect(),
+            neighbours: neighbours.into_iter().map(|(name, w)| (name.clone(), w.map(channel_of))).collect(),
+        }
+    }
+
+    /// Whether `key` covers something that runs here.
+    fn covers(&self, key: &str) -> bool {
+        let neighbour = |name: &str| self.neighbours.iter().any(|(n, _)| n == name);
+        match key.split_once('/') {
+            Some((name, series)) => neighbour(name) && self.series.iter().any(|s| s == series),
+            None => {
+                let channel = |c: &Option<Channel>| c.is_some_and(|c| c.id() == key);
+                key == Expectation::DEFAULT || neighbour(key) || self.neighbours.iter().any(|(_, c)| channel(c))
+            }
+        }
+    }
+
+    /// Every key that covers something, in the order in which one would look for it.
+    fn keys(&self, like: &str) -> Vec<String> {
+        let names = self.neighbours.iter().map(|(n, _)| n.clone());
+        if like.contains('/') {
+            return names.flat_map(|n| self.series.iter().map(move |s| format!("{n}/{s}"))).collect();
+        }
+        let mut channels: Vec<_> = self.neighbours.iter().filter_map(|(_, c)| *c).collect();
+        channels.sort_unstable();
+        channels.dedup();
+        let channels = channels.into_iter().map(|c| c.id().to_owned());
+        let mut keys: Vec<_> = std::iter::once(Expectation::DEFAULT.to_owned()).chain(names).collect();
+        keys.extend(channels.filter(|c| !self.neighbours.iter().any(|(n, _)| n == c)));
+        keys
+    }
+}
+
+/// `require` or `expect`: one word, or words by key.
+fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) -> Expectation {
+    let require = key == keys::REQUIRE.name;
+    let Some((node, path)) = t.special(key) else { return Expectation::default() };
+    let rules = match node.get_ref() {
+        DeValue::String(_) => {
+            let rule = word(r, node, path, require).map(|word| Rule { key: Expectation::DEFAULT.to_owned(), word });
+            return Expectation(rule.into_iter().collect());
+        }
+        DeValue::Table(table) if !table.is_empty() => table,
+        _ => {
+            r.unexpected(node, path, if require { keys::REQUIRE.expected } else { keys::EXPECT.expected });
+            return Expectation::default();
+        }
+    };
+    let mut read = Vec::new();
+    for (key, value) in rules {
+        let name = key.get_ref().as_ref();
+        if here.complete && !r.broken && !here.covers(name) {
+            let known = here.keys(name);
+            let known: Vec<_> = known.iter().map(String::as_str).collect();
+            let found = format!("the key `{name}` covers nothing that runs here");
+            r.mistake_among(
+                &key.span(),
+                path,
+                found,
+                "expected a key that names something of this arrangement",
+                name,
+                &known,
+            );
+        }
+        if let Some(word) = word(r, value, &join(path, name), require) {
+            read.push((key.span().start, Rule { key: name.to_owned(), word }));
+        }
+    }
+    read.sort_by_key(|(at, _)| *at);
+    let neighbours: Vec<_> = here.neighbours.iter().filter_map(|(n, c)| Some((n.as_str(), (*c)?))).collect();
+    Expectation(read.into_iter().map(|(_, rule)| rule).collect()).spelled_out(&neighbours, &here.series)
+}
+
+fn word<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, require: bool) -> Option<super::expectation::Word> {
+    let words = keys::words_of(require);
+    let text = node.get_ref().as_str().unwrap_or_default();
+    if words.contains(&text) {
+        return text.parse().ok();
+    }
+    let found = r.written(&node.span());
+    r.mistake_among(&node.span(), path, found, "expected one of the words listed below", text, words);
+    None
+}
+
+/// Notes where `[[accept]]` names no cell of the scenario.
+pub(super) fn check_cell(
+    r: &mut Reader<'_>,
+    entry: &Entry<'_>,
+    arrangements: &[Option<Arrangement>],
+    declared: &Declared,
+) {
+    let read: Option<Vec<_>> = arrangements.iter().map(Option::as_ref).collect();
+    let (Some(text), Some(arrangements)) = (entry.text(), read) else { return };
+    let name = |n: &usize| declared.neighbours.get(*n).map(|(name, _)| name.as_str());
+    let (place, neighbour) = text.split_once('/').unwrap_or((text, ""));
+    let (arrangement, seat) = match place.split_once('@') {
+        Some((arrangement, seat)) => (arrangement, Some(seat)),
+        None => (place, None),
+    };
+    let found = arrangements.iter().find(|a| a.name == arrangement);
+    let runs = found.is_some_and(|a| a.neighbours.iter().any(|n| name(n) == Some(neighbour)));
+    if !runs {
+        let cells: Vec<_> = arrangements
+            .iter()
+            .flat_map(|a| a.neighbours.iter().filter_map(|n| Some(format!("{}/{}", a.name, name(n)?))))
+            .collect();
+        let cells: Vec<_> = cells.iter().map(String::as_str).collect();
+        unknown_name(r, entry, text, "a cell, `arrangement/neighbour` or `arrangement@seat/neighbour`", &cells);
+        return;
+    }
+    if let (Some(seat), Some(seats)) = (seat, found.and_then(|a| a.seats())) {
+        let ids: Vec<_> = seats.iter().map(|(id, _)| id.as_str()).collect();
+        if !ids.contains(&seat) {
+            unknown_name(r, entry, text, &format!("a seat of {arrangement} after the @"), &ids);
+        }
+    } else if let Some(seat) = seat.filter(|seat| !is_seat(seat)) {
+        r.mistake(
+            &entry.span,
+            &entry.path,
+            format!("the seat \"{seat}\""),
+            format!("expected {}", keys::SEAT.expected),
+        );
+    }
+}

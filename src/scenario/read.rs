@@ -1,0 +1,358 @@
+//! Text → [`Scenario`], or every mistake of the text.
+
+use std::collections::BTreeSet;
+
+use toml::de::{DeTable, DeValue};
+
+use super::arrangement::{self, Declared};
+use super::design::{Design, Quantile, Tier};
+use super::keys;
+use super::mistake::Mistakes;
+use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo};
+use super::tree::{Content, Entry, Node, Reader, Table, join};
+use crate::units::Share;
+use crate::workload::{Params, Role, Workload};
+
+/// Reads a scenario. `source_name` (a path, or the name of a built-in one) only names the text in diagnostics.
+///
+/// # Errors
+/// All mistakes of the text at once.
+pub fn read(source_name: &str, text: &str, catalogue: &[&'static Workload]) -> Result<Scenario, Mistakes> {
+    read_at_tier(source_name, text, catalogue, None)
+}
+
+/// As [`read`], at another tier than the text says: keys of `[design]` that stand in the text hold, the others follow
+/// `tier`.
+///
+/// # Errors
+/// All mistakes of the text at once.
+pub fn read_at_tier(
+    source_name: &str,
+    text: &str,
+    catalogue: &[&'static Workload],
+    tier: Option<Tier>,
+) -> Result<Scenario, Mistakes> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let mut r = Reader::new(text);
+    for error in errors {
+        r.broken = true;
+        let span = error.span().unwrap_or(0..0);
+        r.mistake(&span, "", format!("this is no TOML: {}", error.message()), "here");
+    }
+    let scenario = if newer_version(&mut r, tree.get_ref()) {
+        None // its other keys are another version's: their mistakes would mislead
+    } else {
+        let top = r.table(keys::TOP, Some(tree.get_ref()), 0..0, String::new());
+        scenario(&mut r, &top, catalogue, tier)
+    };
+    match scenario {
+        Some(scenario) if r.mistakes.is_empty() => Ok(scenario),
+        _ => Err(Mistakes::new(source_name, text, r.mistakes)),
+    }
+}
+
+/// Whether the text is of a newer version than this build reads; then that is the one mistake.
+fn newer_version<'t>(r: &mut Reader<'t>, top: &'t DeTable<'t>) -> bool {
+    let Some(node) = top.get("schema") else { return false };
+    let version = node.get_ref().as_integer().and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok());
+    let Some(version) = version.filter(|v| *v > keys::SCHEMA_VERSION) else { return false };
+    r.mistakes.clear();
+    let found = format!("a scenario of version {version}");
+    let expected = format!("this build reads version {}; a newer crosstalk reads this one", keys::SCHEMA_VERSION);
+    r.mistake(&node.span(), "schema", found, expected);
+    true
+}
+
+/// Assembles the scenario. Goes through all of the text, whatever is missing: `None` only after a mistake.
+fn scenario<'t>(
+    r: &mut Reader<'t>,
+    top: &Table<'t>,
+    catalogue: &[&'static Workload],
+    tier: Option<Tier>,
+) -> Option<Scenario> {
+    let device = top.special("device").and_then(|(node, path)| device(r, node, path));
+    let design = design(r, top.table("design"), tier);
+    let (probe_names, panel) = panel(r, top, catalogue);
+    let (neighbour_names, neighbours) = all_neighbours(r, top, catalogue);
+    let declared = Declared { probes: probe_names, neighbours: neighbour_names };
+
+    let mut names = BTreeSet::new();
+    let mut arrangements = Vec::new();
+    for table in top.tables("arrangement") {
+        if let Some(entry) = table.entry("name") {
+            unique(r, &mut names, entry, entry.text(), "arrangement");
+        }
+        arrangements.push(arrangement::read(r, table, &declared));
+    }
+    let accepted: Vec<_> = top.tables("accept").map(|t| accept(r, t, &arrangements, &declared)).collect();
+
+    Some(Scenario {
+        name: top.owned("name")?,
+        description: top.owned("description"),
+        device,
+        gpu: top.owned("gpu"),
+        seed: top.count("seed")?,
+        design,
+        panel: panel.into_iter().collect::<Option<_>>()?,
+        neighbours: neighbours.into_iter().collect::<Option<_>>()?,
+        arrangements: arrangements.into_iter().collect::<Option<_>>()?,
+        accepted: accepted.into_iter().collect::<Option<_>>()?,
+        allow_faults: top.flag("allow_faults"),
+        allow_oom: top.flag("allow_oom"),
+        allow_power: top.flag("allow_power"),
+    })
+}
+
+fn device<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str) -> Option<String> {
+    const WORDS: &[&str] = &["auto", "all", "sim", "cuda"];
+    let text = node.get_ref().as_str().unwrap_or_default();
+    let rest = |prefix: &str| text.strip_prefix(prefix).filter(|rest| !rest.is_empty());
+    let index = |rest: &str| rest.parse::<u32>().is_ok();
+    let known = WORDS.contains(&text)
+        || rest("sim:").is_some()
+        || rest("cuda:").is_some_and(index)
+        || rest("GPU-").is_some()
+        || rest("MIG-").is_some();
+    if !known {
+        let (span, found) = (node.span(), r.written(&node.span()));
+        r.mistake_among(&span, path, found, format!("expected {}", keys::DEVICE.expected), text, &[]);
+    }
+    known.then(|| text.to_owned())
+}
+
+fn design<'t>(r: &mut Reader<'t>, table: Option<&Table<'t>>, tier: Option<Tier>) -> Design {
+    let tier = tier.or_else(|| table?.text("tier")?.parse().ok()).unwrap_or(Tier::Smoke);
+    let mut d = tier.defaults();
+    let Some(t) = table else { return d };
+    d.blocks = t.count32("blocks").unwrap_or(d.blocks);
+    d.blocks_per_generation = t.count32("blocks_per_generation").unwrap_or(d.blocks_per_generation);
+    d.window = t.duration("window").unwrap_or(d.window);
+    d.max_window = t.duration("max_window").unwrap_or(d.max_window.max(d.window));
+    d.washout = t.duration("washout").unwrap_or(d.washout);
+    d.drain = t.duration("drain").unwrap_or(d.drain);
+    if let (true, Some(entry)) = (d.max_window < d.window, t.entry("max_window")) {
+        let expected = format!("expected at least the window, {}", d.window);
+        r.mistake(&entry.span, &entry.path, d.max_window.to_string(), expected);
+    }
+    if let Some(list) = t.list("judged") {
+        d.judged = quantiles(r, list);
+    }
+    if let Some(t) = t.table("margins") {
+        for (key, pair) in [("p50", &mut d.margins.p50), ("p99", &mut d.margins.p99), ("p99.9", &mut d.margins.p999)] {
+            if let Some((node, path)) = t.special(key) {
+                *pair = margin(r, node, path).unwrap_or(*pair);
+            }
+        }
+    }
+    d
+}
+
+/// The quantiles of a list, rising.
+fn quantiles(r: &mut Reader<'_>, list: &[Entry<'_>]) -> Vec<Quantile> {
+    let mut quantiles = Vec::new();
+    for entry in list {
+        let Content::Special(node) = &entry.content else { continue };
+        match node.get_ref().as_str().and_then(|text| text.parse::<Quantile>().ok()) {
+            Some(q) if quantiles.contains(&q) => {
+                r.mistake(&entry.span, &entry.path, format!("{q} again"), "expected each quantile once");
+            }
+            Some(q) => quantiles.push(q),
+            None => {
+                let found = r.written(&entry.span);
+                r.mistake(&entry.span, &entry.path, found, format!("expected {}", keys::QUANTILE.expected));
+            }
+        }
+    }
+    quantiles.sort_unstable();
+    quantiles
+}
+
+fn margin<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str) -> Option<(Share, Share)> {
+    let share = |i: usize| node.get_ref().get(i)?.get_ref().as_str()?.parse::<Share>().ok();
+    let two = node.get_ref().as_array().is_some_and(|a| a.len() == 2);
+    match (share(0), share(1)) {
+        (Some(isolated), Some(violated)) if two && Share(0) < isolated && isolated < violated => {
+            Some((isolated, violated))
+        }
+        _ => {
+            r.unexpected(node, path, keys::MARGIN.expected);
+            None
+        }
+    }
+}
+
+/// Names of the victim's probes with their workloads, where known, and the probes that could be read.
+type Named<T> = (Vec<(String, Option<&'static Workload>)>, Vec<Option<T>>);
+
+fn panel<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload]) -> Named<Probe> {
+    let (mut names, mut probes, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for t in top.table("victim").iter().flat_map(|victim| victim.tables("panel")) {
+        let workload = workload(r, t, "probe", catalogue, Role::Noise, keys::PROBE_ID.expected);
+        let Some(name) = name(r, t, "probe", "probe", &mut seen) else { continue };
+        names.push((name.clone(), workload));
+        let params = params(r, t, workload);
+        let arrivals = t.special("arrivals").map(|(node, path)| arrivals(r, node, path));
+        let slos = t.special("slo").map(|(node, path)| slos(r, node, path));
+        if let (Some(entry), None | Some(Some(Arrivals::Auto))) = (t.entry("slo").filter(|e| e.given), arrivals) {
+            let expected =
+                "expected `arrivals = { poisson = \"…/s\" }` beside it: an objective holds for a load of its own";
+            r.absent(&entry.span, &entry.path, "an objective without its load", expected);
+        }
+        let probe = || {
+            Some(Probe {
+                name,
+                workload: workload?,
+                params: params?,
+                arrivals: arrivals.unwrap_or(Some(Arrivals::Auto))?,
+                outstanding: t.count32("outstanding")?,
+                slos: slos.unwrap_or_default(),
+            })
+        };
+        probes.push(probe());
+    }
+    (names, probes)
+}
+
+fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload]) -> Named<Neighbour> {
+    let (mut names, mut neighbours, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for t in top.tables("neighbour") {
+        let workload = workload(r, t, "noise", catalogue, Role::Probe, keys::NOISE_ID.expected);
+        let Some(name) = name(r, t, "noise", "neighbour", &mut seen) else { continue };
+        // "default" is a key of `require`, and "quiet" names the arm without noise.
+        if let (true, Some(entry)) = (matches!(name.as_str(), "default" | "quiet"), t.entry("name")) {
+            r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
+        }
+        names.push((name.clone(), workload));
+        let params = params(r, t, workload);
+        let neighbour = || {
+            Some(Neighbour {
+                name,
+                workload: workload?,
+                params: params?,
+                duty: t.share("duty")?,
+                burst: t.duration("burst")?,
+                queued: t.count32("queued")?,
+            })
+        };
+        neighbours.push(neighbour());
+    }
+    (names, neighbours)
+}
+
+/// The name of a probe or neighbour: its `name`, else the id of its workload. Notes names that occur twice.
+fn name<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, kind: &str, seen: &mut BTreeSet<String>) -> Option<String> {
+    let entry = t.entry("name").or_else(|| t.entry(key))?;
+    let name = entry.text().or_else(|| entry.special()?.0.get_ref().as_str())?.to_owned();
+    unique(r, seen, entry, Some(&name), kind);
+    Some(name)
+}
+
+/// Notes a name that another one of its kind has.
+fn unique(r: &mut Reader<'_>, seen: &mut BTreeSet<String>, entry: &Entry<'_>, name: Option<&str>, kind: &str) {
+    let Some(name) = name else { return };
+    if !seen.insert(name.to_owned()) {
+        let found = format!("a second {kind} called \"{name}\"");
+        r.mistake(&entry.span, &entry.path, found, "expected a `name` of its own");
+    }
+}
+
+/// The workload that the kind key names; `not` is the role that does not fit there.
+fn workload<'t>(
+    r: &mut Reader<'t>,
+    t: &Table<'t>,
+    key: &str,
+    catalogue: &[&'static Workload],
+    not: Role,
+    expected: &str,
+) -> Option<&'static Workload> {
+    let (node, path) = t.special(key)?;
+    let Some(id) = node.get_ref().as_str() else {
+        r.unexpected(node, path, expected);
+        return None;
+    };
+    if let Some(found) = catalogue.iter().find(|w| w.id == id && w.role != not) {
+        return Some(found);
+    }
+    let ids: Vec<_> = catalogue.iter().filter(|w| w.role != not).map(|w| w.id).collect();
+    let found = match (catalogue.iter().any(|w| w.id == id), not) {
+        (true, Role::Noise) => format!("`{id}` makes noise and is no probe"),
+        (true, _) => format!("`{id}` is a probe and makes no noise"),
+        (false, _) => format!("no workload is called `{id}`"),
+    };
+    r.mistake_among(&node.span(), path, found, format!("expected {expected}"), id, &ids);
+    None
+}
+
+/// All parameters of the workload, defaults filled in.
+fn params<'t>(r: &mut Reader<'t>, t: &Table<'t>, workload: Option<&'static Workload>) -> Option<Params> {
+    let given = t.special("params");
+    let table = match given.map(|(node, _)| node.get_ref()) {
+        None => None,
+        Some(DeValue::Table(table)) => Some(table),
+        Some(_) => {
+            given.into_iter().for_each(|(node, path)| r.unexpected(node, path, keys::PARAMS.expected));
+            return None;
+        }
+    };
+    let workload = workload?;
+    let span = given.map_or(t.span.clone(), |(node, _)| node.span());
+    let read = r.table(workload.params, table, span, join(&t.path, keys::PARAMS.name));
+    let values = workload.params.iter().filter_map(|f| Some((f.key, read.value(f.key)?.clone())));
+    Some(Params(values.collect()))
+}
+
+fn arrivals<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str) -> Option<Arrivals> {
+    match node.get_ref() {
+        DeValue::String(text) if text == "auto" => Some(Arrivals::Auto),
+        DeValue::Table(table) if table.len() == 1 => {
+            let t = r.table(keys::ARRIVALS_TABLE, Some(table), node.span(), path.to_owned());
+            let poisson = t.rate("poisson").map(Arrivals::Poisson);
+            poisson.or_else(|| t.rate("fixed").map(Arrivals::Fixed))
+        }
+        _ => {
+            r.unexpected(node, path, keys::ARRIVALS.expected);
+            None
+        }
+    }
+}
+
+/// Objectives, by rising quantile.
+fn slos<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str) -> Vec<Slo> {
+    let Some(table) = node.get_ref().as_table().filter(|t| !t.is_empty()) else {
+        r.unexpected(node, path, keys::SLO.expected);
+        return Vec::new();
+    };
+    let mut slos = Vec::new();
+    for (key, value) in table {
+        let Ok(quantile) = key.get_ref().parse::<Quantile>() else {
+            let found = format!("unknown key `{}`", key.get_ref());
+            r.mistake(&key.span(), path, found, format!("expected {}", keys::QUANTILE.expected));
+            continue;
+        };
+        let path = join(path, &quantile.to_string());
+        let bound = r.scalar(&keys::SLO_BOUND, value.get_ref(), &value.span(), &path);
+        if let Some(crate::field::Value::Duration(bound)) = bound {
+            slos.push(Slo { quantile, bound });
+        }
+    }
+    slos.sort_by_key(|slo| slo.quantile);
+    slos
+}
+
+fn accept<'t>(
+    r: &mut Reader<'t>,
+    t: &Table<'t>,
+    arrangements: &[Option<super::model::Arrangement>],
+    declared: &Declared,
+) -> Option<Accept> {
+    if let Some(entry) = t.entry("cell") {
+        arrangement::check_cell(r, entry, arrangements, declared);
+    }
+    Some(Accept {
+        cell: t.owned("cell")?,
+        channel: t.owned("channel"),
+        reason: t.owned("reason")?,
+        by: t.owned("by")?,
+        until: t.date("until")?,
+    })
+}

@@ -1,0 +1,153 @@
+//! What a reader of a bad file is told: its text is a promise, so these are snapshots.
+
+use insta::assert_snapshot;
+
+use super::{CATALOGUE, GOOD};
+use crate::scenario::read;
+
+/// The diagnostic for `text`.
+fn told(text: &str) -> String {
+    let mistakes = read("bad.toml", text, CATALOGUE).expect_err("the file is bad");
+    mistakes.render(false)
+}
+
+/// The good scenario with each first `from` replaced by `to`.
+fn spoilt(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(GOOD.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from:?} is not in the good scenario");
+        text.replacen(from, to, 1)
+    })
+}
+
+#[test]
+fn the_good_scenario_is_good() {
+    read("good.toml", GOOD, CATALOGUE).expect("no mistakes");
+}
+
+#[test]
+fn unknown_keys() {
+    assert_snapshot!(told(&spoilt(&[
+        ("name = \"good\"", "nmae = \"good\""),
+        ("params = { footprint = \"25%\" }", "params = { foot_print = \"25%\" }\nintensity = 3"),
+    ])));
+}
+
+#[test]
+fn wrong_units() {
+    assert_snapshot!(told(&spoilt(&[
+        ("[victim]", "[design]\nwindow = 400\nwashout = \"1 sec\"\ndrain = \"2h\"\n\n[victim]"),
+        ("\"1GiB\"", "\"20GB\""),
+        ("noise = \"idle\"", "noise = \"idle\"\nduty = 0.5"),
+    ])));
+}
+
+#[test]
+fn illegal_words() {
+    assert_snapshot!(told(&spoilt(&[
+        ("\"time-slicing\"", "\"timeslicing\""),
+        ("idle = \"isolated\"", "idle = \"isolate\""),
+        ("expect = { hbm-bandwidth = \"violated\" }", "expect = \"any\""),
+        ("channel = \"hbm-bandwidth\"", "channel = \"hbm\""),
+    ])));
+}
+
+#[test]
+fn an_empty_panel() {
+    let (before, after) = GOOD.split_once("panel = ").expect("a panel");
+    let after = after.split_once('\n').expect("a line").1.replace(", \"hog/llm-decode/token\" = \"any\"", "");
+    assert_snapshot!(told(&format!("{before}panel = []\n{after}")));
+}
+
+#[test]
+fn zero_blocks() {
+    assert_snapshot!(told(&spoilt(&[("[victim]", "[design]\nblocks = 0\n\n[victim]")])));
+}
+
+#[test]
+fn duplicate_names() {
+    assert_snapshot!(told(&spoilt(&[
+        ("{ probe = \"launch\" }", "{ probe = \"launch\" }, { probe = \"launch\" }"),
+        ("[[arrangement]]", "[[neighbour]]\nname = \"hog\"\nnoise = \"d2h\"\n\n[[arrangement]]"),
+        ("[[accept]]", "[[arrangement]]\nname = \"sliced\"\nsharing = \"mps\"\n\n[[accept]]"),
+    ])));
+}
+
+#[test]
+fn three_mistakes_at_once() {
+    assert_snapshot!(told(&spoilt(&[
+        ("probe = \"hbm-chase\"", "probe = \"hbm-read\""),
+        ("noise = \"idle\"", "noise = \"idel\""),
+        ("by = \"platform team\"\n", ""),
+    ])));
+}
+
+#[test]
+fn broken_toml_with_other_mistakes() {
+    assert_snapshot!(told(&spoilt(&[
+        ("name = \"good\"", "name = \"good"),
+        ("tenants = 2", "tenants = 2\ntenants = 3"),
+        ("channel =", "chanel ="),
+    ])));
+}
+
+#[test]
+fn a_newer_version() {
+    assert_snapshot!(told(&spoilt(&[("schema = 1", "schema = 2\nhologram = true")])));
+}
+
+#[test]
+fn nothing_at_all() {
+    assert_snapshot!(told(""));
+}
+
+#[test]
+fn layouts_that_their_mode_does_not_know() {
+    let arrangement = |sharing: &str, layout: &str| {
+        let old = "sharing = \"time-slicing\"\ntenants = 2";
+        told(&spoilt(&[(old, &format!("sharing = \"{sharing}\"\n{layout}")), ("sliced@0/hog", "sliced/hog")]))
+    };
+    let told = [
+        arrangement("time-slicing", "layout = [\"3g.40gb\", { sms = \"50%\" }]"),
+        arrangement("mig", "layout = [{ tenants = 2 }, \"1c.3g.40gb\", \"3g40\"]"),
+        arrangement("mig", "layout = [\"7g.80gb\"]"),
+        arrangement("mig", "tenants = 2"),
+        arrangement("mig+time-slicing", "layout = [\"3g.40gb\", \"3g.40gb\"]"),
+        arrangement("mig-compute-instances", "layout = [\"1c.3g.40gb\", \"1c.2g.20gb\"]"),
+        arrangement("green-contexts", "layout = [{ sms = \"60%\", tenants = 2 }]"),
+        arrangement("mps", "layout = [{ reserved = true }, { memory = \"50%\" }]"),
+        arrangement("exclusive", "layout = [{ tenants = 2 }]"),
+        arrangement("time-slicing", "tenants = { count = 4, all = \"hbm-read\" }"),
+        arrangement("time-slicing", "tenants = 1"),
+        arrangement("time-slicing", "tenants = 2\nlayout = [{ tenants = 2 }]"),
+        arrangement("time-slicing", "tenants = 2\nvictim_at = [\"2\", 0]\nneighbour_at = [\"0.1\"]"),
+    ];
+    assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn names_that_name_nothing() {
+    assert_snapshot!(told(&spoilt(&[
+        ("tenants = 2", "tenants = 2\nneighbours = [\"hogg\", \"idle\"]\npanel = [\"launch\", \"launch\"]"),
+        ("expect = { hbm-bandwidth", "expect = { l2"),
+        ("sliced@0/hog", "slice/hog"),
+    ])));
+    assert_snapshot!(told(&spoilt(&[("sliced@0/hog", "sliced@7/hog")])));
+}
+
+#[test]
+fn objectives_and_arrivals() {
+    assert_snapshot!(told(&spoilt(&[(
+        "{ probe = \"launch\" }",
+        "{ probe = \"launch\", slo = { p99 = \"50ms\" } }, { probe = \"h2d\", arrivals = { poisson = \"20\" } }, \
+         { probe = \"h2d\", name = \"b\", arrivals = \"poisson\", slo = { p100 = \"1s\" } }",
+    )])));
+}
+
+#[test]
+fn designs_that_contradict_themselves() {
+    assert_snapshot!(told(&spoilt(&[(
+        "[victim]",
+        "[design]\nwindow = \"1s\"\nmax_window = \"500ms\"\njudged = [\"p99\", \"p50\", \"p99.0\", \"99\"]\n\
+         margins = { p50 = [\"25%\", \"5%\"], p99 = [\"10%\"] }\n\n[victim]",
+    )])));
+}
