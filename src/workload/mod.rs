@@ -7,16 +7,26 @@ mod cache;
 mod chase;
 mod compute;
 mod copy;
+mod estimate;
 mod host;
+mod inference;
 mod launch;
+mod llm;
+mod memory;
 mod order;
 mod params;
+mod render;
 mod shape;
 mod stream;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod translation;
 
 use std::collections::BTreeMap;
 
 pub use params::resolve;
+pub use render::{markdown, table, to_json};
 
 use crate::channel::Channel;
 use crate::field::{Field, Value};
@@ -27,22 +37,37 @@ use crate::units::{Bytes, Nanos, Share};
 pub static CATALOGUE: &[&Workload] = &[
     &launch::LAUNCH,
     &compute::COMPUTE,
+    &tensor::TENSOR,
     &chase::L1_CHASE,
     &chase::L2_CHASE,
     &chase::HBM_CHASE,
+    &translation::TLB_CHASE,
     &order::STRONG_CHASE,
     &order::WEAK_CHASE,
+    &stream::HBM_BURST,
+    &memory::ALLOC,
+    &inference::INFERENCE,
+    &llm::LLM_PREFILL,
+    &llm::LLM_DECODE,
     &copy::H2D,
+    &copy::D2H,
     &host::IDLE,
     &compute::COMPUTE_BURST,
     &compute::ISSUE_HOG,
+    &tensor::TENSOR_BURST,
     &launch::LAUNCH_STORM,
+    &cache::L1_THRASH,
     &cache::L2_THRASH,
     &stream::HBM_READ,
     &stream::HBM_WRITE,
     &stream::HBM_COPY,
+    &translation::TLB_THRASH,
     &order::MEMBAR_STORM,
     &order::ATOMICS,
+    &copy::BIDIRECTIONAL,
+    &memory::ALLOC_CHURN,
+    &memory::CONTEXT_CHURN,
+    &memory::CAPACITY_RAMP,
 ];
 
 /// The workload with this id.

@@ -2,7 +2,7 @@
 
 use super::chase::{CHASE, CHASE_STRONG, L2_FOOTPRINT, loads, walk_in_l2};
 use super::params::{Site, count, launch, size};
-use super::shape::{LINE, SECTOR, THREADS, WARPS, resident};
+use super::shape::{LINE, SECTOR, THREADS, WARPS, pages, resident};
 use super::{Arg, Kernel, ParamType, Role, Workload};
 use crate::channel::Channel;
 use crate::machine::{Demand, LaunchDemand, Traffic};
@@ -22,7 +22,7 @@ static FENCES: Kernel = Kernel {
             traffic: Traffic {
                 written: barriers * SECTOR,
                 footprint: l.warps() * LINE,
-                pages: super::shape::pages(l.warps() * LINE),
+                pages: pages(l.warps() * LINE),
                 ..Traffic::default()
             },
             ..LaunchDemand::default()
@@ -30,16 +30,19 @@ static FENCES: Kernel = Kernel {
     },
 };
 
-/// Each thread: `operations` additions to words spread over `footprint`, so that no two lanes of a warp meet on a word.
-/// Buffer, footprint in bytes, operations per thread.
+/// Each thread: `operations` additions to words spread over `footprint`. The lanes of a warp take neighbouring words, so
+/// that no two meet on one and L2 writes 4 bytes for each. Buffer, footprint in bytes, operations per thread.
 static ATOMIC_ADD: Kernel = Kernel {
     symbol: "atomic_add",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U32],
     demand: |l| {
+        let footprint = l.number(1);
+        let atomics = u64::from(l.grid) * u64::from(l.block) * l.number(2);
         Demand::Launch(LaunchDemand {
             blocks: l.grid,
             blocks_per_sm: resident(l.block),
-            atomics: u64::from(l.grid) * u64::from(l.block) * l.number(2),
+            atomics,
+            traffic: Traffic { written: atomics * 4, footprint, pages: pages(footprint), ..Traffic::default() },
             ..LaunchDemand::default()
         })
     },
@@ -72,7 +75,7 @@ pub(super) static MEMBAR_STORM: Workload = Workload {
     id: "membar-storm",
     role: Role::Noise,
     channels: &[Channel::Membar],
-    params: &[count("fences", (1, 65_536), "256", "Memory barriers of each warp in one launch; eight warps an SM.")],
+    params: &[count("fences", (1, 65_536), "64", "Memory barriers of each warp in one launch; eight warps an SM.")],
     marks: &[],
     doc: "Every SM issues memory barriers (__threadfence) as fast as they complete, and next to nothing else.",
     program: |params, view| {

@@ -76,7 +76,7 @@ pub(super) fn beyond_l2(at: &Site<'_>, footprint: u64) -> Result<(), WorkloadErr
 }
 
 /// The parameter `kernel` of bandwidth hogs.
-const fn kernel_length(default: &'static str) -> Field {
+pub(super) const fn kernel_length(default: &'static str) -> Field {
     duration(
         "kernel",
         (Nanos::micros(20), Nanos::millis(20)),
@@ -121,4 +121,29 @@ pub(super) static HBM_COPY: Workload = Workload {
     marks: &[],
     doc: "Copies device memory to device memory at full bandwidth from every SM: reads and writes in equal parts.",
     program: |params, view| hbm_hog("hbm-copy", &STREAM_COPY, params, view),
+};
+
+/// `hbm-burst`.
+pub(super) static HBM_BURST: Workload = Workload {
+    id: "hbm-burst",
+    role: Role::Probe,
+    channels: &[Channel::HbmBandwidth, Channel::BlockSlots],
+    params: &[
+        size(
+            "footprint",
+            Bytes::mib(1),
+            None,
+            "Device memory that it streams through; at least twice the L2. Default: four times the L2 that the tenant sees.",
+        ),
+        kernel_length("75us"),
+    ],
+    marks: &[],
+    doc: "A short stream of reads from every SM: the bandwidth that a request gets, not the latency of a load.",
+    program: |params, view| {
+        let at = Site::new("hbm-burst", params, view)?;
+        let bandwidth = at.known("memory bandwidth", view.hbm_bandwidth)?;
+        let footprint = at.size("footprint", Some(4 * view.l2.0))?;
+        beyond_l2(&at, footprint)?;
+        fill(&at, &STREAM_READ, footprint, at.moved(bandwidth, at.duration("kernel")?))
+    },
 };
