@@ -115,11 +115,11 @@ fn column_name(plan: &Plan, cell: &CellVerdict) -> String {
     place.unwrap_or(&cell.name).to_owned()
 }
 
-/// Sharing mode and shares: "mig 3g.40gb + 3g.40gb", "time-slicing × 2".
+/// Sharing mode and shares: "mig 4g.40gb + 3g.40gb", "mps 50 % × 2".
 fn layout_words(a: &PlannedArrangement) -> String {
     let shares: Vec<&str> = a.seats.iter().map(|s| s.share.as_str()).collect();
     match shares.first() {
-        Some(first) if shares.len() > 2 && shares.iter().all(|s| s == first) => {
+        Some(first) if shares.len() > 1 && shares.iter().all(|s| s == first) => {
             format!("{} {first} × {}", a.sharing, shares.len())
         }
         Some(_) => format!("{} {}", a.sharing, shares.join(" + ")),
@@ -266,6 +266,9 @@ fn requirements(verdict: &RunVerdict, cells: &[Cell], accepted: &[AcceptedRisk])
 fn summary(requires: bool, items: &[Requirement]) -> String {
     if !requires {
         return "Nothing is required: this run can show what is not isolated, and it cannot fail.".to_owned();
+    }
+    if items.is_empty() {
+        return "What the scenario requires applies to no cell of this run.".to_owned();
     }
     let of = |state| items.iter().filter(|i| i.state == state).count() as u64;
     let (met, accepted) = (of(RequirementState::Met), of(RequirementState::Accepted));

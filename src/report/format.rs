@@ -14,15 +14,16 @@ pub(crate) fn nine_digits(x: f64) -> Option<f64> {
     if x.is_finite() { format!("{x:.8e}").parse::<f64>().ok().map(|r| if r == 0.0 { 0.0 } else { r }) } else { None }
 }
 
-/// `x` with three significant digits and at least `least` decimals cut off at `most`.
+/// `x` with three significant digits, or with `most` decimals where that is fewer.
 fn significant(x: f64, most: usize) -> String {
-    let magnitude = if x == 0.0 { 0 } else { x.abs().log10().floor() as i32 };
-    let decimals = (2 - magnitude).clamp(0, most as i32) as usize;
-    let text = format!("{x:.decimals$}");
+    let decimals = |x: f64| {
+        let magnitude = if x == 0.0 { 0 } else { x.abs().log10().floor() as i32 };
+        (2 - magnitude).clamp(0, most as i32) as usize
+    };
+    let text = format!("{x:.0$}", decimals(x));
     // 9.996 has two decimals, and 10.00, which it rounds to, has one.
     let rounded = text.parse::<f64>().unwrap_or(x);
-    let again = if rounded == 0.0 { 0 } else { rounded.abs().log10().floor() as i32 };
-    if again > magnitude && decimals > 0 { format!("{rounded:.0$}", decimals - 1) } else { text }
+    if decimals(rounded) < decimals(x) { format!("{rounded:.0$}", decimals(rounded)) } else { text }
 }
 
 /// Without trailing zeros.

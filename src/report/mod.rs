@@ -4,16 +4,22 @@ mod build;
 mod format;
 mod json;
 mod model;
-
+mod plan;
 mod terminal;
 mod text;
 mod words;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
 
 pub use json::{report_schema, run_schema};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
     Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
 };
+pub use plan::{plan_json, plan_text};
 
 /// A format of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -168,7 +168,7 @@ pub struct Column {
     pub arrangement: String,
     /// Id of the victim's seat.
     pub seat: String,
-    /// Sharing mode and shares in words ("mig 3g.40gb + 3g.40gb").
+    /// Sharing mode and shares in words ("mig 4g.40gb + 3g.40gb").
     pub layout: String,
 }
 

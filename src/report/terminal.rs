@@ -5,15 +5,18 @@ use crate::run_dir::JudgedBy;
 use crate::scenario::Quantile;
 use crate::verdict::RequirementState;
 
-use super::Options;
-use super::format::{NONE, count, rate, ratio_parts, time};
+use super::format::{NONE, count, percent, rate, ratio_parts, time};
 use super::model::{
     AcceptState, Calibrated, Cell, Column, Expected, JudgedQuantile, Report, Row, RunReport, VerdictWord,
 };
 use super::text::{Line, Page, Tint};
+use super::{Options, words};
 
 /// Fewer columns than this cannot hold a cell of the matrix beside its row's name.
 const LEAST_WIDTH: usize = 60;
+
+/// Share of its solo rate from which a neighbour counts as running at full rate (verdict.md, fair arms, 5).
+const FULL_RATE: f64 = 0.9;
 
 /// The report as text.
 pub(super) fn render(report: &Report, options: &Options) -> String {
@@ -41,6 +44,7 @@ fn run_report(page: &mut Page, run: &RunReport) {
     requirements(page, run);
     not_isolated(page, run);
     undecided(page, run);
+    noted(page, run);
     surprises(page, run);
     warnings(page, run);
     calibration(page, run);
@@ -64,10 +68,11 @@ fn header(page: &mut Page, run: &RunReport) {
     }
     page.paragraph(first, 0, 2);
     let counts = format!(
-        " · {} × {} × {} · {} · seed {}",
+        " · {} × {} × {} · {}, {} · seed {}",
         count(h.arrangements, "arrangement"),
         count(h.neighbours, "neighbour"),
         count(h.probes, "probe"),
+        words::tier(h.tier),
         count(h.blocks.into(), "block"),
         h.seed
     );
@@ -115,16 +120,15 @@ fn matrix(page: &mut Page, run: &RunReport) {
         return;
     }
     let quantile = heading_quantile(run);
-    let heading = quantile.map_or_else(|| "verdicts".to_owned(), |q| format!("worst {q}, noisy ÷ quiet [low high]"));
-    let mut labels = vec![Line::of(Tint::Strong, &heading), Line::default()];
+    let heading = quantile.map_or_else(|| "Verdicts".to_owned(), |q| format!("Worst {q}, noisy ÷ quiet [low high]"));
+    let mut labels = vec![Line::default(), Line::default()];
     labels.extend(run.rows.iter().map(row_label));
-    // A heading is shortened before a neighbour's name is.
-    let names = labels[2..].iter().map(Line::width).max().unwrap_or(0);
-    let label_width = names.max(heading.chars().count()).min((page.width / 3).max(20));
+    let label_width = labels.iter().map(Line::width).max().unwrap_or(0).min((page.width / 3).max(20));
     let columns: Vec<Vec<Line>> = (0..run.columns.len()).map(|c| column(run, c, quantile)).collect();
     let room = page.width.saturating_sub(label_width + 2);
     let widths: Vec<usize> =
         columns.iter().map(|lines| lines.iter().map(Line::width).max().unwrap_or(0).min(room)).collect();
+    page.heading(&heading);
     let mut from = 0;
     while from < columns.len() {
         let mut to = from + 1;
@@ -133,7 +137,9 @@ fn matrix(page: &mut Page, run: &RunReport) {
             used += 2 + widths[to];
             to += 1;
         }
-        page.gap();
+        if from > 0 {
+            page.gap();
+        }
         for (at, label) in labels.iter().enumerate() {
             let mut line = label.clone().cut(label_width);
             line.pad(label_width);
@@ -146,6 +152,10 @@ fn matrix(page: &mut Page, run: &RunReport) {
             page.line(&line);
         }
         from = to;
+    }
+    let worst = run.cells.iter().filter_map(|c| c.series.get(c.worst?)?.ratio);
+    if worst.into_iter().any(|r| r.low.is_none() || r.high.is_none()) {
+        page.paragraph(Line::of(Tint::Faint, &format!("{NONE} in an interval: no bound on that side")), 0, 2);
     }
 }
 
@@ -196,7 +206,7 @@ struct CellText {
     verdict: Line,
     /// Estimate, lower bound, upper bound; empty where there is no ratio.
     ratio: [String; 3],
-    /// The quantile, where it is not the heading's, and why in a word.
+    /// The quantile, where it is not the heading's; whether it is pooled; why, in a word.
     tail: String,
 }
 
@@ -205,10 +215,13 @@ impl CellText {
         let worst = cell.worst.and_then(|i| cell.series.get(i));
         let ratio = worst.and_then(|s| s.ratio.as_ref()).map(ratio_parts);
         let mut tail: Vec<String> = Vec::new();
-        if let Some(s) = worst
-            && Some(s.quantile) != heading
-        {
-            tail.push(s.quantile.to_string());
+        if let Some(s) = worst {
+            if Some(s.quantile) != heading {
+                tail.push(s.quantile.to_string());
+            }
+            if s.judged == JudgedBy::Pooled {
+                tail.push("pooled".to_owned());
+            }
         }
         match cell.verdict {
             VerdictWord::Isolated => {}
@@ -276,7 +289,7 @@ fn requirements(page: &mut Page, run: &RunReport) {
             _ => Line::of(Tint::Warn, "accepted"),
         };
         for item in r.items.iter().filter(|i| i.state == state) {
-            let line = word.clone().with(Tint::Plain, "  ").with(Tint::Strong, &item.cell);
+            let line = word.clone().with(Tint::Plain, ": ").with(Tint::Strong, &item.cell);
             page.paragraph(line.with(Tint::Plain, &format!(" {}", item.text)), 2, 4);
         }
     }
@@ -299,6 +312,10 @@ fn not_isolated(page: &mut Page, run: &RunReport) {
         line.push(Tint::Plain, ": ");
         line.push(Tint::Plain, &cell.summary);
         line.push(Tint::Plain, &notes(cell));
+        // A neighbour at its full rate needs no word.
+        if let Some(share) = cell.neighbour_rate.filter(|share| *share < FULL_RATE) {
+            line.push(Tint::Plain, &format!("; the neighbour at {} of its solo rate", percent(share)));
+        }
         page.paragraph(line, 2, 4);
     }
 }
@@ -326,8 +343,20 @@ fn undecided(page: &mut Page, run: &RunReport) {
     let are = if n == 1 { "is" } else { "are" };
     page.heading(&format!("{n} of {} {are} not decided", count(run.cells.len() as u64, "cell")));
     for (verdict, text, names) in groups {
-        let line = verdict_word(verdict).with(Tint::Plain, "  ").with(Tint::Strong, &names.join(", "));
+        let line = verdict_word(verdict).with(Tint::Plain, ": ").with(Tint::Strong, &names.join(", "));
         page.paragraph(line.with(Tint::Plain, &format!(": {text}")), 2, 4);
+    }
+}
+
+/// Isolated cells of which something else must be known.
+fn noted(page: &mut Page, run: &RunReport) {
+    let mut cells = run.cells.iter().filter(|c| c.verdict == VerdictWord::Isolated && !c.notes.is_empty()).peekable();
+    if cells.peek().is_some() {
+        page.heading("Isolated, with a note");
+    }
+    for cell in cells {
+        let texts: Vec<&str> = cell.notes.iter().map(|w| w.text.as_str()).collect();
+        page.paragraph(Line::of(Tint::Strong, &cell.name).with(Tint::Plain, &format!(": {}", texts.join("; "))), 2, 4);
     }
 }
 
@@ -362,7 +391,7 @@ fn calibration(page: &mut Page, run: &RunReport) {
         faint("place"),
         faint("probe"),
         faint("rate"),
-        faint("of closed loop"),
+        faint("closed loop"),
         faint("window"),
         faint("judged"),
     ]];
@@ -373,13 +402,13 @@ fn calibration(page: &mut Page, run: &RunReport) {
             plain(if c.place == place { "" } else { &c.place }),
             plain(&c.probe),
             plain(&rate(c.rate)),
-            plain(&c.closed_rate.map_or_else(|| format!("{NONE} (the user's load)"), rate)),
+            plain(&c.closed_rate.map_or_else(|| format!("{NONE} (given)"), rate)),
             plain(&time(c.window.0 as f64)),
             plain(&judged(c)),
         ]);
         place = &c.place;
     }
-    page.table(2, &rows);
+    page.table(2, 2, &rows);
 }
 
 /// "p50, p99 pooled, p99.9 not (too few requests)".

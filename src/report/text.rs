@@ -289,25 +289,37 @@ impl Page {
         self.paragraph(Line::of(Tint::Strong, text), 0, 2);
     }
 
-    /// Adds a table with columns two spaces apart; a row that is too wide is cut.
-    pub(crate) fn table(&mut self, indent: usize, rows: &[Vec<Line>]) {
+    /// Adds a table with columns two spaces apart. The last column is wrapped; where it has too little room, the
+    /// first `names` columns are cut: a number is never.
+    pub(crate) fn table(&mut self, indent: usize, names: usize, rows: &[Vec<Line>]) {
+        const LEAST: usize = 10;
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> =
-            (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(Line::width).max().unwrap_or(0)).collect();
-        // What is missing is taken from the widest column, which is the one of names.
-        let needed = indent + widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
-        let excess = needed.saturating_sub(self.width);
-        let widest = (0..columns).rev().max_by_key(|c| widths[*c]);
+        let Some(last) = columns.checked_sub(1) else { return };
+        let mut widths: Vec<usize> =
+            (0..last).map(|c| rows.iter().filter_map(|r| r.get(c)).map(Line::width).max().unwrap_or(0)).collect();
+        let room = self.width.saturating_sub(indent + LEAST + 2 * last);
+        // Cut column by column: two long names share the loss.
+        while widths.iter().sum::<usize>() > room {
+            match widths.iter_mut().take(names).max() {
+                Some(widest) if *widest > 4 => *widest -= 1,
+                _ => break,
+            }
+        }
+        let at = indent + widths.iter().sum::<usize>() + 2 * last;
         for row in rows {
             let mut line = Line::of(Tint::Plain, &" ".repeat(indent));
-            for (c, cell) in row.iter().enumerate() {
-                let width = if Some(c) == widest { widths[c].saturating_sub(excess).max(8) } else { widths[c] };
-                let mut cell = cell.clone().cut(width);
-                cell.pad(width);
+            for (cell, width) in row.iter().zip(&widths) {
+                let mut cell = cell.clone().cut(*width);
+                cell.pad(width + 2);
                 line.append(cell);
-                line.push(Tint::Plain, "  ");
             }
-            self.line(&line.cut(self.width.max(1) + 2));
+            line.pad(at);
+            let text = row.get(last).cloned().unwrap_or_default();
+            for wrapped in text.wrap(self.width.saturating_sub(at), 0) {
+                line.append(wrapped);
+                self.line(&line);
+                line = Line::of(Tint::Plain, &" ".repeat(at));
+            }
         }
     }
 

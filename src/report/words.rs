@@ -1,10 +1,20 @@
 //! The sentences of a report: reasons, what moved, what was required.
 
-use crate::scenario::Word;
+use crate::run_dir::JudgedBy;
+use crate::scenario::{Tier, Word};
 use crate::verdict::{Reason, RequirementState};
 
 use super::format::{NONE, percent, ratio_interval, time};
 use super::model::{Cell, Series, VerdictWord, Why};
+
+/// The name of a tier.
+pub(super) const fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Smoke => "smoke",
+        Tier::Acceptance => "acceptance",
+        Tier::Certify => "certify",
+    }
+}
 
 /// A reason with its numbers, and what would decide.
 pub(super) fn reason(reason: &Reason) -> Why {
@@ -95,15 +105,13 @@ pub(super) fn worse<'a>(a: &'a Reason, b: &'a Reason) -> &'a Reason {
     if badness(b) > badness(a) { b } else { a }
 }
 
-/// "h2d p99 1.72× [1.66 1.79], 38 µs → 65 µs".
+/// "h2d p99 1.72× [1.66 1.79], 38 µs → 65 µs"; a quantile that is judged over all blocks together is marked.
 pub(super) fn movement(s: &Series) -> String {
     let ratio = s.ratio.as_ref().map_or_else(|| format!("{NONE} (no ratio)"), ratio_interval);
-    format!(
-        "{} {ratio}, {} → {}",
-        s.name(),
-        quantile_ns(s.quiet_ns, s.quiet_requests),
-        quantile_ns(s.noisy_ns, s.noisy_requests)
-    )
+    let pooled = if s.judged == JudgedBy::Pooled { " (pooled)" } else { "" };
+    let quiet = quantile_ns(s.quiet_ns, s.quiet_requests);
+    let noisy = quantile_ns(s.noisy_ns, s.noisy_requests);
+    format!("{}{pooled} {ratio}, {quiet} → {noisy}", s.name())
 }
 
 /// A quantile in natural units, or why there is none.
