@@ -8,7 +8,7 @@ use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, Sharin
 use crate::units::{Bytes, Nanos, Share};
 
 /// What a run will do: complete, so that everything right of the run directory needs nothing else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The scenario's name.
@@ -34,7 +34,7 @@ pub struct Plan {
 }
 
 /// A probe, resolved. The tenant builds the program from id and parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedProbe {
     /// Name of its first series.
@@ -56,7 +56,7 @@ pub struct PlannedProbe {
 }
 
 /// A neighbour, resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedNeighbour {
     /// Name.
@@ -77,7 +77,7 @@ pub struct PlannedNeighbour {
 }
 
 /// An arrangement, resolved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedArrangement {
     /// Name.
@@ -99,7 +99,7 @@ pub struct PlannedArrangement {
 }
 
 /// One seat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Seat {
     /// "0", "1", or nested "0.1".
@@ -111,7 +111,7 @@ pub struct Seat {
 }
 
 /// The blocks of one arrangement, one victim place, one panel and one group of neighbours.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
     /// Index of the victim's seat.

@@ -102,7 +102,7 @@ pub enum Load {
 }
 
 /// Names one arm of a run.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArmKey {
     /// Index of the arrangement.
@@ -116,7 +116,7 @@ pub struct ArmKey {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Done, and right.
@@ -164,7 +164,7 @@ pub struct ArmRecord {
 }
 
 /// What is known of an arm beside its samples. Part of the event that commits the arm.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArmSummary {
     /// The windows, in order.
@@ -185,7 +185,7 @@ pub struct ArmSummary {
 }
 
 /// What is known of one window.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowSummary {
     /// Index into the plan's panel.
@@ -209,7 +209,7 @@ pub struct WindowSummary {
 }
 
 /// What is known of one neighbour seat over the windows of an arm.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeighbourSummary {
     /// Index of the seat.
@@ -226,7 +226,7 @@ pub struct NeighbourSummary {
 }
 
 /// An allocation that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OomEvent {
     /// Index of the seat.

@@ -1,12 +1,15 @@
 //! The GPUs of the machine as found.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::layout::Placement;
+use super::model::GpuModel;
 use crate::provenance::Provenance;
 use crate::units::Bytes;
 
 /// The GPUs of a machine as found. Unknown is `None`, never zero.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// Where this was read.
@@ -18,7 +21,7 @@ pub struct Inventory {
 }
 
 /// One GPU as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
     /// UUID ("GPU-…").
@@ -38,10 +41,10 @@ pub struct Gpu {
 }
 
 /// One MIG instance as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
-    /// UUID ("MIG-…").
+    /// UUID ("MIG-…"); empty for a GPU instance without a compute instance, which has no device and no UUID.
     pub uuid: String,
     /// Profile name.
     pub profile: String,
@@ -53,4 +56,49 @@ pub struct Instance {
     pub memory: Option<Bytes>,
     /// SMs.
     pub sms: Option<u32>,
+}
+
+/// The inventory of a simulated machine with one GPU of this model: MIG on with these instances, or off without.
+/// UUIDs derive from the model and, for an instance, from its profile and place, so that equal machines have equal ones.
+pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
+    let instance = |p: &Placement| {
+        let profile = model.mig.iter().flat_map(|m| &m.profiles).find(|q| q.name == p.profile);
+        Instance {
+            uuid: format!("MIG-{}", uuid(&[&model.id, &p.profile, &p.start.to_string()])),
+            profile: p.profile.clone(),
+            start: p.start,
+            size: p.size,
+            memory: profile.and_then(|q| q.memory_mib).map(Bytes::mib),
+            sms: profile.and_then(|q| q.sms),
+        }
+    };
+    Inventory {
+        provenance: Provenance::Simulated,
+        driver: None,
+        gpus: vec![Gpu {
+            uuid: format!("GPU-{}", uuid(&[&model.id])),
+            name: model.name.clone(),
+            model: Some(model.id.clone()),
+            memory: Some(Bytes::mib(model.memory_mib)),
+            sms: Some(model.sm.count),
+            mig: model.mig.as_ref().map(|_| layout.is_some()),
+            instances: layout.unwrap_or_default().iter().map(instance).collect(),
+        }],
+    }
+}
+
+/// A name-based UUID (RFC 9562, version 8: the first 122 bits of a SHA-256).
+fn uuid(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"crosstalk simulated gpu 1");
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let mut bytes: [u8; 16] = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = hex::encode(bytes);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

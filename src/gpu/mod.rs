@@ -1,7 +1,11 @@
 //! What a GPU is: model data, MIG profiles and placements, inventory.
 
+mod catalogue;
 mod inventory;
+mod layout;
 mod model;
 
-pub use inventory::{Gpu, Instance, Inventory};
+pub use catalogue::{find_model, model_by_name, models, nearest_model};
+pub use inventory::{Gpu, Instance, Inventory, simulated};
+pub use layout::{LayoutError, LayoutProblem, Placement, create_in_order, parse_layout, place_layout};
 pub use model::{GpuModel, MigModel, MigProfile};

@@ -1,16 +1,19 @@
 //! The data of one GPU model, as read from its file.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One GPU model. Every constant of the machine model lives in such a file; figures that no source gives are listed in
 /// `assumed`, and reports say so.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuModel {
     /// The id used in `sim:MODEL` ("h100-sxm").
     pub id: String,
     /// The product name as the driver prints it ("NVIDIA H100 80GB HBM3").
     pub name: String,
+    /// Further product names of the same model ("NVIDIA A100-PCIE-40GB").
+    #[serde(default)]
+    pub other_names: Vec<String>,
     /// Architecture ("hopper").
     pub architecture: String,
     /// Compute capability ("9.0").
@@ -54,7 +57,7 @@ pub struct GpuModel {
 }
 
 /// Streaming multiprocessors.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sm {
     /// How many.
@@ -78,7 +81,7 @@ pub struct Sm {
 }
 
 /// Clocks, MHz.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clock {
     /// Highest SM clock.
@@ -90,7 +93,7 @@ pub struct Clock {
 }
 
 /// Power, watts at the highest clock.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Power {
     /// Power cap.
@@ -110,7 +113,7 @@ pub struct Power {
 }
 
 /// The L2 cache of the whole GPU.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct L2 {
     /// Capacity, KiB.
@@ -126,7 +129,7 @@ pub struct L2 {
 }
 
 /// Device memory.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hbm {
     /// Achievable bandwidth, 10⁹ bytes per second.
@@ -138,7 +141,7 @@ pub struct Hbm {
 }
 
 /// Address translation: the last level, shared by the whole GPU.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tlb {
     /// Memory that the last level covers, MiB.
@@ -148,7 +151,7 @@ pub struct Tlb {
 }
 
 /// Memory barriers and atomics.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// Barriers per microsecond that the barrier path completes.
@@ -160,7 +163,7 @@ pub struct Order {
 }
 
 /// The PCIe link and the copy engines.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pcie {
     /// Generation.
@@ -178,7 +181,7 @@ pub struct Pcie {
 }
 
 /// Launch and completion.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Launch {
     /// From the launch call to the first instruction on an idle GPU, nanoseconds.
@@ -194,7 +197,7 @@ pub struct Launch {
 }
 
 /// Time-slicing.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeSlice {
     /// Quantum of the default level, microseconds.
@@ -204,7 +207,7 @@ pub struct TimeSlice {
 }
 
 /// Contexts and driver calls.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Driver {
     /// Device memory that a context takes before any allocation, MiB.
@@ -220,7 +223,7 @@ pub struct Driver {
 }
 
 /// MIG of one model.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MigModel {
     /// Memory slices: the unit of placements.
@@ -232,7 +235,7 @@ pub struct MigModel {
 }
 
 /// One MIG profile.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MigProfile {
     /// Name ("3g.40gb").

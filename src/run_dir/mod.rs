@@ -1,7 +1,34 @@
 //! The run directory: everything a run measured, on disk. Every report is a pure function of it.
+//!
+//! ```text
+//! manifest.json                    what will be run: atomic, first
+//! events.jsonl                     what has happened; a whole line on disk is the commit of what it tells
+//! arms/ARRANGEMENT/0003-quiet.parquet    samples of one arm; ignored without its event
+//! hlog/ARRANGEMENT/SERIES.hlog     histograms of every arm, in HdrHistogram's log format
+//! digest.json                      pooled histograms, per-block differences and the verdict
+//! SHA256SUMS                       of every file above, as `sha256sum --check` reads it
+//! finished.json                    last: the SHA-256 of SHA256SUMS, fit for any signer
+//! ```
+//! A file is written under a temporary name, synced and renamed. A crash at any moment loses at most what had no event.
 
+mod digest;
+mod error;
+mod event;
+mod files;
+mod hlog;
+mod read;
 mod record;
+mod samples;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod write;
 
+pub use digest::{Digest, DigestDifferences, DigestSeries};
+pub use error::RunDirError;
+pub use event::Note;
+pub use read::{Verified, load, verify};
 pub use record::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData,
 };
+pub use write::{Encoded, RunDir, encode};

@@ -13,7 +13,7 @@ use crate::scenario::Quantile;
 use crate::units::{Nanos, Rate};
 
 /// `manifest.json`: written first, atomically, before anything is measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// "crosstalk-run".
@@ -23,6 +23,7 @@ pub struct Manifest {
     /// "crosstalk 0.1.0".
     pub created_by: String,
     /// The day on which the run began (UTC): accepted risks expire by it.
+    #[schemars(with = "String")]
     pub date: Date,
     /// Where the numbers come from.
     pub provenance: Provenance,
@@ -34,8 +35,15 @@ pub struct Manifest {
     pub scenario_text: String,
 }
 
+impl Manifest {
+    /// Name of the format.
+    pub const FORMAT: &str = "crosstalk-run";
+    /// Version of the format.
+    pub const VERSION: u32 = 1;
+}
+
 /// What calibration found and fixed for one grid, before its first block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// Index of the arrangement.
@@ -49,7 +57,7 @@ pub struct Calibration {
 }
 
 /// Load and window of one probe, as fixed by calibration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeCalibration {
     /// Index into the plan's panel.
@@ -78,7 +86,7 @@ pub enum JudgedBy {
 }
 
 /// Solo rate of one neighbour in its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeighbourCalibration {
     /// Index into the plan's neighbours.
@@ -129,8 +137,13 @@ pub struct SeriesData {
 impl SeriesData {
     /// An empty series.
     pub fn new() -> Self {
+        Self::with_digits(3)
+    }
+
+    /// An empty series whose histograms hold so many significant digits, 1 to 5.
+    pub(super) fn with_digits(digits: u8) -> Self {
         let empty = || {
-            let mut h = Histogram::new(3).expect("three significant digits are valid");
+            let mut h = Histogram::new(digits).expect("one to five significant digits are valid");
             h.auto(true);
             h
         };
@@ -144,6 +157,14 @@ impl Default for SeriesData {
     }
 }
 
+/// Counts `value`, growing the histogram where it does not reach so far. `saturating_record` would not: it clamps to
+/// what an automatic histogram happens to hold, at first 4 µs.
+pub(super) fn add(histogram: &mut Histogram<u64>, value: u64, count: u64) {
+    if histogram.record_n(value, count).is_err() {
+        histogram.saturating_record_n(value, count);
+    }
+}
+
 impl ArmData {
     /// Histograms of an arm: the one way from samples to what verdicts read, at commit and in `verify`.
     pub fn from_record(record: &ArmRecord) -> Self {
@@ -152,12 +173,12 @@ impl ArmData {
             let data = &mut series[usize::from(sample.series)];
             match (sample.outcome, sample.completed) {
                 (Outcome::Ok, Some(completed)) => {
-                    data.latency.saturating_record(completed.saturating_sub(sample.planned).0.max(1));
+                    add(&mut data.latency, completed.saturating_sub(sample.planned).0.max(1), 1);
                     if let (Some(start), Some(sent)) = (sample.gpu_start, sample.sent) {
-                        data.queue.saturating_record(start.saturating_sub(sent).0.max(1));
+                        add(&mut data.queue, start.saturating_sub(sent).0.max(1), 1);
                     }
                     if let (Some(start), Some(end)) = (sample.gpu_start, sample.gpu_end) {
-                        data.service.saturating_record(end.saturating_sub(start).0.max(1));
+                        add(&mut data.service, end.saturating_sub(start).0.max(1), 1);
                     }
                 }
                 (Outcome::Timeout, _) | (Outcome::Ok, None) => data.censored += 1,
@@ -165,5 +186,34 @@ impl ArmData {
             }
         }
         Self { summary: record.summary.clone(), series: record.series.iter().cloned().zip(series).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Sample;
+
+    #[test]
+    fn a_histogram_reaches_as_far_as_its_latencies() {
+        for latency in [1, 5_000, 3_000_000, 40_000_000_000, i64::MAX.cast_unsigned()] {
+            let sample = Sample {
+                series: 0,
+                window: 0,
+                planned: Nanos(0),
+                sent: Some(Nanos(0)),
+                gpu_start: Some(Nanos(0)),
+                gpu_end: Some(Nanos(latency)),
+                completed: Some(Nanos(latency)),
+                outcome: Outcome::Ok,
+            };
+            let record =
+                ArmRecord { series: vec!["x".to_owned()], samples: vec![sample], summary: ArmSummary::default() };
+            let series = &ArmData::from_record(&record).series["x"];
+            for histogram in [&series.latency, &series.service] {
+                let error = (histogram.max() as f64 / latency as f64 - 1.0).abs();
+                assert!(error < 1e-3, "{latency} ns read as {} ns", histogram.max());
+            }
+        }
     }
 }

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 
 /// Words per key of `require` or `expect`, in the order of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Expectation(pub Vec<Rule>);
 
 /// One entry of `require` or `expect`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// "default", a channel, a neighbour, or "neighbour/series".

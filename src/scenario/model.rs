@@ -41,7 +41,7 @@ pub struct Scenario {
 }
 
 /// When requests arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrivals {
     /// A Poisson process of 10 % of the closed-loop rate, calibrated in place.
@@ -53,7 +53,7 @@ pub enum Arrivals {
 }
 
 /// A bound on a quantile of a probe's latency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slo {
     /// Quantile.
@@ -149,7 +149,7 @@ pub struct Arrangement {
 }
 
 /// One share of the layout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutEntry {
     /// MIG profile, under the MIG modes ("3g.40gb"; "2c.3g.40gb" for a compute instance).
@@ -165,7 +165,7 @@ pub struct LayoutEntry {
 }
 
 /// A requirement not met, whose risk somebody took.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// Cell: `arrangement[@seat]/neighbour`.
@@ -177,6 +177,7 @@ pub struct Accept {
     /// Who took the risk.
     pub by: String,
     /// Until when, inclusive.
+    #[schemars(with = "String")]
     pub until: Date,
 }
 

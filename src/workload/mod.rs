@@ -1,11 +1,89 @@
 //! The catalogue of workloads: short programs over kernels that carry their own demand.
+//!
+//! A workload is a static in the file of its family and a line in [`CATALOGUE`]; everything else (the command line, the
+//! schema, the documentation, every executor) reads it from there. docs/adding-a-workload.md shows how to add one.
+
+mod cache;
+mod chase;
+mod compute;
+mod copy;
+mod estimate;
+mod host;
+mod inference;
+mod launch;
+mod llm;
+mod memory;
+mod order;
+mod params;
+mod render;
+mod shape;
+mod stream;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod translation;
 
 use std::collections::BTreeMap;
 
+pub use params::resolve;
+pub use render::{markdown, table, to_json};
+
 use crate::channel::Channel;
 use crate::field::{Field, Value};
-use crate::machine::Demand;
+use crate::machine::{CopyDemand, Demand, Direction};
 use crate::units::{Bytes, Nanos, Share};
+
+/// Every workload, in the order of `crosstalk list workloads` and of the documentation: probes, what can be both, noise.
+pub static CATALOGUE: &[&Workload] = &[
+    &launch::LAUNCH,
+    &compute::COMPUTE,
+    &tensor::TENSOR,
+    &chase::L1_CHASE,
+    &chase::L2_CHASE,
+    &chase::HBM_CHASE,
+    &translation::TLB_CHASE,
+    &order::STRONG_CHASE,
+    &order::WEAK_CHASE,
+    &stream::HBM_BURST,
+    &memory::ALLOC,
+    &inference::INFERENCE,
+    &llm::LLM_PREFILL,
+    &llm::LLM_DECODE,
+    &copy::H2D,
+    &copy::D2H,
+    &host::IDLE,
+    &compute::COMPUTE_BURST,
+    &compute::ISSUE_HOG,
+    &tensor::TENSOR_BURST,
+    &launch::LAUNCH_STORM,
+    &cache::L1_THRASH,
+    &cache::L2_THRASH,
+    &stream::HBM_READ,
+    &stream::HBM_WRITE,
+    &stream::HBM_COPY,
+    &translation::TLB_THRASH,
+    &order::MEMBAR_STORM,
+    &order::ATOMICS,
+    &copy::BIDIRECTIONAL,
+    &memory::ALLOC_CHURN,
+    &memory::CONTEXT_CHURN,
+    &memory::CAPACITY_RAMP,
+];
+
+/// The workload with this id.
+pub fn find(id: &str) -> Option<&'static Workload> {
+    CATALOGUE.iter().copied().find(|w| w.id == id)
+}
+
+/// The workload whose id is most like `id`, where one is like it at all: for "did you mean".
+pub fn nearest(id: &str) -> Option<&'static Workload> {
+    CATALOGUE
+        .iter()
+        .map(|w| (strsim::damerau_levenshtein(w.id, id), *w))
+        .filter(|(edits, w)| *edits <= w.id.len().min(id.len()) / 2)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, w)| w)
+}
 
 /// What a tenant runs: one entry of the catalogue, a const.
 pub struct Workload {
@@ -90,7 +168,7 @@ pub struct Program {
     pub buffers: Vec<Bytes>,
     /// Operations of one request, in order.
     pub request: Vec<Op>,
-    /// What a request asks beyond its operations: where noise should be judged by what it holds.
+    /// Device memory that it holds: its buffers, and the most that its own allocations hold at once.
     pub footprint: Bytes,
 }
 
@@ -216,6 +294,34 @@ pub struct LaunchArgs<'a> {
     pub args: &'a [Arg],
     /// Sizes of the program's buffers.
     pub buffers: &'a [Bytes],
+}
+
+impl Workload {
+    /// Whether its requests allocate memory or create contexts: such workloads form blocks of their own (design.md,
+    /// seats). They are those that load or feel the driver; `idle` makes host calls of no kind and is not one of them.
+    pub fn host_bound(&self) -> bool {
+        self.channels.contains(&Channel::Driver)
+    }
+}
+
+impl Program {
+    /// Whether a request holds host operations: one in flight then, stamped on return (design.md, property 7).
+    pub fn has_host_ops(&self) -> bool {
+        self.request.iter().any(|op| matches!(op, Op::Host(_)))
+    }
+}
+
+impl Enqueue {
+    /// What it asks of the hardware; `buffers` are those of its program.
+    pub fn demand(&self, buffers: &[Bytes]) -> Demand {
+        match self {
+            Self::Launch { kernel, grid, block, args } => {
+                (kernel.demand)(&LaunchArgs { grid: *grid, block: *block, args, buffers })
+            }
+            Self::ToDevice { bytes, .. } => Demand::Copy(CopyDemand { bytes: *bytes, direction: Direction::ToDevice }),
+            Self::ToHost { bytes, .. } => Demand::Copy(CopyDemand { bytes: *bytes, direction: Direction::ToHost }),
+        }
+    }
 }
 
 impl GpuView {

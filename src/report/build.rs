@@ -1,0 +1,368 @@
+//! From a recorded run and its verdict to the model of a report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::plan::{Plan, PlannedArrangement};
+use crate::run_dir::RecordedRun;
+use crate::scenario::Accept;
+use crate::verdict::{CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict};
+
+use super::format::{count, nine_digits, percent};
+use super::model::{
+    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
+    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
+};
+use super::words;
+
+/// Workload whose host loop makes no GPU calls.
+const PLACEBO: &str = "idle";
+
+/// What no run of crosstalk says anything about.
+const NEVER_TESTED: &[&str] = &["capacity of side channels", "driver, firmware and container escape"];
+
+impl Report {
+    /// The report of one run.
+    pub fn build(run: &RecordedRun, verdict: &RunVerdict) -> Self {
+        Self::over([(run, verdict)])
+    }
+
+    /// A report over several runs, in their order.
+    pub fn over<'a>(runs: impl IntoIterator<Item = (&'a RecordedRun, &'a RunVerdict)>) -> Self {
+        let runs: Vec<RunReport> = runs.into_iter().map(|(run, verdict)| run_report(run, verdict)).collect();
+        let banner = runs.iter().find_map(|r| r.header.banner.clone());
+        Self { banner, format: Self::FORMAT.to_owned(), version: Self::VERSION, runs }
+    }
+}
+
+fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
+    let plan = &run.manifest.plan;
+    let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
+    let accepted = accepted(run, &verdict.cells);
+    let requirements = requirements(verdict, &cells, &accepted);
+    let columns = columns(plan, &verdict.cells);
+    RunReport {
+        header: header(run),
+        requirements,
+        rows: rows(plan, &verdict.cells, &columns),
+        columns: columns.into_values().collect(),
+        surprises: surprises(&verdict.cells),
+        warnings: verdict.warnings.clone(),
+        scope: scope(plan, verdict),
+        calibration: calibration(run),
+        accepted,
+        cells,
+    }
+}
+
+fn header(run: &RecordedRun) -> Header {
+    let manifest = &run.manifest;
+    let plan = &manifest.plan;
+    let gpu = plan.gpu();
+    let planned =
+        plan.arrangements.iter().enumerate().filter(|(i, a)| a.skipped.is_none() && !run.skipped.contains_key(i));
+    Header {
+        created_by: manifest.created_by.clone(),
+        provenance: manifest.provenance,
+        banner: manifest.provenance.banner().map(str::to_owned),
+        device: manifest.device.clone(),
+        gpu: gpu.name.clone(),
+        uuid: gpu.uuid.clone(),
+        driver: plan.inventory.driver.clone(),
+        scenario: plan.scenario.clone(),
+        description: plan.description.clone(),
+        tier: plan.design.tier,
+        arrangements: plan.arrangements.len() as u64,
+        neighbours: plan.neighbours.len() as u64,
+        probes: plan.panel.len() as u64,
+        blocks: plan.design.blocks,
+        seed: plan.seed,
+        progress: Progress {
+            finished: run.finished,
+            arms: run.arms.len() as u64,
+            planned: planned
+                .flat_map(|(_, a)| &a.grids)
+                .map(|grid| u64::from(plan.design.blocks) * (1 + grid.neighbours.len() as u64))
+                .sum(),
+        },
+    }
+}
+
+/// Columns by (arrangement, victim's seat), in the order of the plan.
+fn columns(plan: &Plan, cells: &[CellVerdict]) -> BTreeMap<(usize, usize), Column> {
+    let mut columns = BTreeMap::new();
+    for cell in cells {
+        let place = place_of(plan, cell);
+        columns.entry(place).or_insert_with(|| Column {
+            name: column_name(plan, cell),
+            arrangement: plan.arrangements.get(cell.arrangement).map_or_else(String::new, |a| a.name.clone()),
+            seat: cell.seat.clone(),
+            layout: plan.arrangements.get(cell.arrangement).map_or_else(String::new, layout_words),
+        });
+    }
+    columns
+}
+
+/// The cell's column: arrangement, and index of the victim's seat in it.
+fn place_of(plan: &Plan, cell: &CellVerdict) -> (usize, usize) {
+    let seats = plan.arrangements.get(cell.arrangement).map_or(&[][..], |a| &a.seats);
+    (cell.arrangement, seats.iter().position(|s| s.id == cell.seat).unwrap_or(seats.len()))
+}
+
+/// A cell's name without its neighbour: the name of its column, as the verdict chose it.
+fn column_name(plan: &Plan, cell: &CellVerdict) -> String {
+    let neighbour = plan.neighbours.get(cell.neighbour).map_or("", |n| n.name.as_str());
+    let place = cell.name.strip_suffix(neighbour).and_then(|rest| rest.strip_suffix('/'));
+    place.unwrap_or(&cell.name).to_owned()
+}
+
+/// Sharing mode and shares: "mig 4g.40gb + 3g.40gb", "mps 50 % × 2".
+fn layout_words(a: &PlannedArrangement) -> String {
+    let shares: Vec<&str> = a.seats.iter().map(|s| s.share.as_str()).collect();
+    match shares.first() {
+        Some(first) if shares.len() > 1 && shares.iter().all(|s| s == first) => {
+            format!("{} {first} × {}", a.sharing, shares.len())
+        }
+        Some(_) => format!("{} {}", a.sharing, shares.join(" + ")),
+        None => a.sharing.to_string(),
+    }
+}
+
+/// Rows by the first channel of the neighbour, in the order of the channels, those without one first.
+fn rows(plan: &Plan, cells: &[CellVerdict], columns: &BTreeMap<(usize, usize), Column>) -> Vec<Row> {
+    let mut order: Vec<usize> = (0..plan.neighbours.len()).collect();
+    order.sort_by_key(|i| (plan.neighbours[*i].channels.first().copied(), *i));
+    order
+        .into_iter()
+        .map(|i| {
+            let neighbour = &plan.neighbours[i];
+            Row {
+                neighbour: neighbour.name.clone(),
+                channel: neighbour.channels.first().copied(),
+                placebo: neighbour.workload == PLACEBO,
+                cells: columns
+                    .keys()
+                    .map(|place| cells.iter().position(|c| c.neighbour == i && place_of(plan, c) == *place))
+                    .collect(),
+            }
+        })
+        .filter(|row| row.cells.iter().any(Option::is_some))
+        .collect()
+}
+
+fn cell(c: &CellVerdict) -> Cell {
+    let mut cell = Cell {
+        name: c.name.clone(),
+        verdict: VerdictWord::from(&c.verdict),
+        summary: String::new(),
+        why: whys(c),
+        notes: c.notes.iter().map(words::reason).collect(),
+        expected: expected(c),
+        requirement: c.requirement,
+        neighbour_rate: c.neighbour_rate.and_then(nine_digits),
+        worst: c.worst.filter(|i| *i < c.series.len()),
+        series: c.series.iter().map(series).collect(),
+    };
+    cell.summary = match cell.verdict {
+        VerdictWord::Isolated => words::isolated(&cell),
+        VerdictWord::Degraded | VerdictWord::Violated => words::moved(&cell),
+        VerdictWord::Inconclusive | VerdictWord::Skipped => words::open(&cell),
+    };
+    cell
+}
+
+/// Why something of the cell is not decided: each reason once, with its worst number and of what.
+fn whys(c: &CellVerdict) -> Vec<Why> {
+    if let Verdict::Skipped { reason } = &c.verdict {
+        return vec![skipped(reason)];
+    }
+    let mut groups: Vec<(&Reason, Vec<String>)> = Vec::new();
+    for s in &c.series {
+        let Verdict::Inconclusive { reason } = &s.verdict else { continue };
+        let of = format!("{} {}", s.series, s.quantile);
+        match groups.iter_mut().find(|(r, _)| std::mem::discriminant(*r) == std::mem::discriminant(reason)) {
+            Some((worst, names)) => {
+                *worst = words::worse(worst, reason);
+                names.push(of);
+            }
+            None => groups.push((reason, vec![of])),
+        }
+    }
+    let mut whys: Vec<Why> = groups.into_iter().map(|(reason, of)| Why { of, ..words::reason(reason) }).collect();
+    if let Verdict::Inconclusive { reason } = &c.verdict {
+        let overall = words::reason(reason);
+        // The reason that decides stands first, and it stands once.
+        match whys.iter().position(|w| w.reason == overall.reason) {
+            Some(at) => whys[..=at].rotate_right(1),
+            None => whys.insert(0, overall),
+        }
+    }
+    whys
+}
+
+fn skipped(reason: &str) -> Why {
+    Why { reason: "skipped".to_owned(), text: reason.to_owned(), of: Vec::new(), advice: None }
+}
+
+/// A surprise in any series makes the cell one; else what was expected of all that moved was.
+fn expected(c: &CellVerdict) -> Expected {
+    if !c.surprises.is_empty() {
+        return Expected::No;
+    }
+    let moved = matches!(c.verdict, Verdict::Degraded | Verdict::Violated);
+    let mut relevant = c.series.iter().filter(|s| !moved || matches!(s.verdict, Verdict::Degraded | Verdict::Violated));
+    if !c.series.is_empty() && relevant.all(|s| s.expected.is_some()) { Expected::Yes } else { Expected::Unstated }
+}
+
+fn series(s: &SeriesVerdict) -> Series {
+    let quiet_ns = s.quiet_ns.and_then(nine_digits);
+    let noisy_ns = s.noisy_ns.and_then(nine_digits);
+    Series {
+        series: s.series.clone(),
+        channel: s.channel,
+        quantile: s.quantile,
+        judged: s.judged,
+        verdict: VerdictWord::from(&s.verdict),
+        why: match &s.verdict {
+            Verdict::Inconclusive { reason } => Some(words::reason(reason)),
+            Verdict::Skipped { reason } => Some(skipped(reason)),
+            Verdict::Isolated | Verdict::Degraded | Verdict::Violated => None,
+        },
+        ratio: s.ratio.map(ratio),
+        paired: s.paired.map(ratio),
+        pooled: s.pooled.map(ratio),
+        change_ns: quiet_ns.zip(noisy_ns).and_then(|(quiet, noisy)| nine_digits(noisy - quiet)),
+        quiet_ns,
+        noisy_ns,
+        quiet_requests: s.requests.0,
+        noisy_requests: s.requests.1,
+        blocks: s.blocks,
+        cause: s.cause.clone(),
+        required: s.required,
+        expected: s.expected,
+    }
+}
+
+fn ratio(i: Interval) -> Ratio {
+    Ratio { estimate: nine_digits(i.estimate), low: i.low.and_then(nine_digits), high: i.high.and_then(nine_digits) }
+}
+
+fn requirements(verdict: &RunVerdict, cells: &[Cell], accepted: &[AcceptedRisk]) -> Requirements {
+    let items: Vec<Requirement> = cells
+        .iter()
+        .filter(|c| c.requirement != RequirementState::NotRequired)
+        .map(|c| {
+            let risks: Vec<String> = accepted
+                .iter()
+                .filter(|a| a.cell == c.name && a.state == AcceptState::InForce)
+                .map(|a| format!("{} (by {}, until {})", a.reason, a.by, a.until))
+                .collect();
+            Requirement { cell: c.name.clone(), state: c.requirement, text: words::requirement(c, &risks) }
+        })
+        .collect();
+    Requirements { state: verdict.requirement, summary: summary(verdict.requires, &items), items }
+}
+
+/// All requirements in one sentence.
+fn summary(requires: bool, items: &[Requirement]) -> String {
+    if !requires {
+        return "Nothing is required: this run can show what is not isolated, and it cannot fail.".to_owned();
+    }
+    if items.is_empty() {
+        return "What the scenario requires applies to no cell of this run.".to_owned();
+    }
+    let of = |state| items.iter().filter(|i| i.state == state).count() as u64;
+    let (met, accepted) = (of(RequirementState::Met), of(RequirementState::Accepted));
+    let (open, failed) = (of(RequirementState::Undecided), of(RequirementState::NotMet));
+    if open == 0 && failed == 0 && accepted == 0 {
+        return format!("All requirements met, in {}.", count(met, "cell"));
+    }
+    let mut parts = Vec::new();
+    for (n, what) in [(failed, "not met"), (open, "undecided"), (accepted, "not met and accepted"), (met, "met")] {
+        if n > 0 {
+            parts.push(format!("{what} in {}", count(n, "cell")));
+        }
+    }
+    format!("Requirements: {}.", parts.join(", "))
+}
+
+/// Accepted risks, with what became of each. The day of the run decides whether one had run out.
+fn accepted(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<AcceptedRisk> {
+    let state = |a: &Accept| match cells.iter().find(|c| c.name == a.cell) {
+        None => AcceptState::NoSuchCell,
+        Some(_) if a.until < run.manifest.date => AcceptState::Expired,
+        Some(c) if matches!(c.requirement, RequirementState::Met | RequirementState::NotRequired) => {
+            AcceptState::NotNeeded
+        }
+        Some(_) => AcceptState::InForce,
+    };
+    let one = |a: &Accept| AcceptedRisk {
+        cell: a.cell.clone(),
+        channel: a.channel.clone(),
+        reason: a.reason.clone(),
+        by: a.by.clone(),
+        until: a.until,
+        state: state(a),
+    };
+    run.manifest.plan.accepted.iter().map(one).collect()
+}
+
+fn surprises(cells: &[CellVerdict]) -> Vec<Surprise> {
+    let of = |c: &CellVerdict| -> Vec<Surprise> {
+        c.surprises.iter().map(|text| Surprise { cell: c.name.clone(), text: text.clone() }).collect()
+    };
+    cells.iter().flat_map(of).collect()
+}
+
+fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
+    let isolated = |share: f64| percent(share).trim_end_matches(" %").to_owned();
+    let margins: Vec<String> = plan.design.judged.iter().map(|q| isolated(plan.design.margins.of(*q).0)).collect();
+    let quantiles: Vec<String> = plan.design.judged.iter().map(ToString::to_string).collect();
+    let share = nine_digits(verdict.scope_share);
+    // Rounded up: the promise is made for the greater share.
+    let episodes = share.map_or_else(
+        || "–, for what share of arms is not known".to_owned(),
+        |s| format!("≥ {} of arms", percent((s * 100.0 - 1e-6).ceil() / 100.0)),
+    );
+    let mut not_tested = verdict.not_tested.clone();
+    not_tested.extend(NEVER_TESTED.iter().map(|s| (*s).to_owned()));
+    Scope {
+        text: format!(
+            "Isolated means: against these neighbours, within {} % at {}, for episodes in {episodes}.",
+            margins.join("/"),
+            quantiles.join("/"),
+        ),
+        share,
+        not_tested,
+    }
+}
+
+/// One row per grid and probe.
+fn calibration(run: &RecordedRun) -> Vec<Calibrated> {
+    let plan = &run.manifest.plan;
+    let mut out = Vec::new();
+    for ((arrangement, grid), calibration) in &run.calibrations {
+        let Some(planned) = plan.arrangements.get(*arrangement) else { continue };
+        let victims: BTreeSet<usize> = planned.grids.iter().map(|g| g.victim).collect();
+        let seat = planned.grids.get(*grid).and_then(|g| planned.seats.get(g.victim));
+        let place = match seat {
+            Some(seat) if victims.len() > 1 => format!("{}@{}", planned.name, seat.id),
+            _ => planned.name.clone(),
+        };
+        for probe in &calibration.probes {
+            out.push(Calibrated {
+                place: place.clone(),
+                probe: plan.panel.get(probe.probe).map_or_else(String::new, |p| p.name.clone()),
+                closed_rate: probe.closed_rate.and_then(|r| nine_digits(r.as_f64())),
+                rate: probe.rate.as_f64(),
+                window: probe.window,
+                blocks: plan.design.blocks,
+                judged: probe
+                    .judged
+                    .iter()
+                    .map(|(quantile, by)| JudgedQuantile { quantile: *quantile, by: *by })
+                    .collect(),
+            });
+        }
+    }
+    out
+}

@@ -1,0 +1,322 @@
+//! A small run built by hand, and the means to bend it. No measuring, no judging: what a report shows is put in.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::date;
+
+use crate::channel::Channel;
+use crate::gpu::{Gpu, Inventory};
+use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
+use crate::provenance::Provenance;
+use crate::run_dir::{Calibration, JudgedBy, Manifest, ProbeCalibration, RecordedRun};
+use crate::scenario::{
+    Accept, Arrivals, Design, Expectation, LayoutEntry, Margins, Quantile, Rule, SharingMode, Slo, Tier, Word,
+};
+use crate::units::{Bytes, Nanos, Rate, Share};
+use crate::verdict::{
+    Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning,
+};
+
+/// The design of the sample.
+fn design() -> Design {
+    Design {
+        tier: Tier::Acceptance,
+        blocks: 24,
+        blocks_per_generation: 4,
+        window: Nanos::millis(400),
+        max_window: Nanos::secs(2),
+        washout: Nanos::secs(1),
+        drain: Nanos::secs(2),
+        judged: vec![Quantile::P50, Quantile::P99],
+        margins: Margins::default(),
+    }
+}
+
+fn probe(name: &str, channel: Channel, arrivals: Arrivals) -> PlannedProbe {
+    PlannedProbe {
+        name: name.to_owned(),
+        workload: name.to_owned(),
+        params: BTreeMap::new(),
+        channels: vec![channel],
+        series: vec![name.to_owned()],
+        arrivals,
+        outstanding: 32,
+        slos: Vec::new(),
+    }
+}
+
+fn neighbour(name: &str, workload: &str, channels: &[Channel]) -> PlannedNeighbour {
+    PlannedNeighbour {
+        name: name.to_owned(),
+        workload: workload.to_owned(),
+        params: BTreeMap::new(),
+        channels: channels.to_vec(),
+        duty: Share::percent(100),
+        burst: Nanos::millis(100),
+        queued: 2,
+    }
+}
+
+/// An arrangement of two seats, the victim in the first.
+fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedArrangement {
+    let entry = LayoutEntry { profile: None, sms: None, reserved: false, memory: None, tenants: 1 };
+    PlannedArrangement {
+        name: name.to_owned(),
+        sharing,
+        layout: vec![entry.clone(), entry],
+        seats: shares
+            .iter()
+            .enumerate()
+            .map(|(i, share)| Seat { id: i.to_string(), share: (*share).to_owned(), entry: i })
+            .collect(),
+        skipped: None,
+        grids: vec![Grid {
+            victim: 0,
+            neighbour_seats: vec![1],
+            probes: vec![0, 1],
+            neighbours: vec![0, 1, 2],
+            first_block: 0,
+        }],
+        require: Expectation::default(),
+        expect: Expectation::default(),
+    }
+}
+
+/// Two probes, three neighbours, MIG and time-slicing.
+pub(super) fn plan() -> Plan {
+    let mut hog = neighbour("hbm-hog", "hbm-read", &[Channel::HbmBandwidth, Channel::L2]);
+    hog.params = BTreeMap::from([("footprint".to_owned(), "50%".to_owned())]);
+    hog.duty = Share::percent(80);
+    let mut inference = probe("inference", Channel::Launch, Arrivals::Poisson(Rate::per_second(2_500)));
+    inference.slos = vec![Slo { quantile: Quantile::P99, bound: Nanos::millis(50) }];
+    inference.params = BTreeMap::from([("batch".to_owned(), "8".to_owned())]);
+    let mut mig = arrangement("mig", SharingMode::Mig, ["3g.40gb", "3g.40gb"]);
+    mig.layout.iter_mut().for_each(|e| e.profile = Some("3g.40gb".to_owned()));
+    mig.require = Expectation(vec![rule("default", Word::Isolated), rule("pcie", Word::Any)]);
+    mig.expect = Expectation(vec![rule("pcie", Word::NotIsolated)]);
+    Plan {
+        scenario: "sample".to_owned(),
+        description: Some("Does MIG keep memory noise away?".to_owned()),
+        seed: 1,
+        inventory: Inventory {
+            provenance: Provenance::Simulated,
+            driver: None,
+            gpus: vec![Gpu {
+                uuid: "GPU-00000000-0000-0000-0000-000000000001".to_owned(),
+                name: "NVIDIA H100 80GB HBM3".to_owned(),
+                model: Some("h100-sxm".to_owned()),
+                memory: Some(Bytes::mib(81_559)),
+                sms: Some(132),
+                mig: Some(true),
+                instances: Vec::new(),
+            }],
+        },
+        gpu: 0,
+        design: design(),
+        panel: vec![probe("hbm-chase", Channel::HbmBandwidth, Arrivals::Auto), inference],
+        neighbours: vec![
+            neighbour("d2h", "d2h", &[Channel::Pcie, Channel::CopyEngine]),
+            hog,
+            neighbour("idle", "idle", &[]),
+        ],
+        arrangements: vec![mig, arrangement("turns", SharingMode::TimeSlicing, ["whole GPU", "whole GPU"])],
+        accepted: Vec::new(),
+    }
+}
+
+fn rule(key: &str, word: Word) -> Rule {
+    Rule { key: key.to_owned(), word }
+}
+
+/// One series × quantile: `ratio` as (estimate, low, high).
+pub(super) fn series(name: &str, quantile: Quantile, verdict: Verdict, ratio: (f64, f64, f64)) -> SeriesVerdict {
+    let interval = Interval { estimate: ratio.0, low: Some(ratio.1), high: Some(ratio.2) };
+    let quiet = if quantile == Quantile::P50 { 31_000.0 } else { 38_000.0 };
+    SeriesVerdict {
+        series: name.to_owned(),
+        channel: if name == "inference" { Channel::Launch } else { Channel::HbmBandwidth },
+        quantile,
+        judged: JudgedBy::Blocks,
+        verdict,
+        paired: Some(interval),
+        pooled: Some(interval),
+        ratio: Some(interval),
+        quiet_ns: Some(quiet),
+        noisy_ns: Some(quiet * ratio.0),
+        requests: (24_000, 24_013),
+        blocks: 24,
+        cause: None,
+        required: None,
+        expected: None,
+    }
+}
+
+/// A cell whose worst series is its last.
+pub(super) fn cell(name: &str, at: (usize, usize), verdict: Verdict, series: Vec<SeriesVerdict>) -> CellVerdict {
+    CellVerdict {
+        name: name.to_owned(),
+        arrangement: at.0,
+        seat: "0".to_owned(),
+        neighbour: at.1,
+        verdict,
+        worst: series.len().checked_sub(1),
+        series,
+        notes: Vec::new(),
+        neighbour_rate: Some(0.9973),
+        requirement: RequirementState::NotRequired,
+        surprises: Vec::new(),
+    }
+}
+
+/// A cell whose series are all isolated.
+pub(super) fn quiet_cell(name: &str, at: (usize, usize)) -> CellVerdict {
+    let one = |s: &str, q| series(s, q, Verdict::Isolated, (1.002, 0.991, 1.014));
+    let all = vec![
+        one("hbm-chase", Quantile::P50),
+        one("hbm-chase", Quantile::P99),
+        one("inference", Quantile::P50),
+        one("inference", Quantile::P99),
+    ];
+    cell(name, at, Verdict::Isolated, all)
+}
+
+/// What was required of a cell and of its series.
+pub(super) fn require(mut cell: CellVerdict, word: Word, state: RequirementState) -> CellVerdict {
+    cell.series.iter_mut().for_each(|s| s.required = Some(word));
+    cell.requirement = state;
+    cell
+}
+
+/// What was expected of a cell's series.
+pub(super) fn expect(mut cell: CellVerdict, word: Word) -> CellVerdict {
+    cell.series.iter_mut().for_each(|s| s.expected = Some(word));
+    cell
+}
+
+/// A cell that is Inconclusive with this reason in its last series.
+pub(super) fn open_cell(name: &str, at: (usize, usize), reason: &Reason) -> CellVerdict {
+    let mut cell = quiet_cell(name, at);
+    cell.verdict = Verdict::Inconclusive { reason: reason.clone() };
+    if let Some(last) = cell.series.last_mut() {
+        last.verdict = Verdict::Inconclusive { reason: reason.clone() };
+    }
+    cell
+}
+
+/// Every reason.
+pub(super) fn reasons() -> Vec<Reason> {
+    vec![
+        Reason::ControlFailed { control: "placebo".to_owned() },
+        Reason::LateRequests { share: 0.0042 },
+        Reason::NeighbourBelowIntensity { achieved: 0.43 },
+        Reason::NeighbourNotOverlapping { gap_ns: 320_000_000 },
+        Reason::Timeouts { share: 0.012 },
+        Reason::Failures { share: 0.000_02 },
+        Reason::Backlog,
+        Reason::Throttled { share: 0.31 },
+        Reason::QuietArmNotAwake,
+        Reason::TooFewRequests,
+        Reason::Underpowered { detectable: Some(0.14), blocks_needed: Some(62) },
+        Reason::Underpowered { detectable: None, blocks_needed: None },
+        Reason::Incomplete,
+    ]
+}
+
+/// The sample's cells: isolated, degraded, violated (once with no upper bound), inconclusive, accepted, a surprise.
+pub(super) fn verdict() -> RunVerdict {
+    let cause = |word: &str, text: &str| Some(Cause { word: word.to_owned(), text: text.to_owned() });
+    let mut d2h = quiet_cell("mig/d2h", (0, 0));
+    d2h.verdict = Verdict::Violated;
+    d2h.series[3] = series("inference", Quantile::P99, Verdict::Violated, (1.7181, 1.6602, 1.7925));
+    d2h.series[3].cause = cause("service", "service time 31 µs → 58 µs");
+    let mut turns_d2h = quiet_cell("turns/d2h", (1, 0));
+    turns_d2h.verdict = Verdict::Degraded;
+    turns_d2h.series[3] = series("inference", Quantile::P99, Verdict::Degraded, (1.22, 1.18, 1.27));
+    turns_d2h.series[3].cause = cause("queue", "queueing 4 µs → 12 µs");
+    turns_d2h.surprises = vec!["inference p99 is degraded, and violated was expected".to_owned()];
+    let mut hog = quiet_cell("turns/hbm-hog", (1, 1));
+    hog.verdict = Verdict::Violated;
+    for (at, s) in hog.series.iter_mut().enumerate() {
+        let q = s.quantile;
+        *s = series(&s.series.clone(), q, Verdict::Violated, (175.6 - at as f64, 168.3, 182.7));
+        s.cause = cause("turns", "it waits for turns of 2.09 ms");
+    }
+    if let Some(last) = hog.series.last_mut() {
+        last.noisy_ns = None;
+        last.ratio = Some(Interval { estimate: 172.6, low: Some(168.3), high: None });
+    }
+    hog.notes = vec![Reason::Throttled { share: 0.31 }];
+    hog.neighbour_rate = None;
+    let underpowered = Reason::Underpowered { detectable: Some(0.14), blocks_needed: Some(62) };
+    RunVerdict {
+        cells: vec![
+            expect(require(d2h, Word::Isolated, RequirementState::Accepted), Word::NotIsolated),
+            require(quiet_cell("mig/hbm-hog", (0, 1)), Word::Isolated, RequirementState::Met),
+            require(open_cell("mig/idle", (0, 2), &underpowered), Word::Isolated, RequirementState::Undecided),
+            expect(turns_d2h, Word::Violated),
+            require(hog, Word::Degraded, RequirementState::NotMet),
+            quiet_cell("turns/idle", (1, 2)),
+        ],
+        requires: true,
+        requirement: RequirementState::NotMet,
+        scope_share: 0.174_596,
+        warnings: vec![Warning {
+            what: "fixed arrivals can phase-lock with time slices".to_owned(),
+            advice: "prefer Poisson arrivals".to_owned(),
+        }],
+        not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
+    }
+}
+
+/// The sample's run.
+pub(super) fn run() -> RecordedRun {
+    let mut plan = plan();
+    plan.accepted = vec![accept("mig/d2h", date(2027, 6, 30)), accept("mig/hbm-hog", date(2025, 1, 31))];
+    let calibrated = |arrangement| Calibration {
+        arrangement,
+        grid: 0,
+        probes: vec![
+            ProbeCalibration {
+                probe: 0,
+                closed_rate: Some(Rate(123_456_789)),
+                rate: Rate(12_345_678),
+                window: Nanos::millis(400),
+                judged: vec![(Quantile::P50, JudgedBy::Blocks), (Quantile::P99, JudgedBy::Pooled)],
+            },
+            ProbeCalibration {
+                probe: 1,
+                closed_rate: None,
+                rate: Rate::per_second(20),
+                window: Nanos::secs(2),
+                judged: vec![(Quantile::P50, JudgedBy::Pooled), (Quantile::P99, JudgedBy::TooFew)],
+            },
+        ],
+        neighbours: Vec::new(),
+    };
+    RecordedRun {
+        manifest: Manifest {
+            format: "crosstalk-run".to_owned(),
+            version: 1,
+            created_by: "crosstalk 0.1.0".to_owned(),
+            date: date(2026, 5, 1),
+            provenance: Provenance::Simulated,
+            device: "sim:h100-sxm, an NVIDIA H100 80GB HBM3: the scenario asks for it".to_owned(),
+            plan,
+            scenario_text: String::new(),
+        },
+        calibrations: BTreeMap::from([((0, 0), calibrated(0)), ((1, 0), calibrated(1))]),
+        arms: BTreeMap::new(),
+        skipped: BTreeMap::new(),
+        finished: true,
+    }
+}
+
+fn accept(cell: &str, until: jiff::civil::Date) -> Accept {
+    Accept {
+        cell: cell.to_owned(),
+        channel: Some("pcie".to_owned()),
+        reason: "tenants copy at start only".to_owned(),
+        by: "platform team".to_owned(),
+        until,
+    }
+}

@@ -1,0 +1,87 @@
+//! Reports: a model built from a recorded run and its verdict, and a file per format that shows it. Pure.
+
+mod build;
+mod format;
+mod json;
+mod model;
+mod plan;
+mod terminal;
+mod text;
+mod words;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use json::{report_schema, run_schema};
+pub use model::{
+    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
+    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
+};
+pub use plan::{plan_json, plan_text};
+
+/// A format of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text for a terminal.
+    Terminal,
+    /// JSON, as described by [`report_schema`].
+    Json,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: &[Self] = &[Self::Terminal, Self::Json];
+
+    /// The name used on the command line.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Terminal => "terminal",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Whether text carries ANSI codes. Who asks decides (terminal or file, `NO_COLOR`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// None.
+    Plain,
+    /// Colour and weight.
+    Ansi,
+}
+
+/// How a report is laid out, where its format has a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Columns of the terminal; fewer than 60 count as 60.
+    pub width: usize,
+    /// Whether text carries ANSI codes.
+    pub style: Style,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { width: 110, style: Style::Plain }
+    }
+}
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The model has no JSON form: a bug.
+    #[error("the report has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A report in `format`.
+///
+/// # Errors
+/// Where the model has no such form, which is a bug of crosstalk.
+pub fn render(report: &Report, format: Format, options: &Options) -> Result<String, ReportError> {
+    match format {
+        Format::Terminal => Ok(terminal::render(report, options)),
+        Format::Json => json::render(report),
+    }
+}

@@ -1,0 +1,372 @@
+//! The resolved plan for `crosstalk check`: every default visible, who sits where, what will be judged.
+
+use std::collections::BTreeMap;
+
+use crate::channel::Channel;
+use crate::plan::{Grid, Plan, PlannedArrangement, PlannedProbe};
+use crate::scenario::{Arrivals, Expectation, LayoutEntry, Quantile};
+use crate::units::{Nanos, Rate, Share};
+
+use super::format::{NONE, count, duration, rate, share, time};
+use super::text::{Line, Page, Tint};
+use super::{Options, ReportError, words};
+
+/// Exceedances that a judged quantile needs: per arm to be judged by blocks, over all blocks to be judged pooled.
+const EXCEEDANCES: u64 = 10;
+
+/// The plan as JSON.
+///
+/// # Errors
+/// Where the plan has no such form, which is a bug of crosstalk.
+pub fn plan_json(plan: &Plan) -> Result<String, ReportError> {
+    let mut text = serde_json::to_string_pretty(plan)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// The plan as text, with its estimated `length` and, a line each, what it would reconfigure.
+pub fn plan_text(plan: &Plan, length: Nanos, reconfigure: &[String], options: &Options) -> String {
+    let mut page = Page::new(options.width.max(60), options.style);
+    if let Some(banner) = plan.inventory.provenance.banner() {
+        page.paragraph(Line::of(Tint::Warn, banner), 0, 2);
+    }
+    head(&mut page, plan, length);
+    design(&mut page, plan);
+    panel(&mut page, plan);
+    neighbours(&mut page, plan);
+    arrangements(&mut page, plan);
+    accepted(&mut page, plan);
+    page.heading("Reconfigures");
+    if reconfigure.is_empty() {
+        page.paragraph(plain("nothing: the machine is used as it is"), 2, 4);
+    }
+    for line in reconfigure {
+        page.paragraph(plain(line), 2, 4);
+    }
+    page.finish()
+}
+
+fn plain(text: &str) -> Line {
+    Line::of(Tint::Plain, text)
+}
+
+fn head(page: &mut Page, plan: &Plan, length: Nanos) {
+    let gpu = plan.gpu();
+    let unknown = || format!("{NONE} (not known)");
+    let mig = match gpu.mig {
+        Some(true) => "on".to_owned(),
+        Some(false) => "off".to_owned(),
+        None => format!("{NONE} (none, or not readable)"),
+    };
+    let cells: usize = plan.arrangements.iter().map(cell_count).sum();
+    let line = Line::of(Tint::Strong, &plan.scenario).with(
+        Tint::Plain,
+        &format!(
+            " · {} × {} × {} · {} · about {} · seed {}",
+            count(plan.arrangements.len() as u64, "arrangement"),
+            count(plan.neighbours.len() as u64, "neighbour"),
+            count(plan.panel.len() as u64, "probe"),
+            count(cells as u64, "cell"),
+            duration(length),
+            plan.seed
+        ),
+    );
+    page.paragraph(line, 0, 2);
+    if let Some(description) = &plan.description {
+        page.paragraph(Line::of(Tint::Faint, description), 0, 2);
+    }
+    let line = Line::of(Tint::Strong, &gpu.name).with(
+        Tint::Plain,
+        &format!(
+            " · {} · driver {} · memory {} · SMs {} · MIG {mig}",
+            gpu.uuid,
+            plan.inventory.driver.clone().unwrap_or_else(unknown),
+            gpu.memory.map_or_else(unknown, |m| m.to_string()),
+            gpu.sms.map_or_else(unknown, |n| n.to_string()),
+        ),
+    );
+    page.paragraph(line, 0, 2);
+    for instance in &gpu.instances {
+        page.paragraph(plain(&format!("{} at slice {} · {}", instance.profile, instance.start, instance.uuid)), 2, 4);
+    }
+}
+
+/// Cells of an arrangement: a victim's place may have several grids, each with neighbours of its own.
+fn cell_count(a: &PlannedArrangement) -> usize {
+    let cells: std::collections::BTreeSet<(usize, usize)> =
+        a.grids.iter().flat_map(|g| g.neighbours.iter().map(|n| (g.victim, *n))).collect();
+    cells.len()
+}
+
+fn design(page: &mut Page, plan: &Plan) {
+    let d = &plan.design;
+    page.heading("Design");
+    let rows = [
+        ("tier", words::tier(d.tier).to_owned()),
+        ("blocks", format!("{} per place and panel, tenants restart every {}", d.blocks, d.blocks_per_generation)),
+        ("window", format!("{}, lengthened to {} at most for a slow probe", natural(d.window), natural(d.max_window))),
+        ("washout", format!("at least {}", natural(d.washout))),
+        ("drain", format!("{}: what is open then is censored", natural(d.drain))),
+    ];
+    let mut table: Vec<Vec<Line>> = rows.iter().map(|(k, v)| vec![Line::of(Tint::Faint, k), plain(v)]).collect();
+    for q in &d.judged {
+        let (isolated, violated) = match q.0 {
+            ..95_000 => d.margins.p50,
+            95_000..99_900 => d.margins.p99,
+            _ => d.margins.p999,
+        };
+        let text = format!(
+            "isolated within {}, violated above {}; judged by blocks from {} requests a window, pooled from {}",
+            share(isolated),
+            share(violated),
+            requests_by_blocks(*q),
+            requests_pooled(*q, d.blocks),
+        );
+        table.push(vec![Line::of(Tint::Faint, &q.to_string()), plain(&text)]);
+    }
+    page.table(2, 1, &table);
+}
+
+fn natural(n: Nanos) -> String {
+    time(n.0 as f64)
+}
+
+/// Requests in a window from which a quantile is judged by blocks.
+fn requests_by_blocks(q: Quantile) -> u64 {
+    (EXCEEDANCES * 100_000).div_ceil(u64::from(100_000 - q.0))
+}
+
+/// Requests in a window from which a quantile is judged over all blocks together.
+fn requests_pooled(q: Quantile, blocks: u32) -> u64 {
+    (EXCEEDANCES * 100_000).div_ceil(u64::from(100_000 - q.0) * u64::from(blocks.max(1)))
+}
+
+fn panel(page: &mut Page, plan: &Plan) {
+    page.heading("Victim's panel");
+    for probe in &plan.panel {
+        let mut line = Line::of(Tint::Strong, &probe.name);
+        line.push(Tint::Plain, &workload(&probe.name, &probe.workload, &probe.params));
+        line.push(Tint::Plain, &format!(" · feels {}", channels(&probe.channels)));
+        line.push(Tint::Plain, &format!(" · {}, {} in flight at most", arrivals(probe), probe.outstanding));
+        for slo in &probe.slos {
+            line.push(Tint::Plain, &format!(" · SLO {} ≤ {}", slo.quantile, natural(slo.bound)));
+        }
+        if probe.series.len() > 1 {
+            line.push(Tint::Plain, &format!(" · series {}", probe.series.join(", ")));
+        }
+        page.paragraph(line, 2, 4);
+        page.paragraph(Line::of(Tint::Faint, &judged(plan, probe)), 4, 6);
+    }
+}
+
+/// How each quantile of a probe will be judged: said where the rate is the user's, a condition where it is calibrated.
+fn judged(plan: &Plan, probe: &PlannedProbe) -> String {
+    let d = &plan.design;
+    let of = |q: &Quantile| match probe.arrivals {
+        Arrivals::Auto => format!(
+            "{q} by blocks from {} (from {} with the longest window), pooled from {}",
+            needed(requests_by_blocks(*q), d.window),
+            needed(requests_by_blocks(*q), d.max_window),
+            needed(requests_pooled(*q, d.blocks), d.max_window),
+        ),
+        Arrivals::Poisson(r) | Arrivals::Fixed(r) => {
+            if expected(r, d.window) >= requests_by_blocks(*q) {
+                format!("{q} by blocks")
+            } else if expected(r, d.max_window) >= requests_by_blocks(*q) {
+                format!("{q} by blocks, in a longer window")
+            } else if expected(r, d.max_window) >= requests_pooled(*q, d.blocks) {
+                format!("{q} pooled")
+            } else {
+                format!("{q} NOT: {} give {} a window", rate(r.as_f64()), count(expected(r, d.max_window), "request"))
+            }
+        }
+    };
+    format!("judged: {}", d.judged.iter().map(of).collect::<Vec<_>>().join("; "))
+}
+
+/// Requests expected in a window, rounded down.
+fn expected(r: Rate, window: Nanos) -> u64 {
+    // Thousandths per second × nanoseconds.
+    (u128::from(r.0) * u128::from(window.0) / 1_000_000_000_000) as u64
+}
+
+/// The rate that gives so many requests in a window.
+fn needed(requests: u64, window: Nanos) -> String {
+    rate(requests as f64 / window.as_secs_f64())
+}
+
+fn arrivals(probe: &PlannedProbe) -> String {
+    match probe.arrivals {
+        Arrivals::Auto => "Poisson at 10 % of its closed-loop rate".to_owned(),
+        Arrivals::Poisson(r) => format!("Poisson at {}", rate(r.as_f64())),
+        Arrivals::Fixed(r) => format!("evenly spaced at {} (can phase-lock with time slices)", rate(r.as_f64())),
+    }
+}
+
+/// The workload behind a name and its parameters.
+fn workload(name: &str, workload: &str, params: &BTreeMap<String, String>) -> String {
+    let mut text = if name == workload { String::new() } else { format!(" = {workload}") };
+    for (key, value) in params {
+        text.push_str(&format!(" {key}={value}"));
+    }
+    text
+}
+
+fn channels(channels: &[Channel]) -> String {
+    if channels.is_empty() {
+        return "no channel".to_owned();
+    }
+    channels.iter().map(|c| c.id()).collect::<Vec<_>>().join(", ")
+}
+
+fn neighbours(page: &mut Page, plan: &Plan) {
+    page.heading("Neighbours");
+    for n in &plan.neighbours {
+        let mut line = Line::of(Tint::Strong, &n.name);
+        line.push(Tint::Plain, &workload(&n.name, &n.workload, &n.params));
+        line.push(Tint::Plain, &format!(" · loads {} · {} queued", channels(&n.channels), n.queued));
+        if n.duty == Share::percent(100) {
+            line.push(Tint::Plain, " · all the time");
+        } else {
+            line.push(Tint::Plain, &format!(" · {} of every {}", share(n.duty), natural(n.burst)));
+        }
+        page.paragraph(line, 2, 4);
+    }
+}
+
+fn arrangements(page: &mut Page, plan: &Plan) {
+    for a in &plan.arrangements {
+        page.heading(&format!("Arrangement {}: {}", a.name, a.sharing));
+        if let Some(reason) = &a.skipped {
+            page.paragraph(Line::of(Tint::Warn, "SKIPPED").with(Tint::Plain, &format!(": {reason}")), 2, 4);
+        }
+        for seat in &a.seats {
+            let entry = a.layout.get(seat.entry).map_or_else(String::new, settings);
+            page.paragraph(plain(&format!("seat {}: {}{entry}", seat.id, seat.share)), 2, 4);
+        }
+        for grid in &a.grids {
+            page.paragraph(plain(&grid_words(plan, a, grid)), 2, 4);
+        }
+        let empty = "any: it decides no exit code";
+        page.paragraph(plain(&format!("require {}", rules(&a.require, empty))), 2, 4);
+        page.paragraph(plain(&format!("expect {}", rules(&a.expect, "nothing"))), 2, 4);
+    }
+}
+
+/// Settings of a share, beside its words.
+fn settings(entry: &LayoutEntry) -> String {
+    let mut text = String::new();
+    if let Some(sms) = entry.sms {
+        text.push_str(&format!(
+            " · {} of the SMs{}",
+            share(sms),
+            if entry.reserved { ", reserved" } else { " at most" }
+        ));
+    }
+    if let Some(memory) = entry.memory {
+        text.push_str(&format!(" · {memory} of memory at most"));
+    }
+    text
+}
+
+/// "victim at 0, neighbours at 1: hbm-chase | launch beside d2h, hbm-hog; blocks 0 to 23, 4 arms each".
+fn grid_words(plan: &Plan, a: &PlannedArrangement, grid: &Grid) -> String {
+    let seat = |i: &usize| a.seats.get(*i).map_or_else(|| NONE.to_owned(), |s| s.id.clone());
+    let names = |all: Vec<&str>| all.join(", ");
+    let probes = names(grid.probes.iter().filter_map(|i| plan.panel.get(*i)).map(|p| p.name.as_str()).collect());
+    let beside =
+        names(grid.neighbours.iter().filter_map(|i| plan.neighbours.get(*i)).map(|n| n.name.as_str()).collect());
+    let seats: Vec<String> = grid.neighbour_seats.iter().map(seat).collect();
+    format!(
+        "victim at {}, neighbours at {}: {probes} beside {beside}; blocks {} to {}, {} each",
+        seat(&grid.victim),
+        if seats.is_empty() { NONE.to_owned() + " (no seat)" } else { seats.join(", ") },
+        grid.first_block,
+        (u64::from(grid.first_block) + u64::from(plan.design.blocks)).saturating_sub(1),
+        count(1 + grid.neighbours.len() as u64, "arm"),
+    )
+}
+
+fn rules(expectation: &Expectation, empty: &str) -> String {
+    if expectation.0.is_empty() {
+        return empty.to_owned();
+    }
+    expectation.0.iter().map(|r| format!("{} = {}", r.key, r.word.id())).collect::<Vec<_>>().join(", ")
+}
+
+fn accepted(page: &mut Page, plan: &Plan) {
+    if plan.accepted.is_empty() {
+        return;
+    }
+    page.heading("Accepted risks");
+    for a in &plan.accepted {
+        let channel = a.channel.as_ref().map_or_else(String::new, |c| format!(", {c} only"));
+        let text = format!("{channel}: {} (by {}, until {})", a.reason, a.by, a.until);
+        page.paragraph(Line::of(Tint::Strong, &a.cell).with(Tint::Plain, &text), 2, 4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Style, fixture};
+    use super::*;
+
+    fn check(width: usize) -> String {
+        let mut plan = fixture::plan();
+        plan.arrangements[1].skipped = Some("MIG mode: the GPU has MIG on".to_owned());
+        let lines = ["creates 2 × 3g.40gb on GPU 0; put back at the end".to_owned()];
+        plan_text(&plan, Nanos::secs(541), &lines, &Options { width, style: Style::Plain })
+    }
+
+    #[test]
+    fn every_default_is_visible() {
+        insta::assert_snapshot!(check(110));
+    }
+
+    #[test]
+    fn it_fits_narrow_terminals() {
+        for width in [60, 80, 200] {
+            for line in check(width).lines() {
+                assert!(Line::of(Tint::Plain, line).width() <= width, "{line:?} is wider than {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_that_changes_nothing_says_so() {
+        let text = plan_text(&fixture::plan(), Nanos::secs(1), &[], &Options::default());
+        assert!(text.contains("nothing: the machine is used as it is"));
+    }
+
+    #[test]
+    fn requests_needed_follow_from_ten_exceedances() {
+        // p99: one in a hundred exceeds, so 1000 in a window; over 24 blocks 1000 / 24 = 41.7.
+        assert_eq!(requests_by_blocks(Quantile::P99), 1_000);
+        assert_eq!(requests_pooled(Quantile::P99, 24), 42);
+        assert_eq!(requests_by_blocks(Quantile::P50), 20);
+        assert_eq!(requests_by_blocks(Quantile::P999), 10_000);
+    }
+
+    #[test]
+    fn a_rate_of_the_users_own_decides_what_is_judged_before_the_run() {
+        let mut plan = fixture::plan();
+        // 2500/s × 0.4 s = 1000 requests a window: p99 just by blocks.
+        assert_eq!(judged(&plan, &plan.panel[1]), "judged: p50 by blocks; p99 by blocks");
+        plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(600));
+        assert_eq!(judged(&plan, &plan.panel[1]), "judged: p50 by blocks; p99 by blocks, in a longer window");
+        plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(21));
+        assert_eq!(judged(&plan, &plan.panel[1]), "judged: p50 by blocks, in a longer window; p99 pooled");
+        plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(20));
+        assert_eq!(
+            judged(&plan, &plan.panel[1]),
+            "judged: p50 by blocks, in a longer window; p99 NOT: 20/s give 40 requests a window"
+        );
+    }
+
+    #[test]
+    fn the_plan_reads_back_from_its_json() {
+        let plan = fixture::plan();
+        let text = plan_json(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

@@ -1,0 +1,234 @@
+//! The digest: what `merge`, `compare` and a baseline read, at most 1 MB whatever the run's size.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, DIGEST};
+use super::record::add;
+use super::{ArmData, JudgedBy, Manifest, RecordedRun, RunDirError, SeriesData, hlog};
+use crate::backend::ArmKey;
+use crate::provenance::Provenance;
+use crate::scenario::Quantile;
+use crate::verdict::RunVerdict;
+
+const FORMAT: &str = "crosstalk-digest";
+const VERSION: u32 = 1;
+/// Largest digest, bytes: thousands of them are merged.
+const MOST: usize = 1_000_000;
+/// Arms that are pooled.
+type Arms<'a> = Vec<(&'a ArmKey, &'a ArmData)>;
+/// Stands for a difference without bound, in either direction.
+const UNBOUNDED_PPM: i64 = 100_000_000;
+
+/// `digest.json`: a run without its samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digest {
+    /// "crosstalk-digest".
+    pub format: String,
+    /// Version of the format.
+    pub version: u32,
+    /// Where the numbers come from.
+    pub provenance: Provenance,
+    /// What was run, where and when.
+    pub manifest: Manifest,
+    /// Significant digits of the histograms: 3, or fewer where the digest would be larger than 1 MB.
+    pub histogram_digits: u8,
+    /// In the order of the plan: arrangement, grid, quiet arms first, then each neighbour; series by name.
+    pub series: Vec<DigestSeries>,
+    /// The judgement.
+    pub verdict: RunVerdict,
+}
+
+/// One series in all quiet arms of a grid, or in all arms of one neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DigestSeries {
+    /// Index of the arrangement.
+    pub arrangement: usize,
+    /// Index of the grid in it.
+    pub grid: usize,
+    /// Index of the neighbour; `None`: quiet.
+    pub neighbour: Option<usize>,
+    /// Name of the series.
+    pub series: String,
+    /// Arms pooled.
+    pub arms: u32,
+    /// Requests completed.
+    pub completed: u64,
+    /// Requests open at the deadline: at +∞ in every quantile.
+    pub censored: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Latencies of the completed requests in nanoseconds: a histogram of HdrHistogram's V2 format, deflated, in base64.
+    pub latency: String,
+    /// Noisy against quiet, block by block, for each quantile that is judged by blocks; none for quiet arms.
+    pub differences: Vec<DigestDifferences>,
+}
+
+/// Differences of one quantile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DigestDifferences {
+    /// The quantile.
+    pub quantile: Quantile,
+    /// ln(noisy) − ln(quiet) in millionths, by block in order; `None`: no such difference, for an arm is missing or
+    /// empty, or both quantiles lie beyond the deadline. ±100 000 000: one of them does.
+    pub ln_ratio_ppm: Vec<Option<i64>>,
+}
+
+impl Digest {
+    /// The digest of a run and its verdict.
+    ///
+    /// # Errors
+    /// Where a histogram cannot be represented.
+    pub fn build(run: &RecordedRun, verdict: &RunVerdict) -> Result<Self, RunDirError> {
+        let mut digest = Self::with_digits(run, verdict, 3)?;
+        for digits in [2, 1] {
+            if digest.to_json()?.len() <= MOST {
+                break;
+            }
+            digest = Self::with_digits(run, verdict, digits)?;
+        }
+        Ok(digest)
+    }
+
+    fn with_digits(run: &RecordedRun, verdict: &RunVerdict, digits: u8) -> Result<Self, RunDirError> {
+        let mut groups: BTreeMap<_, Arms<'_>> = BTreeMap::new();
+        for (key, arm) in &run.arms {
+            groups.entry((key.arrangement, key.grid, key.neighbour)).or_default().push((key, arm));
+        }
+        let mut series = Vec::new();
+        for ((arrangement, grid, neighbour), arms) in groups {
+            let mut names: Vec<&String> = arms.iter().flat_map(|(_, arm)| arm.series.keys()).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let pooled = pool(arms.iter().filter_map(|(_, arm)| arm.series.get(name)), digits);
+                let differences =
+                    if neighbour.is_some() { differences(run, &arms, arrangement, grid, name) } else { Vec::new() };
+                series.push(DigestSeries {
+                    arrangement,
+                    grid,
+                    neighbour,
+                    series: name.clone(),
+                    arms: arms.iter().filter(|(_, arm)| arm.series.contains_key(name)).count() as u32,
+                    completed: pooled.latency.len(),
+                    censored: pooled.censored,
+                    failed: pooled.failed,
+                    latency: hlog::compress(&pooled.latency)?,
+                    differences,
+                });
+            }
+        }
+        Ok(Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            provenance: run.manifest.provenance,
+            manifest: run.manifest.clone(),
+            histogram_digits: digits,
+            series,
+            verdict: verdict.clone(),
+        })
+    }
+
+    /// Without indentation: it would double the size.
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, RunDirError> {
+        let mut text =
+            serde_json::to_vec(self).map_err(|e| RunDirError::not_recordable("the digest", e.to_string()))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, RunDirError> {
+        files::from_json(DIGEST, bytes, FORMAT, VERSION)
+    }
+}
+
+impl DigestSeries {
+    /// The pooled histogram.
+    ///
+    /// # Errors
+    /// Where it is not what crosstalk writes.
+    pub fn histogram(&self) -> Result<Histogram<u64>, RunDirError> {
+        let expected = || format!("a histogram of {} latencies of {:?}", self.completed, self.series);
+        let histogram = hlog::expand(&self.latency).map_err(|e| RunDirError::damaged(DIGEST, expected(), e))?;
+        if histogram.len() == self.completed {
+            return Ok(histogram);
+        }
+        Err(RunDirError::damaged(DIGEST, expected(), format!("one of {}", histogram.len())))
+    }
+}
+
+/// Arms of one series together, at a coarser resolution where asked.
+fn pool<'a>(arms: impl Iterator<Item = &'a SeriesData>, digits: u8) -> SeriesData {
+    let mut pooled = SeriesData::with_digits(digits);
+    for arm in arms {
+        for value in arm.latency.iter_recorded() {
+            add(&mut pooled.latency, value.value_iterated_to(), value.count_at_value());
+        }
+        pooled.censored += arm.censored;
+        pooled.failed += arm.failed;
+    }
+    pooled
+}
+
+/// Block by block, for each quantile of the series that was fixed to be judged so.
+fn differences(
+    run: &RecordedRun,
+    noisy: &Arms<'_>,
+    arrangement: usize,
+    grid: usize,
+    series: &str,
+) -> Vec<DigestDifferences> {
+    let plan = &run.manifest.plan;
+    let probes = run.calibrations.get(&(arrangement, grid)).map_or(&[][..], |c| &c.probes);
+    let of_series = |probe: usize| plan.panel.get(probe).is_some_and(|p| p.series.iter().any(|s| s == series));
+    let blocks: std::collections::BTreeSet<u32> =
+        run.arms.keys().filter(|k| (k.arrangement, k.grid) == (arrangement, grid)).map(|k| k.block).collect();
+    let difference = |block: u32, quantile: Quantile| {
+        let quiet = run.arms.get(&ArmKey { arrangement, grid, block, neighbour: None })?.series.get(series)?;
+        let (_, noisy) = noisy.iter().find(|(key, _)| key.block == block)?;
+        ln_ratio_ppm(noisy.series.get(series)?, quiet, quantile)
+    };
+    probes
+        .iter()
+        .filter(|probe| of_series(probe.probe))
+        .flat_map(|probe| &probe.judged)
+        .filter(|(_, by)| *by == JudgedBy::Blocks)
+        .map(|(quantile, _)| DigestDifferences {
+            quantile: *quantile,
+            ln_ratio_ppm: blocks.iter().map(|block| difference(*block, *quantile)).collect(),
+        })
+        .collect()
+}
+
+/// See [`DigestDifferences::ln_ratio_ppm`].
+fn ln_ratio_ppm(noisy: &SeriesData, quiet: &SeriesData, quantile: Quantile) -> Option<i64> {
+    match (quantile_of(noisy, quantile)?, quantile_of(quiet, quantile)?) {
+        (Some(noisy), Some(quiet)) => {
+            let ln_ratio = libm::log(noisy as f64) - libm::log(quiet as f64);
+            Some((ln_ratio * 1e6).round() as i64)
+        }
+        (None, Some(_)) => Some(UNBOUNDED_PPM),
+        (Some(_), None) => Some(-UNBOUNDED_PPM),
+        (None, None) => None,
+    }
+}
+
+/// A quantile with the censored requests at +∞, which is `Some(None)`; `None` where there is no request. The smallest
+/// latency that at least the share `quantile` of all requests does not exceed.
+fn quantile_of(series: &SeriesData, quantile: Quantile) -> Option<Option<u64>> {
+    let requests = series.latency.len() + series.censored;
+    let rank = (u128::from(requests) * u128::from(quantile.0)).div_ceil(100_000) as u64;
+    let mut seen = 0;
+    for value in series.latency.iter_recorded() {
+        seen += value.count_at_value();
+        if seen >= rank {
+            return Some(Some(value.value_iterated_to()));
+        }
+    }
+    (requests > 0).then_some(None)
+}

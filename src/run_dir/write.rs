@@ -1,0 +1,309 @@
+//! Writing a run: arms are committed one by one, and what is committed survives a crash at any moment.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Seek, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::event::{self, Committed, Event, Header, Note};
+use super::files::{self, DIGEST, EVENTS, FINISHED, MANIFEST, SUMS};
+use super::hlog::{self, ArmIntervals};
+use super::samples::{self, Label};
+use super::sums::{Finished, Sums, sums_text};
+use super::{ArmData, Calibration, Digest, Manifest, RecordedRun, RunDirError, read};
+use crate::backend::{ArmKey, ArmRecord};
+
+/// A run directory, open for writing by this process alone.
+#[derive(Debug)]
+pub struct RunDir {
+    root: PathBuf,
+    manifest: Manifest,
+    /// The event log; locked.
+    events: File,
+    /// Length of the event log, bytes.
+    length: u64,
+    arms: BTreeMap<ArmKey, ArmIntervals>,
+    /// SHA-256 of the arms' files.
+    sums: Sums,
+    samples: u64,
+}
+
+/// An arm ready to be committed: its bytes, its event and its histograms.
+#[derive(Debug)]
+pub struct Encoded {
+    committed: Committed,
+    bytes: Vec<u8>,
+    intervals: ArmIntervals,
+    data: ArmData,
+}
+
+/// Encodes one arm: pure, and the greater part of a commit's work, so that threads can do it beside one another.
+///
+/// # Errors
+/// Where the record cannot be represented: an arm that the plan lacks, a sample of an unknown series, a number that is
+/// not finite.
+pub fn encode(manifest: &Manifest, key: &ArmKey, record: &ArmRecord) -> Result<Encoded, RunDirError> {
+    let file = files::arm_file(&manifest.plan, key)?;
+    let label = Label::new(manifest.provenance, &file, key.grid, &record.series);
+    let bytes = samples::encode(&label, &record.samples)?;
+    let data = ArmData::from_record(record);
+    let committed = Committed {
+        arm: key.clone(),
+        sha256: files::sha256(&bytes),
+        samples: record.samples.len() as u64,
+        series: event::counts(&data),
+        summary: record.summary.clone(),
+        file,
+    };
+    Ok(Encoded { intervals: ArmIntervals::new(&data)?, committed, bytes, data })
+}
+
+impl RunDir {
+    /// Begins a run in a directory that is empty or not there yet. The manifest is durable on return.
+    ///
+    /// # Errors
+    /// Where the directory holds something, or cannot be written.
+    pub fn create(path: &Path, manifest: &Manifest) -> Result<Self, RunDirError> {
+        if (manifest.format.as_str(), manifest.version) != (Manifest::FORMAT, Manifest::VERSION) {
+            let found = format!("{:?} version {}", manifest.format, manifest.version);
+            return Err(RunDirError::not_recordable("the manifest", format!("it calls itself {found}")));
+        }
+        fs::create_dir_all(path).map_err(RunDirError::io("create", path))?;
+        let mut entries = fs::read_dir(path).map_err(RunDirError::io("read", path))?;
+        if entries.next().is_some() {
+            return Err(RunDirError::NotEmpty { path: path.to_owned() });
+        }
+        let text = files::to_json("the manifest", manifest)?;
+        unchanged("the manifest", manifest, &text)?;
+        files::write_durable(path, MANIFEST, &text)?;
+        begin_events(path, &text)?;
+        Self::open(path, manifest.clone())
+    }
+
+    /// Goes on with an interrupted run: what is committed stays, a torn last event is cut off, files without an event
+    /// are overwritten when their arm is run again.
+    ///
+    /// # Errors
+    /// Where there is no run, or it is finished, damaged, from a newer crosstalk, or still being written.
+    pub fn resume(path: &Path) -> Result<(Self, RecordedRun), RunDirError> {
+        let manifest_text = read::manifest_bytes(path)?;
+        let manifest = read::parse_manifest(&manifest_text)?;
+        if path.join(FINISHED).exists() {
+            return Err(RunDirError::Finished { path: path.to_owned() });
+        }
+        if !path.join(EVENTS).exists() {
+            // Stopped between the first file and the second.
+            begin_events(path, &manifest_text)?;
+        }
+        // The lock comes first: what is read must not change any more.
+        let mut dir = Self::open(path, manifest)?;
+        let opened = read::open(path)?;
+        dir.cut_events(opened.whole)?;
+        for committed in &opened.committed {
+            let data = &opened.run.arms[&committed.arm];
+            dir.arms.insert(committed.arm.clone(), ArmIntervals::new(data)?);
+            dir.sums.insert(committed.file.clone(), committed.sha256.clone());
+            dir.samples += committed.samples;
+        }
+        dir.note(&Note::Resumed {})?;
+        Ok((dir, opened.run))
+    }
+
+    fn open(path: &Path, manifest: Manifest) -> Result<Self, RunDirError> {
+        let log = path.join(EVENTS);
+        let mut events = OpenOptions::new().write(true).open(&log).map_err(RunDirError::io("open", &log))?;
+        // Held until this process ends, however it ends.
+        events.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => RunDirError::Busy { path: path.to_owned() },
+            TryLockError::Error(e) => RunDirError::io("lock", &log)(e),
+        })?;
+        let length = events.seek(SeekFrom::End(0)).map_err(RunDirError::io("read", &log))?;
+        Ok(Self {
+            root: path.to_owned(),
+            manifest,
+            events,
+            length,
+            arms: BTreeMap::new(),
+            sums: Sums::new(),
+            samples: 0,
+        })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where the run is written.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Records what calibration fixed for a grid.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn calibrated(&mut self, calibration: &Calibration) -> Result<(), RunDirError> {
+        self.append(&[Event::Calibrated(calibration.clone())])
+    }
+
+    /// Records that an arrangement could not run, and why.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn skipped(&mut self, arrangement: usize, reason: &str) -> Result<(), RunDirError> {
+        self.append(&[Event::Skipped { arrangement, reason: reason.to_owned() }])
+    }
+
+    /// Records something beside what is measured.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn note(&mut self, note: &Note) -> Result<(), RunDirError> {
+        self.append(&[Event::Note(note.clone())])
+    }
+
+    /// Commits one arm. What comes back is what verdicts read.
+    ///
+    /// # Errors
+    /// Where the record cannot be represented or written, or the arm is committed already.
+    pub fn commit(&mut self, key: &ArmKey, record: &ArmRecord) -> Result<ArmData, RunDirError> {
+        let encoded = encode(&self.manifest, key, record)?;
+        let data = encoded.data.clone();
+        self.commit_encoded(vec![encoded])?;
+        Ok(data)
+    }
+
+    /// Commits arms in this order: all their files first, then all their events. Each file costs a sync; directories
+    /// and the event log are synced once for all, so that parallel generations are cheaper than single arms.
+    ///
+    /// # Errors
+    /// Where they cannot be written, or one is committed already.
+    pub fn commit_encoded(&mut self, arms: Vec<Encoded>) -> Result<Vec<(ArmKey, ArmData)>, RunDirError> {
+        self.write_arms(&arms)?;
+        let events: Vec<Event> = arms.iter().map(|arm| Event::Committed(arm.committed.clone())).collect();
+        self.append(&events)?;
+        let mut data = Vec::with_capacity(arms.len());
+        for arm in arms {
+            self.samples += arm.committed.samples;
+            self.sums.insert(arm.committed.file, arm.committed.sha256);
+            self.arms.insert(arm.committed.arm.clone(), arm.intervals);
+            data.push((arm.committed.arm, arm.data));
+        }
+        Ok(data)
+    }
+
+    /// The arms' files, durable on return but without their events.
+    pub(super) fn write_arms(&self, arms: &[Encoded]) -> Result<(), RunDirError> {
+        let mut folders = BTreeMap::new();
+        for (i, Encoded { committed, bytes, .. }) in arms.iter().enumerate() {
+            let twice = self.sums.contains_key(&committed.file)
+                || arms[..i].iter().any(|earlier| earlier.committed.file == committed.file);
+            if twice {
+                return Err(RunDirError::not_recordable(&committed.file, "an arm is committed once"));
+            }
+            let folder = committed.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+            if folders.insert(folder, self.root.join(folder)).is_none() {
+                files::create_dir(&self.root, folder)?;
+            }
+            files::write_renamed(&self.root, &committed.file, bytes)?;
+        }
+        folders.values().try_for_each(|folder| files::sync_dir(folder))
+    }
+
+    /// Ends the run: histograms, digest, checksums, and last the file that says so.
+    ///
+    /// # Errors
+    /// Where something cannot be written, or the digest holds a number that is not finite.
+    pub fn finish(self, digest: &Digest) -> Result<(), RunDirError> {
+        let mut sums = self.write_hlogs()?;
+        let text = digest.to_json()?;
+        unchanged("the digest", digest, &text)?;
+        files::write_renamed(&self.root, DIGEST, &text)?;
+        sums.insert(DIGEST.to_owned(), files::sha256(&text));
+        for file in [MANIFEST, EVENTS] {
+            sums.insert(file.to_owned(), files::sha256(&files::read(&self.root, file, MANIFEST)?));
+        }
+        sums.extend(self.sums);
+        let text = sums_text(&sums);
+        files::write_durable(&self.root, SUMS, text.as_bytes())?;
+        let finished = Finished::new(&sums, self.arms.len() as u64, self.samples, text.as_bytes());
+        files::write_durable(&self.root, FINISHED, &files::to_json(FINISHED, &finished)?)
+    }
+
+    /// Writes all `.hlog` files; their checksums.
+    fn write_hlogs(&self) -> Result<Sums, RunDirError> {
+        let plan = &self.manifest.plan;
+        let mut sums = Sums::new();
+        for (index, arrangement) in plan.arrangements.iter().enumerate() {
+            let mut arms = Vec::new();
+            for (key, intervals) in self.arms.iter().filter(|(key, _)| key.arrangement == index) {
+                arms.push((files::arm_stem(plan, key)?, intervals));
+            }
+            for (series, log) in hlog::write(self.manifest.provenance, &arrangement.name, arms.into_iter()) {
+                let Some(file) = files::hlog_file(plan, index, &series) else { continue };
+                let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+                files::create_dir(&self.root, folder)?;
+                files::write_durable(&self.root, &file, log.as_bytes())?;
+                sums.insert(file, files::sha256(log.as_bytes()));
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Appends events, durable on return. A failed append leaves nothing behind.
+    fn append(&mut self, events: &[Event]) -> Result<(), RunDirError> {
+        let mut text = Vec::new();
+        for event in events {
+            let line = event::line(event)?;
+            unchanged("an event", event, &line)?;
+            text.extend(line);
+        }
+        let result = self.events.write_all(&text).and_then(|()| self.events.sync_data());
+        match result {
+            Ok(()) => self.length += text.len() as u64,
+            Err(e) => {
+                // Nothing more can be done if this fails too: the reader tolerates a torn last line.
+                let _ = self.cut_events(self.length);
+                return Err(RunDirError::io("write", &self.root.join(EVENTS))(e));
+            }
+        }
+        Ok(())
+    }
+
+    fn cut_events(&mut self, length: u64) -> Result<(), RunDirError> {
+        let cut = |events: &mut File| {
+            events.set_len(length)?;
+            events.seek(SeekFrom::End(0))?;
+            events.sync_all()
+        };
+        cut(&mut self.events).map_err(RunDirError::io("cut", &self.root.join(EVENTS)))?;
+        self.length = length;
+        Ok(())
+    }
+}
+
+/// Writes the event log with its first line.
+fn begin_events(path: &Path, manifest: &[u8]) -> Result<(), RunDirError> {
+    let header =
+        Header { format: event::FORMAT.to_owned(), version: event::VERSION, manifest_sha256: files::sha256(manifest) };
+    files::write_durable(path, EVENTS, &event::line(&header)?)
+}
+
+/// Refuses what would read back as something else: JSON turns a number that is not finite into null.
+fn unchanged<T: Serialize + DeserializeOwned + PartialEq>(
+    what: &str,
+    value: &T,
+    text: &[u8],
+) -> Result<(), RunDirError> {
+    match serde_json::from_slice::<T>(text) {
+        Ok(read) if read == *value => Ok(()),
+        Ok(_) => Err(RunDirError::not_recordable(what, "it reads back as another value; is a number not finite?")),
+        Err(e) => {
+            Err(RunDirError::not_recordable(what, format!("it does not read back ({e}); is a number not finite?")))
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! MPS inside GPU instances: isolated between them, side by side within. Each instance has a server of its own.
+
+use super::flat::{Keys, of_sms};
+use super::mps::{cap, check_memory};
+use super::{Mode, Request, Resolved, SharingError, instances};
+use crate::machine::Policy;
+use crate::scenario::LayoutEntry;
+
+pub(super) const MODE: Mode = Mode {
+    resolve,
+    topology: |s| instances::topology(s, Policy::Concurrent, |_, entry| entry, |e, sms| cap(e.sms, sms)),
+    one_process: false,
+    own_share: |layout| layout.iter().all(|e| e.tenants == 1),
+};
+
+fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
+    let layout = instances::layout(request, Keys { sms: true, memory: true, ..Keys::default() }, 2)?;
+    check_memory(&layout, request.gpu.memory)?;
+    let seats = instances::seats(&layout, share);
+    Ok((layout, seats))
+}
+
+/// "50 % of SMs of 3g.40gb, 10GiB".
+fn share(entry: &LayoutEntry) -> String {
+    let profile = entry.profile.as_deref().unwrap_or_default();
+    let mut words = match (entry.sms, entry.tenants) {
+        (Some(sms), _) => format!("{} of {profile}", of_sms(sms)),
+        (None, 1) => profile.to_owned(),
+        (None, _) => format!("{profile} together"),
+    };
+    if let Some(memory) = entry.memory {
+        words.push_str(&format!(", {memory}"));
+    }
+    words
+}

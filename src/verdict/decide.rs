@@ -1,0 +1,91 @@
+//! The decision table, in its order, and what follows for a cell.
+
+use super::types::{CellVerdict, Reason, SeriesVerdict, Verdict};
+
+/// Everything that decides one series at one quantile. Bounds are on the log scale, ε included.
+pub(super) struct Evidence {
+    /// A reason that is present in the quiet arms too, or nothing to judge.
+    pub(super) invalid: Option<Reason>,
+    /// L; `None`: unbounded.
+    pub(super) lower: Option<f64>,
+    /// U; `None`: unbounded.
+    pub(super) upper: Option<f64>,
+    /// ln(1 + δ), isolated and violated.
+    pub(super) margins: (f64, f64),
+    /// A reason that the neighbour can cause: it blocks Isolated, never Violated or Degraded.
+    pub(super) blocking: Option<Reason>,
+    /// The quiet arms were the slower ones.
+    pub(super) not_awake: bool,
+    /// What to say where the interval decides nothing.
+    pub(super) underpowered: Reason,
+}
+
+/// The decision table of verdict.md, in its order.
+pub(super) fn decide(e: Evidence) -> Verdict {
+    let (isolated, violated) = e.margins;
+    if let Some(reason) = e.invalid {
+        Verdict::Inconclusive { reason }
+    } else if e.lower.is_some_and(|low| low > violated) {
+        Verdict::Violated
+    } else if e.lower.is_some_and(|low| low > isolated) {
+        Verdict::Degraded
+    } else if let Some(reason) = e.blocking {
+        Verdict::Inconclusive { reason }
+    } else if e.not_awake {
+        Verdict::Inconclusive { reason: Reason::QuietArmNotAwake }
+    } else if e.upper.is_some_and(|high| high < isolated) {
+        Verdict::Isolated
+    } else {
+        Verdict::Inconclusive { reason: e.underpowered }
+    }
+}
+
+/// Verdict over several series: Violated if any is; else Degraded if any; else Inconclusive if any is; else Isolated if
+/// at least one was judged; else `none`.
+pub(super) fn overall<'a>(none: Verdict, series: impl IntoIterator<Item = &'a SeriesVerdict>) -> Verdict {
+    series.into_iter().map(|s| &s.verdict).max_by(|a, b| weight(a).cmp(&weight(b))).cloned().unwrap_or(none)
+}
+
+/// Severity first; among Inconclusive, the reason that says most.
+fn weight(verdict: &Verdict) -> (u8, u8) {
+    let reason = match verdict {
+        Verdict::Inconclusive { reason } => match reason {
+            Reason::ControlFailed { .. } => 12,
+            Reason::Incomplete => 11,
+            Reason::Throttled { .. } => 10,
+            Reason::LateRequests { .. } => 9,
+            Reason::NeighbourBelowIntensity { .. } => 8,
+            Reason::NeighbourNotOverlapping { .. } => 7,
+            Reason::Failures { .. } => 6,
+            Reason::Timeouts { .. } => 5,
+            Reason::Backlog => 4,
+            Reason::QuietArmNotAwake => 3,
+            Reason::Underpowered { .. } => 2,
+            Reason::TooFewRequests => 1,
+        },
+        _ => 0,
+    };
+    (severity(verdict), reason)
+}
+
+/// Order in which verdicts decide a cell.
+fn severity(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Skipped { .. } => 0,
+        Verdict::Isolated => 1,
+        Verdict::Inconclusive { .. } => 2,
+        Verdict::Degraded => 3,
+        Verdict::Violated => 4,
+    }
+}
+
+/// The series that stands for the cell: of those that have the cell's severity, the largest ratio at the highest
+/// quantile that was judged. Unjudged quantiles stand for nothing unless there is nothing else.
+pub(super) fn worst(cell: &CellVerdict) -> Option<usize> {
+    let rank = |s: &SeriesVerdict| (s.ratio.is_some(), severity(&s.verdict) == severity(&cell.verdict), s.quantile);
+    let ratio = |s: &SeriesVerdict| s.ratio.map_or(0.0, |ratio| ratio.estimate);
+    let all = cell.series.iter().enumerate();
+    // Of equals the first in the panel's order: `max_by` takes the last, so the index counts backwards.
+    all.max_by(|(i, a), (j, b)| rank(a).cmp(&rank(b)).then(ratio(a).total_cmp(&ratio(b))).then(j.cmp(i)))
+        .map(|(index, _)| index)
+}

@@ -1,0 +1,234 @@
+//! Reasons for which data cannot decide, each by its name and with its number.
+
+use std::collections::BTreeMap;
+
+use super::PLACEBO;
+use super::cell::{Arm, Cell, Pair};
+use super::types::Reason;
+use crate::backend::{ArmSummary, NeighbourSummary, WindowSummary};
+use crate::run_dir::RecordedRun;
+use crate::scenario::SharingMode;
+use crate::units::Share;
+
+/// Share of late, censored or failed requests that is tolerated.
+const TOLERATED: f64 = 0.001;
+/// Share of the time under the power cap from which an arm counts as throttled.
+const THROTTLED: f64 = 0.01;
+/// Difference of the arms' SM clocks that is tolerated.
+const CLOCK_TOLERANCE: f64 = 0.01;
+/// Work must be pending behind the running one for this part of the windows, at full duty.
+const PENDING: f64 = 0.99;
+/// Share of the noisy arms that may hold too long a gap.
+const GAPS_TOLERATED: f64 = 0.05;
+
+/// What speaks against the data of a cell or a series.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    /// Present in the quiet arms too: nothing can be said.
+    pub(super) quiet: Option<Reason>,
+    /// The neighbour can have caused it: nothing is called Isolated.
+    pub(super) noisy: Option<Reason>,
+    /// What does not decide, and must be known.
+    pub(super) notes: Vec<Reason>,
+    /// The backlog grew in the noisy arms alone: by so many requests within half a window, on average.
+    pub(super) backlog: Option<f64>,
+}
+
+/// What is known of the neighbour's work.
+pub(super) struct Intensity {
+    /// Why it does not count as noise.
+    pub(super) reason: Option<Reason>,
+    /// Rate in noisy arms ÷ solo rate in the same place.
+    pub(super) rate: Option<f64>,
+}
+
+/// Findings that concern all series of a cell.
+pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity) -> Findings {
+    let mut findings = Findings::default();
+    let throttled = |side: fn(&Pair<'_>) -> Option<f64>| mean(pairs.iter().filter_map(side)).unwrap_or(0.0);
+    let quiet = throttled(|pair| pair.quiet.data.summary.throttled);
+    let noisy = throttled(|pair| pair.noisy.data.summary.throttled);
+    if quiet > THROTTLED {
+        findings.quiet = Some(Reason::Throttled { share: quiet });
+    } else if noisy > THROTTLED {
+        // Throttling that the neighbour causes is interference: it is kept, and named.
+        findings.notes.push(Reason::Throttled { share: noisy });
+    }
+    if pairs.len() < planned {
+        findings.noisy = Some(Reason::Incomplete);
+    } else {
+        findings.noisy.clone_from(&intensity.reason);
+    }
+    findings
+}
+
+/// Whether the SM clock of the quiet arms was lower by more than 1 %: they were not awake.
+pub(super) fn quiet_clock_is_lower(pairs: &[Pair<'_>]) -> bool {
+    clocks(pairs).is_some_and(|(quiet, noisy)| quiet < noisy * (1.0 - CLOCK_TOLERANCE))
+}
+
+/// Mean SM clock of the quiet and the noisy arms in MHz, where both are known.
+pub(super) fn clocks(pairs: &[Pair<'_>]) -> Option<(f64, f64)> {
+    let known = |pair: &Pair<'_>| pair.quiet.data.summary.sm_mhz.zip(pair.noisy.data.summary.sm_mhz);
+    let known: Vec<(f64, f64)> = pairs.iter().filter_map(known).collect();
+    mean(known.iter().map(|(quiet, _)| *quiet)).zip(mean(known.iter().map(|(_, noisy)| *noisy)))
+}
+
+/// Findings that concern one series of one probe.
+pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findings {
+    let quiet = Side::of(pairs.iter().map(|pair| pair.quiet).collect(), probe, series);
+    let noisy = Side::of(pairs.iter().map(|pair| pair.noisy).collect(), probe, series);
+    let mut findings = Findings { quiet: quiet.reason(), ..Findings::default() };
+    if findings.quiet.is_none() {
+        findings.noisy = noisy.reason();
+        findings.backlog = noisy.backlog;
+        if findings.noisy.is_none() {
+            findings.notes.extend(noisy.below_tolerance());
+        }
+    }
+    findings
+}
+
+/// One side of a series' pairs.
+struct Side {
+    late: f64,
+    censored: f64,
+    failed: f64,
+    backlog: Option<f64>,
+}
+
+impl Side {
+    fn of(arms: Vec<Arm<'_>>, probe: usize, series: &str) -> Self {
+        let windows = arms.iter().flat_map(|arm| arm.data.summary.windows.iter().filter(|w| w.probe == probe));
+        let windows: Vec<&WindowSummary> = windows.collect();
+        let sum = |of: fn(&WindowSummary) -> u64| windows.iter().map(|w| of(w)).sum::<u64>();
+        let data: Vec<_> = arms.iter().filter_map(|arm| arm.data.series.get(series)).collect();
+        let (censored, failed) = data.iter().fold((0, 0), |(c, f), s| (c + s.censored, f + s.failed));
+        let all = data.iter().map(|s| s.latency.len()).sum::<u64>() + censored + failed;
+        Self {
+            late: share(sum(|w| w.late), sum(|w| w.planned)),
+            censored: share(censored, all),
+            failed: share(failed, all),
+            backlog: backlog(&windows),
+        }
+    }
+
+    fn reason(&self) -> Option<Reason> {
+        if self.late > TOLERATED {
+            Some(Reason::LateRequests { share: self.late })
+        } else if self.failed > TOLERATED {
+            Some(Reason::Failures { share: self.failed })
+        } else if self.censored > TOLERATED {
+            Some(Reason::Timeouts { share: self.censored })
+        } else {
+            self.backlog.map(|_| Reason::Backlog)
+        }
+    }
+
+    /// Requests that were not served, too few to decide. They lie at +∞ in every quantile all the same.
+    fn below_tolerance(&self) -> Vec<Reason> {
+        let failures = (self.failed > 0.0).then_some(Reason::Failures { share: self.failed });
+        let timeouts = (self.censored > 0.0).then_some(Reason::Timeouts { share: self.censored });
+        failures.into_iter().chain(timeouts).collect()
+    }
+}
+
+/// Mean growth of the open requests from the middle to the end of a window, where it is growth: in three windows of
+/// four, by two requests or more, and by more than 2 % of what arrives in that time. A stable queue has as many open at
+/// the end as in the middle, whatever its length.
+fn backlog(windows: &[&WindowSummary]) -> Option<f64> {
+    let growth: Vec<f64> = windows.iter().map(|w| w.open_at_end as f64 - w.open_at_half as f64).collect();
+    let average = mean(growth.iter().copied())?;
+    let arriving = windows.iter().map(|w| w.planned as f64).sum::<f64>() / windows.len() as f64 / 2.0;
+    let growing = growth.iter().filter(|g| **g > 0.0).count();
+    (average >= f64::max(2.0, 0.02 * arriving) && 4 * growing >= 3 * growth.len()).then_some(average)
+}
+
+/// Whether the neighbour did what its intensity asks, over all noisy arms of the cell.
+pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usize, Vec<Pair<'_>>>) -> Intensity {
+    let neighbour = &cell.plan.neighbours[cell.neighbour];
+    if cell.arrangement.sharing == SharingMode::Exclusive || neighbour.workload == PLACEBO {
+        return Intensity { reason: None, rate: None };
+    }
+    let (mut reason, mut rates) = (None, Vec::new());
+    for (index, grid) in &cell.grids {
+        let arms: Vec<&ArmSummary> =
+            pairs.get(index).into_iter().flatten().map(|pair| &pair.noisy.data.summary).collect();
+        if arms.is_empty() {
+            continue;
+        }
+        let solo = run.calibrations.get(&(cell.arrangement_index, *index));
+        let solo = solo.and_then(|c| c.neighbours.iter().find(|n| n.neighbour == cell.neighbour));
+        let total = mean(arms.iter().map(|arm| arm.neighbours.iter().map(|n| n.rate).sum())).unwrap_or(0.0);
+        // Without a solo rate nobody knows how much was asked: that is no proof of noise.
+        let rate = solo.map(|s| s.solo_rate).filter(|solo| *solo > 0.0).map(|solo| total / solo);
+        rates.extend(rate);
+        let achieved = rate.unwrap_or(0.0) / required_rate(cell, &grid.neighbour_seats);
+        let pending = if neighbour.duty == Share::percent(100) { least_pending(&arms) / PENDING } else { 1.0 };
+        let weakest = achieved.min(pending);
+        if weakest < 1.0 {
+            reason = Some(Reason::NeighbourBelowIntensity { achieved: weakest });
+        } else if reason.is_none() {
+            let pause = neighbour.burst.0 as f64 * (1.0 - neighbour.duty.as_f64());
+            reason = too_long_a_gap(&arms, pause);
+        }
+    }
+    Intensity { reason, rate: mean(rates.into_iter()) }
+}
+
+/// Part of its solo rate that a neighbour must reach: 90 % where its seat has a share of its own, half of a fair share
+/// elsewhere (verdict.md, "Fair arms", 5). Of several seats the least is asked, for the solo rate is that of all.
+fn required_rate(cell: &Cell<'_>, seats: &[usize]) -> f64 {
+    let own_share = |seat: &usize| promises_own_share(cell, *seat);
+    if !seats.is_empty() && seats.iter().all(own_share) { 0.9 } else { 0.5 / (seats.len() + 1) as f64 }
+}
+
+/// Whether a seat's share is its own beside the victim's.
+fn promises_own_share(cell: &Cell<'_>, seat: usize) -> bool {
+    let entry = |seat: usize| cell.arrangement.seats.get(seat).map(|s| s.entry);
+    let reserved = entry(seat).and_then(|e| cell.arrangement.layout.get(e)).is_some_and(|e| e.reserved);
+    match cell.arrangement.sharing {
+        SharingMode::Mig | SharingMode::GreenContexts | SharingMode::SeparateGpus => true,
+        SharingMode::MigTimeSlicing | SharingMode::MigMps => reserved || entry(seat) != entry(cell.victim),
+        SharingMode::Mps | SharingMode::MigComputeInstances => reserved,
+        SharingMode::Exclusive | SharingMode::Streams | SharingMode::TimeSlicing => false,
+    }
+}
+
+/// Mean pending share of the seat that has the least; zero where no seat reported.
+fn least_pending(arms: &[&ArmSummary]) -> f64 {
+    let mut by_seat: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for neighbour in arms.iter().flat_map(|arm| &arm.neighbours) {
+        by_seat.entry(neighbour.seat).or_default().push(neighbour.pending);
+    }
+    by_seat.into_values().filter_map(|shares| mean(shares.into_iter())).reduce(f64::min).unwrap_or(0.0)
+}
+
+/// The longest stretch without progress, where more than 5 % of the arms hold one beyond a quarter of their shortest
+/// window, three requests of the neighbour's own rate, and `pause` (the silence that its duty asks for).
+fn too_long_a_gap(arms: &[&ArmSummary], pause: f64) -> Option<Reason> {
+    let mut longest = 0;
+    let mut too_long = 0;
+    for arm in arms {
+        let window = arm.windows.iter().map(|w| w.length.0).min().unwrap_or(0) as f64;
+        let beyond = |n: &&NeighbourSummary| {
+            let requests = if n.rate > 0.0 { 3e9 / n.rate } else { 0.0 };
+            n.longest_gap.0 as f64 > f64::max(0.25 * window, requests) + pause
+        };
+        if let Some(gap) = arm.neighbours.iter().filter(beyond).map(|n| n.longest_gap.0).max() {
+            longest = longest.max(gap);
+            too_long += 1;
+        }
+    }
+    (too_long as f64 > GAPS_TOLERATED * arms.len() as f64)
+        .then_some(Reason::NeighbourNotOverlapping { gap_ns: longest })
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = values.fold((0.0, 0u32), |(sum, n), value| (sum + value, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
+}
