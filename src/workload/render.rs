@@ -133,7 +133,7 @@ fn range(kind: &Kind) -> String {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Table(_) => "table".to_owned(),
         Kind::List(of) => format!("list of: {}", range(of)),
-        Kind::Special(name) => (*name).to_owned(),
+        Kind::Special(shape) => shape.expected.to_owned(),
     }
 }
 
