@@ -377,3 +377,6 @@ fn distance(wanted: &[&MigProfile], layout: &[&MigProfile]) -> u32 {
         .sum();
     1_000 * missing + differing
 }
+
+#[cfg(test)]
+mod tests;
