@@ -124,10 +124,12 @@ fn range(kind: &Kind) -> String {
     match kind {
         Kind::Duration { min, max } => format!("time, {min} to {max}"),
         Kind::Size { min, max } => format!("size, {min} to {max}, or % of the tenant's memory"),
+        Kind::Bytes { min, max } => format!("size, {min} to {max}"),
         Kind::Share { min, max } => format!("share, {min} to {max}"),
         Kind::Rate { min, max } => format!("rate, {min} to {max}"),
         Kind::Count { min, max } => format!("number, {min} to {max}"),
         Kind::Flag => "true or false".to_owned(),
+        Kind::Name => "name".to_owned(),
         Kind::Text => "text".to_owned(),
         Kind::Date => "date".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
