@@ -5,7 +5,7 @@
 pub enum MigUuid {
     /// Drivers from R470 on: "MIG-41b9eab5-8d48-5c52-9f07-82bc59af3901".
     Device(String),
-    /// Before: "MIG-GPU-<uuid of the card>/<GPU instance>/<compute instance>".
+    /// Before: `MIG-GPU-UUID/GI/CI`, of the card, its GPU instance and the compute instance in that.
     Instance {
         /// UUID of the card, without its prefix.
         gpu: String,

@@ -97,10 +97,13 @@ fn order_is_called_order_and_not_capacity() {
 fn a_name_of_another_model_is_recognised() {
     let error = place_layout(model("h100-sxm"), &["1g.5gb", "1g.5gb"]).unwrap_err();
     assert_eq!(error.problem, LayoutProblem::UnknownProfile);
-    assert!(error.to_string().contains("that is the name on an a100-40gb"), "{error}");
+    assert!(error.to_string().contains("that is the name on a100-40gb;"), "{error}");
     assert_eq!(error.nearest, ["1g.10gb", "1g.10gb"]);
     let error = place_layout(model("h200"), &["3g.40gb"]).unwrap_err();
     assert!(error.to_string().contains("3g.71gb"), "{error}");
+    // One slice on four models, the double one on a fifth.
+    let error = place_layout(model("h200"), &["1g.10gb"]).unwrap_err();
+    assert!(error.to_string().contains("the one of that shape here is 1g.18gb"), "{error}");
     let error = place_layout(model("h100-sxm"), &["3g.04gb"]).unwrap_err();
     assert!(error.to_string().contains("the nearest name is 3g.40gb"), "{error}");
     let error = place_layout(model("t4"), &["3g.40gb"]).unwrap_err();
