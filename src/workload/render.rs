@@ -128,12 +128,13 @@ fn range(kind: &Kind) -> String {
         Kind::Rate { min, max } => format!("rate, {min} to {max}"),
         Kind::Count { min, max } => format!("number, {min} to {max}"),
         Kind::Flag => "true or false".to_owned(),
-        Kind::Text => "text".to_owned(),
+        Kind::Bytes { min, max } => format!("size, {min} to {max}"),
+        Kind::Text | Kind::Name => "text".to_owned(),
         Kind::Date => "date".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Table(_) => "table".to_owned(),
         Kind::List(of) => format!("list of: {}", range(of)),
-        Kind::Special(name) => (*name).to_owned(),
+        Kind::Special(shape) => shape.expected.to_owned(),
     }
 }
 
