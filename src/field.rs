@@ -225,9 +225,10 @@ impl Kind {
             Self::Word(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Self::Table(_) | Self::List(_) | Self::Special(_) => None,
         };
-        value.ok_or_else(|| match self {
-            Self::Word(words) => format!("{text:?} is none of {}", words.join(", ")),
-            _ => format!("{text:?}: expected {}", self.expected()),
+        value.ok_or_else(|| match (self, self.expected().strip_prefix("a ")) {
+            (Self::Word(words), _) => format!("{text:?} is none of {}", words.join(", ")),
+            (_, Some(noun)) => format!("{text:?} is no {noun}"),
+            (_, None) => format!("{text:?} is not {}", self.expected()),
         })
     }
 }

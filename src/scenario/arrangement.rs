@@ -88,8 +88,8 @@ const fn share_keys(sharing: SharingMode) -> &'static [&'static str] {
         SharingMode::Streams | SharingMode::TimeSlicing | SharingMode::SeparateGpus => &["tenants"],
         SharingMode::GreenContexts => &["sms", "tenants"],
         SharingMode::Mps => &["sms", "reserved", "memory", "tenants"],
-        SharingMode::Mig | SharingMode::MigComputeInstances => &["profile"],
-        SharingMode::MigTimeSlicing => &["profile", "tenants"],
+        SharingMode::Mig => &["profile"],
+        SharingMode::MigComputeInstances | SharingMode::MigTimeSlicing => &["profile", "tenants"],
         SharingMode::MigMps => &["profile", "sms", "memory", "tenants"],
     }
 }
@@ -221,21 +221,16 @@ fn check_share<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, sharing: Shar
             let within = compute.map_or(profile.as_str(), |(_, instance)| instance);
             if !is_profile(within) {
                 missing(&format!("\"{profile}\""), "a MIG profile such as \"3g.40gb\" or \"1g.10gb+me\"");
-            } else if compute.is_some() && sharing == SharingMode::Mig {
+            } else if compute.is_some() && sharing != SharingMode::MigComputeInstances {
                 missing(
                     &format!("the compute instance \"{profile}\""),
                     "a GPU instance; compute instances of one come under mig-compute-instances",
-                );
-            } else if compute.is_none() && sharing == SharingMode::MigComputeInstances {
-                missing(
-                    &format!("the GPU instance \"{profile}\""),
-                    "a compute instance of one, such as \"1c.3g.40gb\"",
                 );
             }
         }
         None => {}
     }
-    if entry.sms.is_none() && (sharing == SharingMode::GreenContexts || entry.reserved) {
+    if entry.sms.is_none() && entry.reserved {
         missing("a share without its `sms`", "its part of the SMs, such as `sms = \"50%\"`");
     }
 }
@@ -256,11 +251,11 @@ fn check_layout<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, sharing: Sha
         let taken = Share(u32::try_from(taken).unwrap_or(u32::MAX));
         wrong(format!("{taken} of the SMs set apart"), "100% at most");
     }
-    let instances: Vec<_> = entries.iter().filter_map(|e| compute_instance(e.profile.as_deref()?)).collect();
-    if let (SharingMode::MigComputeInstances, [(_, first), rest @ ..]) = (sharing, instances.as_slice())
-        && rest.iter().any(|(_, other)| other != first)
-    {
-        wrong("compute instances of different GPU instances".to_owned(), "those of one GPU instance");
+    if entries.iter().any(|e| e.reserved) && !entries.iter().all(|e| e.reserved) {
+        wrong(
+            "`reserved` for some shares".to_owned(),
+            "it for all or for none: an MPS server partitions for all clients",
+        );
     }
 }
 
@@ -338,6 +333,7 @@ impl Here {
     fn covers(&self, key: &str) -> bool {
         let neighbour = |name: &str| self.neighbours.iter().any(|(n, _)| n == name);
         match key.split_once('/') {
+            Some((name, Expectation::ALL_SERIES)) => neighbour(name),
             Some((name, series)) => neighbour(name) && self.series.iter().any(|s| s == series),
             None => {
                 let channel = |c: &Option<Channel>| c.is_some_and(|c| c.id() == key);
@@ -399,7 +395,7 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
     }
     read.sort_by_key(|(at, _)| *at);
     let neighbours: Vec<_> = here.neighbours.iter().filter_map(|(n, c)| Some((n.as_str(), (*c)?))).collect();
-    Expectation(read.into_iter().map(|(_, rule)| rule).collect()).spelled_out(&neighbours, &here.series)
+    Expectation(read.into_iter().map(|(_, rule)| rule).collect()).spelled_out(&neighbours)
 }
 
 fn word<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, require: bool) -> Option<super::expectation::Word> {

@@ -36,38 +36,34 @@ pub enum Word {
 }
 
 impl Expectation {
+    /// The key that covers what no other key does.
+    pub const DEFAULT: &'static str = "default";
+    /// In place of a series: all series of a neighbour that have no key of their own.
+    pub(super) const ALL_SERIES: &'static str = "*";
+
     /// The word for one series of one cell, from the most specific key: "neighbour/series", then the neighbour, then its
     /// first channel, then "default"; `None` where no key covers it.
     ///
-    /// A key that names a neighbour *and* a channel is the neighbour: the reader has spelled such a key out per series
-    /// wherever it could be mistaken, see [`Expectation::spelled_out`].
+    /// A key that names a neighbour *and* a channel is the neighbour: the reader has spelled it "neighbour/*" wherever it
+    /// could be mistaken for the channel of another one.
     pub fn word_for(&self, neighbour: &str, neighbour_channel: Channel, series: &str) -> Option<Word> {
         let word = |wanted: &dyn Fn(&str) -> bool| self.0.iter().find(|r| wanted(&r.key)).map(|r| r.word);
         word(&|key| key.split_once('/') == Some((neighbour, series)))
-            .or_else(|| word(&|key| key == neighbour))
+            .or_else(|| word(&|key| key == neighbour || key.split_once('/') == Some((neighbour, Self::ALL_SERIES))))
             .or_else(|| word(&|key| key == neighbour_channel.id()))
             .or_else(|| word(&|key| key == Self::DEFAULT))
     }
 
-    /// The key that covers what no other key does.
-    pub const DEFAULT: &'static str = "default";
-
-    /// Replaces each key that is a neighbour's name and also the first channel of *another* neighbour by one key per series,
-    /// so that it cannot reach that other neighbour. Series with their own key keep it.
-    pub(super) fn spelled_out(self, neighbours: &[(&str, Channel)], series: &[String]) -> Self {
-        let mut rules = Vec::new();
-        for rule in &self.0 {
-            let names_a_neighbour = neighbours.iter().any(|(name, _)| *name == rule.key);
-            let reaches_another = neighbours.iter().any(|(name, c)| *name != rule.key && c.id() == rule.key);
-            if !(names_a_neighbour && reaches_another) {
-                rules.push(rule.clone());
-                continue;
+    /// Spells each key that is a neighbour's name and also the first channel of *another* neighbour "neighbour/*", so that it
+    /// cannot reach that other neighbour.
+    pub(super) fn spelled_out(mut self, neighbours: &[(&str, Channel)]) -> Self {
+        for Rule { key, .. } in &mut self.0 {
+            let names_a_neighbour = neighbours.iter().any(|(name, _)| name == key);
+            if names_a_neighbour && neighbours.iter().any(|(name, c)| name != key && c.id() == key) {
+                *key = format!("{key}/{}", Self::ALL_SERIES);
             }
-            let keys = series.iter().map(|s| format!("{}/{s}", rule.key));
-            let own = |key: &String| self.0.iter().any(|r| r.key == *key);
-            rules.extend(keys.filter(|key| !own(key)).map(|key| Rule { key, word: rule.word }));
         }
-        Self(rules)
+        self
     }
 }
 
@@ -124,7 +120,7 @@ mod tests {
     fn a_name_that_is_also_a_channel_is_the_neighbour() {
         let e = rules(&[("default", Word::Isolated), ("pcie", Word::Any), ("pcie/launch", Word::Violated)]);
         let neighbours = [("pcie", Channel::Pcie), ("d2h", Channel::Pcie)];
-        let e = e.spelled_out(&neighbours, &["launch".to_owned(), "h2d".to_owned()]);
+        let e = e.spelled_out(&neighbours);
         assert_eq!(e.word_for("pcie", Channel::Pcie, "h2d"), Some(Word::Any));
         assert_eq!(e.word_for("pcie", Channel::Pcie, "launch"), Some(Word::Violated));
         assert_eq!(e.word_for("d2h", Channel::Pcie, "h2d"), Some(Word::Isolated), "the key is the neighbour's alone");

@@ -3,7 +3,7 @@
 use super::design::Tier;
 use super::keys::SCHEMA_VERSION;
 use super::write::quoted;
-use crate::gpu::{Gpu, GpuModel, Inventory};
+use crate::gpu::{Gpu, GpuModel, Instance, Inventory};
 use crate::provenance::Provenance;
 
 /// A commented, ready-to-run scenario for the first GPU of `inventory`, whose model is `model` where it is known. MIG
@@ -140,7 +140,10 @@ fn neighbours(tier: Tier) -> impl Iterator<Item = &'static Noise> {
 
 fn arrangements(gpu: Option<&Gpu>, model: Option<&GpuModel>, tier: Tier) -> String {
     match gpu {
-        Some(gpu) if gpu.mig == Some(true) && gpu.instances.is_empty() => mig_without_instances(model, tier),
+        // One without a UUID has no compute instance, so that no process can use it.
+        Some(gpu) if gpu.mig == Some(true) && gpu.instances.iter().all(|i| i.uuid.is_empty()) => {
+            mig_without_instances(model, tier)
+        }
         Some(gpu) if gpu.mig == Some(true) => mig_as_found(gpu, tier),
         _ => format!("{TIME_SLICING}{MPS}{}", mig_hint(model)),
     }
@@ -164,6 +167,15 @@ require = { idle = "isolated" }
 expect = { hbm-bandwidth = "not-isolated" }
 "#;
 
+const COMPUTE_INSTANCES: &str = r#"
+[[arrangement]] # compute instances as found: those of one GPU instance share its memory, bandwidth and L2
+name = "compute-instances-as-found"
+sharing = "mig-compute-instances"
+layout = "as-found"
+require = { idle = "isolated" }
+expect = { hbm-bandwidth = "not-isolated" }
+"#;
+
 /// What MIG isolates and what it does not: the PCIe link, the path of memory barriers and the last-level TLB hang on the
 /// whole GPU.
 fn mig_rules(tier: Tier) -> &'static str {
@@ -182,6 +194,10 @@ fn mig_rules(tier: Tier) -> &'static str {
 }
 
 fn mig_as_found(gpu: &Gpu, tier: Tier) -> String {
+    let place = |i: &Instance| (i.start, i.size);
+    if gpu.instances.iter().enumerate().any(|(n, a)| gpu.instances.iter().skip(n + 1).any(|b| place(a) == place(b))) {
+        return COMPUTE_INSTANCES.to_owned();
+    }
     let profiles: Vec<_> = gpu.instances.iter().map(|i| i.profile.as_str()).collect();
     let mut out = String::new();
     if profiles.len() > 1 {

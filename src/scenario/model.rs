@@ -214,18 +214,18 @@ impl LayoutEntry {
 impl Arrangement {
     /// Its seats as (id, index into the layout), in layout order; `None` where only the machine as found can say.
     ///
-    /// Tenants of one share are seats of their own (`0`, `1`), nested ones `0.0`, `0.1` under the nested modes.
+    /// Tenants of one share are seats of their own (`0`, `1`); those of one MIG instance `0.0`, `0.1`.
     pub fn seats(&self) -> Option<Vec<(String, usize)>> {
         self.layout.as_deref().map(|layout| seats_of(self.sharing, layout))
     }
 }
 
 /// See [`Arrangement::seats`].
-pub fn seats_of(sharing: SharingMode, layout: &[LayoutEntry]) -> Vec<(String, usize)> {
+pub(super) fn seats_of(sharing: SharingMode, layout: &[LayoutEntry]) -> Vec<(String, usize)> {
     let mut seats = Vec::new();
     for (entry, share) in layout.iter().enumerate() {
         for tenant in 0..share.tenants {
-            let id = match (sharing.nests(), share.tenants) {
+            let id = match (sharing.needs_mig(), share.tenants) {
                 (true, 1) => entry.to_string(),
                 (true, _) => format!("{entry}.{tenant}"),
                 (false, _) => seats.len().to_string(),
@@ -267,8 +267,8 @@ impl SharingMode {
         }
     }
 
-    /// Whether tenants share a share of their own: a second mode inside GPU instances.
-    pub const fn nests(self) -> bool {
+    /// Whether it is a second mode inside GPU instances.
+    pub(super) const fn nests(self) -> bool {
         matches!(self, Self::MigTimeSlicing | Self::MigMps)
     }
 

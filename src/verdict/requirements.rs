@@ -7,16 +7,6 @@ use crate::plan::Plan;
 use crate::run_dir::Manifest;
 use crate::scenario::{Accept, Expectation, Word};
 
-/// The word that applies to `series` of a cell: `neighbour/series` before the neighbour, before its channel, before
-/// `default`. A name that is both is the neighbour.
-fn word_for(rules: &Expectation, neighbour: &str, neighbour_channel: Channel, series: &str) -> Option<Word> {
-    let find = |key: &str| rules.0.iter().find(|rule| rule.key == key).map(|rule| rule.word);
-    find(&format!("{neighbour}/{series}"))
-        .or_else(|| find(neighbour))
-        .or_else(|| find(neighbour_channel.id()))
-        .or_else(|| find("default"))
-}
-
 /// 0: every requirement met, or its risk accepted; 1: one is not met; 4: the data cannot say.
 pub fn exit_code(run: &RunVerdict) -> u8 {
     match run.requirement {
@@ -33,7 +23,7 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
     let neighbour = &plan.neighbours[cell.neighbour];
     let channel = neighbour.channels.first().copied().unwrap_or(Channel::Host);
     let word = |rules: &Expectation, series: &str| {
-        word_for(rules, &neighbour.name, channel, series).filter(|word| *word != Word::Any)
+        rules.word_for(&neighbour.name, channel, series).filter(|word| *word != Word::Any)
     };
     for series in &mut cell.series {
         series.required = word(&arrangement.require, &series.series);

@@ -37,7 +37,7 @@ fn tenants_is_a_short_form_of_equal_shares() {
 fn seats_are_numbered_in_layout_order_and_nested_ones_within() {
     let layout = |of: &[u32]| of.iter().map(|n| LayoutEntry { tenants: *n, ..LayoutEntry::PLAIN }).collect::<Vec<_>>();
     let ids = |sharing, of: &[u32]| {
-        let seats = crate::scenario::seats_of(sharing, &layout(of));
+        let seats = crate::scenario::model::seats_of(sharing, &layout(of));
         seats.into_iter().map(|(id, entry)| format!("{id}:{entry}")).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(ids(SharingMode::MigTimeSlicing, &[2, 1, 3]), "0.0:0 0.1:0 1:1 2.0:2 2.1:2 2.2:2");
@@ -79,7 +79,7 @@ fn keys_of_a_neighbour_named_like_a_channel_stay_with_it() {
 }
 
 /// The text as JSON, as an editor that validates TOML sees it: dates are text.
-fn as_json(text: &str) -> serde_json::Value {
+pub(super) fn as_json(text: &str) -> serde_json::Value {
     fn convert(value: toml::Value) -> serde_json::Value {
         match value {
             toml::Value::Datetime(date) => date.to_string().into(),

@@ -1,18 +1,45 @@
-//! Built-in and generated scenarios.
+//! What is made of the real catalogue: built-in and generated scenarios, the committed schema and reference.
 
-use super::NAMES;
 use crate::gpu::{Gpu, Instance, Inventory};
 use crate::provenance::Provenance;
-use crate::scenario::{BUILTIN, Scenario, SharingMode, Tier, init, read};
+use crate::scenario::{BUILTIN, Scenario, SharingMode, Tier, init, read, reference_markdown, schema};
+use crate::workload::CATALOGUE;
 
 fn good(name: &str, text: &str) -> Scenario {
-    read(name, text, NAMES).unwrap_or_else(|m| panic!("{}\n{text}", m.render(false)))
+    read(name, text, CATALOGUE).unwrap_or_else(|m| panic!("{}\n{text}", m.render(false)))
 }
 
 #[test]
 fn every_built_in_scenario_reads() {
     for (name, text) in BUILTIN {
         good(name, text);
+    }
+}
+
+/// Compares a text with the committed file; `CROSSTALK_BLESS=1` writes it instead.
+fn committed(path: &str, text: &str) {
+    let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("CROSSTALK_BLESS").is_some() {
+        std::fs::write(&file, text).expect("the file can be written");
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == text, "{path} is out of date: run the tests once with CROSSTALK_BLESS=1");
+}
+
+#[test]
+fn the_committed_schema_and_reference_are_those_of_the_code() {
+    let schema = serde_json::to_string_pretty(&schema(CATALOGUE)).expect("JSON");
+    committed("schemas/scenario.schema.json", &format!("{schema}\n"));
+    committed("docs/scenario.md", &reference_markdown());
+}
+
+#[test]
+fn the_schema_takes_every_built_in_scenario() {
+    let validator = jsonschema::draft202012::new(&schema(CATALOGUE)).expect("a schema");
+    for (name, text) in BUILTIN {
+        let json = super::good::as_json(text);
+        let errors: Vec<_> = validator.iter_errors(&json).map(|e| e.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{name}");
     }
 }
 
@@ -46,6 +73,8 @@ fn what_init_writes_reads_on_every_machine_and_tier() {
         assert_eq!(mig.arrangements[0].layout, None, "tested as found");
         let lone = made(&machine("x", Some(true), vec![instance("7g.80gb", 0, 8)]), *tier);
         assert_eq!(modes(&lone), [SharingMode::MigTimeSlicing], "one instance has no neighbour beside it");
+        let inside = vec![instance("1c.3g.40gb", 0, 4), instance("1c.3g.40gb", 0, 4)];
+        assert_eq!(modes(&made(&machine("x", Some(true), inside), *tier)), [SharingMode::MigComputeInstances]);
         made(&machine("x", Some(true), Vec::new()), *tier);
         made(&machine("x", None, Vec::new()), *tier);
         made(&Inventory { provenance: Provenance::Measured, driver: None, gpus: Vec::new() }, *tier);

@@ -47,36 +47,6 @@ pub(super) static CATALOGUE: &[&Workload] = &[
     &workload("idle", Role::Noise, &[Channel::Host], &[], &[]),
 ];
 
-const fn probe(id: &'static str, channel: &'static [Channel]) -> Workload {
-    workload(id, Role::Probe, channel, &[], &[])
-}
-const fn noise(id: &'static str, channel: &'static [Channel]) -> Workload {
-    workload(id, Role::Noise, channel, &[], &[])
-}
-
-/// The names that built-in and generated scenarios use, with the channels of the real catalogue.
-pub(super) static NAMES: &[&Workload] = &[
-    &probe("launch", &[Channel::Launch]),
-    &probe("compute", &[Channel::Issue]),
-    &probe("hbm-chase", &[Channel::HbmBandwidth]),
-    &probe("l2-chase", &[Channel::L2]),
-    &probe("tlb-chase", &[Channel::Tlb]),
-    &probe("strong-chase", &[Channel::Membar]),
-    &probe("weak-chase", &[Channel::L2]),
-    &probe("inference", &[Channel::BlockSlots]),
-    &probe("h2d", &[Channel::Pcie]),
-    &noise("idle", &[Channel::Host]),
-    &workload("compute-burst", Role::Noise, &[Channel::BlockSlots], LENGTH, &[]),
-    &noise("issue-hog", &[Channel::Issue]),
-    &noise("l2-thrash", &[Channel::L2]),
-    &noise("hbm-read", &[Channel::HbmBandwidth]),
-    &noise("tlb-thrash", &[Channel::Tlb]),
-    &noise("membar-storm", &[Channel::Membar]),
-    &noise("atomics", &[Channel::Atomics]),
-    &noise("launch-storm", &[Channel::Launch]),
-    &noise("d2h", &[Channel::Pcie]),
-];
-
 /// A scenario that reads without mistakes; tests spoil it.
 pub(super) const GOOD: &str = r#"schema = 1
 name = "good"
