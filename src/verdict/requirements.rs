@@ -197,13 +197,13 @@ mod tests {
             ("dma", Word::Violated),
             ("dma/h2d", Word::NotIsolated),
         ]);
-        let of = |neighbour, channel, series| word_for(&all, neighbour, channel, series);
+        let of = |neighbour, channel, series| all.word_for(neighbour, channel, series);
         assert_eq!(of("dma", Channel::Pcie, "h2d"), Some(Word::NotIsolated));
         assert_eq!(of("dma", Channel::Pcie, "d2h"), Some(Word::Violated));
         assert_eq!(of("other", Channel::Pcie, "h2d"), Some(Word::Degraded));
         assert_eq!(of("other", Channel::L2, "h2d"), Some(Word::Isolated));
         assert_eq!(of("pcie", Channel::L2, "h2d"), Some(Word::Degraded), "a name that is both is the neighbour");
-        assert_eq!(word_for(&Expectation::default(), "dma", Channel::Pcie, "h2d"), None);
+        assert_eq!(Expectation::default().word_for("dma", Channel::Pcie, "h2d"), None);
     }
 
     #[test]
