@@ -8,7 +8,7 @@ use super::build::{COMPUTES, CONTEXTS, Constants, DOMAINS, GPUS, MachineError, P
 use super::caches::Occupancy;
 use super::demand::Demand;
 use super::memory::{AllocId, Memory, OutOfMemory};
-use super::power::Clock;
+use super::power::{Clock, TICK};
 use super::rates::Resource;
 use super::slicing::Turns;
 use super::work::{Kind, Work};
@@ -173,14 +173,25 @@ pub(super) struct GpuState {
     /// Who holds the driver's lock, and who waits for it.
     pub lock: Option<u8>,
     pub callers: u64,
-    /// The next tick.
+    /// When its TLB needs to be looked at again; when anything of it does.
+    pub tlb_tick: u64,
     pub tick: u64,
 }
 
 impl GpuState {
     pub fn new(clock: Clock, tlb: Occupancy) -> Self {
-        let none = u64::MAX;
-        Self { clock, tlb, domains: 0, copies: 0, barriers: 0, crowded: 0.0, lock: None, callers: 0, tick: none }
+        Self {
+            clock,
+            tlb,
+            domains: 0,
+            copies: 0,
+            barriers: 0,
+            crowded: 0.0,
+            lock: None,
+            callers: 0,
+            tlb_tick: u64::MAX,
+            tick: u64::MAX,
+        }
     }
 }
 
@@ -199,13 +210,14 @@ pub(super) struct DomainState {
     pub l2_per_cycle: f64,
     pub atomics_per_cycle: f64,
     pub hbm_rate: f64,
-    /// Of the last solve: the most that one flow gets; watts; what it uses; when its caches will have moved.
+    /// Of the last solve: the most that one flow gets; watts; what it uses.
     pub hbm_level: f64,
     pub l2_level: f64,
     pub scaled_w: f64,
     pub fixed_w: f64,
     pub uses: [f64; Resource::COUNT],
-    pub settling: f64,
+    /// When its caches need to be looked at again.
+    pub tick: u64,
 }
 
 impl DomainState {
@@ -226,7 +238,7 @@ impl DomainState {
             scaled_w: 0.0,
             fixed_w: 0.0,
             uses: [0.0; Resource::COUNT],
-            settling: f64::INFINITY,
+            tick: u64::MAX,
         }
     }
 }
@@ -476,6 +488,12 @@ impl Machine {
         self.clock(gpu).cycles(self.now)
     }
 
+    /// Time so far.
+    #[cfg(test)]
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
     fn clock(&self, gpu: usize) -> Clock {
         self.gpus[gpu].clock.at(self.now, &self.k)
     }
@@ -520,11 +538,7 @@ impl Machine {
         }
         for g in 0..self.counts.0 {
             if self.gpus[g].tick <= t {
-                if t - self.gpus[g].clock.since >= super::power::TICK {
-                    let k = self.k;
-                    self.gpus[g].clock.tick(t, &k);
-                }
-                self.dirty.domains |= self.gpus[g].domains as u32;
+                self.tick(g, t);
             }
         }
         for c in bits(u64::from(self.sliced)) {
@@ -547,6 +561,23 @@ impl Machine {
         self.solve(t);
         self.dirty = Dirty::default();
         self.schedule();
+    }
+
+    /// What of GPU `g` needs to be looked at again by `t`: caches that moved, and everything where the clock moved.
+    fn tick(&mut self, g: usize, t: u64) {
+        let domains = self.gpus[g].domains;
+        if t - self.gpus[g].clock.since >= TICK && self.gpus[g].clock.tick(t, &self.k) {
+            self.dirty.domains |= domains as u32;
+        }
+        if self.gpus[g].tlb_tick <= t {
+            self.dirty.domains |= self.users(domains, |w| w.pages > 0.0) as u32;
+        }
+        for d in bits(domains) {
+            if self.domains[d].tick <= t {
+                self.dirty.domains |= 1 << d;
+            }
+        }
+        self.dirty.gpus |= 1 << g;
     }
 
     /// Queues with something due at `t` in a state that `wanted` takes.

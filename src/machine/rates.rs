@@ -6,6 +6,7 @@
 //! for less. What remains of the order is a simplification: the earlier resource does not hear of the later one.
 
 use super::engine::{Head, Machine, bits};
+use super::power::TICK;
 use super::share::{level, queueing};
 use super::work::{Kind, LINE, SECTOR, Work};
 use crate::channel::Channel;
@@ -65,6 +66,11 @@ impl Resource {
     }
 }
 
+/// `wait` nanoseconds after `t`; never, where it is infinite.
+fn later(t: u64, wait: f64) -> u64 {
+    if wait.is_finite() { t.saturating_add((wait as u64).max(1)) } else { u64::MAX }
+}
+
 /// A demand per nanosecond: streamed within the parallel part, chained within the serial one.
 fn rate(stream: f64, parallel: f64, chained: f64, serial: f64) -> f64 {
     let streaming = if stream > 0.0 { stream / parallel } else { 0.0 };
@@ -92,9 +98,12 @@ impl Machine {
     fn solve_gpu(&mut self, g: usize, t: u64) {
         self.gpus[g].tlb.step(t);
         let all = self.gpus[g].domains;
-        // Strong loads everywhere feel barriers anywhere on the GPU.
         let coupled = self.gpus[g].barriers != 0 || self.gpus[g].crowded != 0.0;
-        let domains = if coupled { all } else { all & u64::from(self.dirty.domains) };
+        let mut domains = all & u64::from(self.dirty.domains);
+        if coupled {
+            // Strong loads everywhere feel barriers anywhere on the GPU. Nobody else does, nor is looked at again.
+            domains |= self.users(all, |w| w.strong || w.barriers > 0.0);
+        }
         for d in bits(domains) {
             self.ask(d, t);
         }
@@ -105,24 +114,29 @@ impl Machine {
             self.settle(d, t);
         }
         let (mut scaled, mut fixed, mut busy) = (0.0, 0.0, 0);
-        let mut settling = self.gpus[g].tlb.settling();
+        let mut tick = u64::MAX;
         for d in bits(all) {
             let domain = &self.domains[d];
             scaled += domain.scaled_w;
             fixed += domain.fixed_w;
             busy |= domain.running;
-            if domain.running != 0 {
-                settling = settling.min(domain.settling);
-            }
+            tick = tick.min(domain.tick);
         }
         let gpu = &mut self.gpus[g];
         gpu.clock.draw(t, scaled, fixed);
-        gpu.tick = if busy == 0 {
-            u64::MAX
-        } else {
-            let soon = if settling.is_finite() { t.saturating_add(settling as u64) } else { u64::MAX };
-            soon.min(gpu.clock.since + super::power::TICK).max(t + 1)
-        };
+        gpu.tlb_tick = u64::MAX;
+        gpu.tick = u64::MAX;
+        if busy != 0 {
+            gpu.tlb_tick = later(t, gpu.tlb.settling());
+            gpu.tick = tick.min(gpu.tlb_tick).min((gpu.clock.since + TICK).max(t + 1));
+        }
+    }
+
+    /// The domains of `mask` with running work of which `some` holds.
+    pub(super) fn users(&self, mask: u64, some: impl Fn(&Work) -> bool) -> u64 {
+        bits(mask)
+            .filter(|d| bits(self.domains[*d].running).any(|q| some(&self.works[usize::from(self.heads[q].work)])))
+            .fold(0, |users, d| users | 1 << d)
     }
 
     /// What the running launches of domain `d` would use by themselves, cut to their shares of the domain's resources.
@@ -406,7 +420,7 @@ impl Machine {
         };
         let domain = &mut self.domains[d];
         domain.l2.leak(leaked);
-        domain.settling = domain.l2.settling();
+        domain.tick = if running == 0 { u64::MAX } else { later(t, domain.l2.settling()).min(t + TICK) };
         let k = &self.k;
         domain.scaled_w =
             (k.issue_w * issue + k.tensor_w * tensor) * cycle / k.sms + k.l2_w * l2 * cycle * k.max_ghz / k.l2_rate;
@@ -424,6 +438,26 @@ impl Machine {
         own[Resource::Slots as usize] = rooms;
         own[Resource::L1Room as usize] = l1;
         own[Resource::L2Lines as usize] = inserted;
+    }
+
+    /// What domain `d` uses now of each resource, from the rates alone.
+    #[cfg(test)]
+    pub(super) fn uses(&self, d: usize) -> Vec<(Resource, f64)> {
+        let mut uses = [0.0; Resource::COUNT];
+        let ghz = self.gpus[usize::from(self.domains[d].gpu)].clock.ghz;
+        for q in bits(self.domains[d].running) {
+            let head = &self.heads[q];
+            let w = &self.works[usize::from(head.work)];
+            uses[Resource::Slots as usize] += head.room;
+            uses[Resource::Issue as usize] += w.issue / head.period / ghz;
+            uses[Resource::Tensor as usize] += w.tensor / head.period / ghz;
+            uses[Resource::L1 as usize] += w.l1_bytes / head.period / ghz;
+            uses[Resource::L2 as usize] += (head.l2 + head.chain_l2 * SECTOR) / head.period;
+            uses[Resource::Hbm as usize] += (head.hbm + head.chain_hbm * SECTOR) / head.period;
+            uses[Resource::Atomics as usize] += w.atomics / head.period;
+        }
+        let all = [Resource::Slots, Resource::Issue, Resource::Tensor, Resource::L1, Resource::L2, Resource::Hbm];
+        all.into_iter().chain([Resource::Atomics]).map(|r| (r, uses[r as usize])).collect()
     }
 
     /// What a leak adds to the load of `resource` in domain `d`.

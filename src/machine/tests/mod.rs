@@ -4,6 +4,10 @@
 //! nanosecond, a launch is seen after 4 µs and follows another after 1 µs.
 
 mod alone;
+mod gpu;
+mod laws;
+mod leaks;
+mod room;
 mod together;
 mod turns;
 
