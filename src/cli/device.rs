@@ -237,7 +237,7 @@ mod tests {
         assert!(usage("gpu0").contains("none of auto"));
         let elsewhere = select(Some("sim:a30"), None, Some("H100*"), &host).err().unwrap();
         assert_eq!(elsewhere.exit(), super::super::Exit::Environment);
-        assert!(select(Some("sim"), None, Some("a100 80gb*"), &host).unwrap().line.contains("A100"));
+        assert!(select(Some("sim"), None, Some("a100*80gb"), &host).unwrap().line.contains("A100"));
         assert!(select(Some("cuda:0"), None, None, &host).is_err());
     }
 }

@@ -134,7 +134,7 @@ pub(super) const NEIGHBOUR: &[Field] = &[
         "100ms",
         "Length of one burst and the pause after it together, where duty is below 100%.",
     ),
-    Field::with_default("queued", Kind::Count { min: 2, max: 8 }, "2", "Requests that it keeps queued."),
+    Field::with_default("queued", Kind::Count { min: 2, max: 8 }, "4", "Requests that it keeps queued."),
 ];
 
 const SHARING: &[&str] = &{

@@ -76,7 +76,7 @@ pub(super) const fn loads(default: &'static str) -> Field {
 /// A program that walks in L2: past L1, well inside L2.
 pub(super) fn walk_in_l2(at: &Site<'_>, kernel: &'static Kernel) -> Result<Program, WorkloadError> {
     let (l1, l2) = (at.view.l1.0, at.view.l2.0);
-    let span = at.size("footprint", Some(l2 / 4))?;
+    let span = at.size("footprint", Some((l2 / 16).max(4 * l1)))?;
     if span <= 2 * l1 || span > l2 / 2 {
         return Err(at.refuse(format!(
             "a footprint of {} is not between twice the L1 of an SM ({}) and half of the L2 of this place ({})",
@@ -89,8 +89,12 @@ pub(super) fn walk_in_l2(at: &Site<'_>, kernel: &'static Kernel) -> Result<Progr
 }
 
 /// The parameter `footprint` of chases in L2.
-pub(super) const L2_FOOTPRINT: Field =
-    size("footprint", Bytes::kib(64), None, "Bytes walked over. Default: a quarter of the L2 that the tenant sees.");
+pub(super) const L2_FOOTPRINT: Field = size(
+    "footprint",
+    Bytes::kib(64),
+    None,
+    "Bytes walked over. Default: a sixteenth of the L2 that the tenant sees, at least four times an SM's L1.",
+);
 
 fn l1_chase(params: &Params, view: &super::GpuView) -> Result<Program, WorkloadError> {
     let at = Site::new("l1-chase", params, view)?;
@@ -109,7 +113,8 @@ fn l1_chase(params: &Params, view: &super::GpuView) -> Result<Program, WorkloadE
 
 fn hbm_chase(params: &Params, view: &super::GpuView) -> Result<Program, WorkloadError> {
     let at = Site::new("hbm-chase", params, view)?;
-    let span = at.size("footprint", Some(4 * view.l2.0))?;
+    // Far more than the least: what L2 happens to hold of it must not move the median from arm to arm.
+    let span = at.size("footprint", Some((32 * view.l2.0).min(view.memory.0 / 4).max(4 * view.l2.0)))?;
     if span < 4 * view.l2.0 {
         return Err(at.refuse(format!(
             "a footprint of {} partly stays in L2: at least four times the L2 of this place is needed ({})",
@@ -155,7 +160,7 @@ pub(super) static HBM_CHASE: Workload = Workload {
             "footprint",
             Bytes::mib(1),
             None,
-            "Bytes walked over. Default, and least: four times the L2 that the tenant sees.",
+            "Bytes walked over, at least four times the L2 that the tenant sees. Default: 32 times, at most a quarter of its memory.",
         ),
         loads("512"),
     ],

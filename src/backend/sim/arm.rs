@@ -15,6 +15,8 @@ use super::host::Host;
 
 /// Noise holds at most this much work in its queue beyond two requests (verdict.md, fair arms 5).
 const QUEUED_WORK: Nanos = Nanos::millis(50);
+/// A window opens with this many unrecorded requests, or with as many as this time holds.
+const WARM_UP: (u32, Nanos) = (16, Nanos::millis(50));
 /// A tenant whose work has not left the device this long after it stopped sending hangs.
 const HANG: Nanos = Nanos::secs(60);
 
@@ -286,8 +288,22 @@ impl State {
         Ok(())
     }
 
-    /// One unrecorded request of the probe: what it touches is where a steady load would have it.
+    /// Unrecorded requests of the probe, one after another: what it touches is where a steady load would have it.
     fn warm_up(&mut self, code: usize, host: &mut Host, mut noise: Option<&mut Noise>) -> Result<(), BackendError> {
+        let (end, mut left) = (self.now + WARM_UP.1, WARM_UP.0);
+        while left > 0 && self.now < end {
+            left -= 1;
+            self.warm_up_once(code, host, noise.as_deref_mut())?;
+        }
+        Ok(())
+    }
+
+    fn warm_up_once(
+        &mut self,
+        code: usize,
+        host: &mut Host,
+        mut noise: Option<&mut Noise>,
+    ) -> Result<(), BackendError> {
         let mut requests = Requests::open(vec![Nanos::ZERO], self.now, Nanos(1), 1);
         let mut open = Open { code, requests: &mut requests, acting: None, last_call: self.now };
         let limit = self.now + HANG;
