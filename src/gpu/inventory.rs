@@ -102,3 +102,44 @@ fn uuid(parts: &[&str]) -> String {
     let hex = hex::encode(bytes);
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{find_model, models, parse_layout, parse_mig_uuid};
+
+    fn machine(model: &str, layout: Option<&str>) -> Inventory {
+        let model = find_model(model).unwrap();
+        simulated(model, layout.map(|text| parse_layout(model, text).unwrap()).as_deref())
+    }
+
+    #[test]
+    fn an_instance_has_its_own_memory_and_not_its_parents() {
+        let gpu = machine("h100-sxm", Some("3g.40gb+1g.10gb")).gpus.remove(0);
+        assert_eq!(gpu.mig, Some(true));
+        assert_eq!(gpu.instances[1].memory, Some(Bytes::mib(9984)));
+        assert_eq!((gpu.instances[0].start, gpu.instances[0].sms), (4, Some(60)));
+        assert_eq!(machine("b200", Some("3g.90gb")).gpus[0].instances[0].memory, None, "unknown, not zero");
+    }
+
+    #[test]
+    fn mig_is_off_without_a_layout_and_unknown_to_models_without_it() {
+        assert_eq!(machine("h100-sxm", None).gpus[0].mig, Some(false));
+        assert_eq!(machine("t4", None).gpus[0].mig, None);
+    }
+
+    #[test]
+    fn equal_machines_have_equal_uuids_and_different_ones_different() {
+        let a = machine("h100-sxm", Some("all-1g.10gb"));
+        assert_eq!(a, machine("h100-sxm", Some("all-1g.10gb")));
+        let mut uuids: Vec<String> = a.gpus[0].instances.iter().map(|i| i.uuid.clone()).collect();
+        uuids.extend(models().iter().map(|m| simulated(m, None).gpus.remove(0).uuid));
+        let all = uuids.len();
+        uuids.sort();
+        uuids.dedup();
+        assert_eq!(uuids.len(), all);
+        // A baseline belongs to the card: its UUID does not depend on the layout.
+        assert_eq!(a.gpus[0].uuid, machine("h100-sxm", None).gpus[0].uuid);
+        assert!(a.gpus[0].instances.iter().all(|i| parse_mig_uuid(&i.uuid).is_ok()));
+    }
+}

@@ -181,41 +181,42 @@ fn known<'m, S: AsRef<str>>(
 }
 
 fn unknown<S: AsRef<str>>(model: &GpuModel, mig: &MigModel, name: &str, profiles: &[S]) -> LayoutError {
-    let owner = models().iter().find(|m| profile_of(m, name).is_some());
-    let hint = match (owner, stand_in(mig, name)) {
-        (Some(owner), Some(here)) => {
-            format!(": that is the name on {}; the one of that shape here is {}", article(&owner.id), here.name)
+    let owners: Vec<&str> = models().iter().filter(|m| profile_of(m, name).is_some()).map(|m| m.id.as_str()).collect();
+    let hint = match (owners.is_empty(), stand_in(mig, name)) {
+        (false, Some(here)) => {
+            format!(": that is the name on {}; the one of that shape here is {}", owners.join(", "), here.name)
         }
-        (Some(owner), None) => format!(": that is the name on {}", article(&owner.id)),
-        (None, Some(near)) => format!("; the nearest name is {}", near.name),
-        (None, None) => String::new(),
+        (false, None) => format!(": that is the name on {}", owners.join(", ")),
+        (true, Some(near)) => format!("; the nearest name is {}", near.name),
+        (true, None) => String::new(),
     };
     let text = format!("{} has no profile {name:?}{hint}", model.id);
     illegal(model, mig, LayoutProblem::UnknownProfile, text, profiles)
-}
-
-/// "an a100-80gb", "a t4".
-fn article(id: &str) -> String {
-    format!("{} {id}", if id.starts_with(['a', 'h']) { "an" } else { "a" })
 }
 
 fn profile_of<'m>(model: &'m GpuModel, name: &str) -> Option<&'m MigProfile> {
     model.mig.as_ref()?.profiles.iter().find(|p| p.name == name)
 }
 
-/// What somebody who wrote an unknown name may have meant here: the profile of the same shape as its namesake on
-/// another model, else the nearest name.
+/// What somebody who wrote an unknown name may have meant here: the profile of the same shape as its namesakes on
+/// other models, else the nearest name. Where namesakes differ in shape (1g.10gb), most of them decide.
 fn stand_in<'m>(mig: &'m MigModel, name: &str) -> Option<&'m MigProfile> {
-    let namesake = models().iter().find_map(|m| {
-        let profile = profile_of(m, name)?;
-        // The same share of the memory, in whole slices of either part.
-        let total = m.mig.as_ref()?.memory_slices;
-        mig.profiles.iter().find(|p| {
+    let extension = |p: &MigProfile| p.name.find(['+', '-']).map(|at| p.name[at..].to_owned());
+    let mut votes = vec![0; mig.profiles.len()];
+    for model in models() {
+        let (Some(profile), Some(other)) = (profile_of(model, name), &model.mig) else { continue };
+        let same_shape = |p: &MigProfile| {
             p.slices == profile.slices
-                && p.size * total == profile.size * mig.memory_slices
-                && p.name.split_once('+').map(|s| s.1) == profile.name.split_once('+').map(|s| s.1)
-        })
-    });
+                // The same part of the memory, in slices of either model.
+                && p.size * other.memory_slices == profile.size * mig.memory_slices
+                && extension(p) == extension(profile)
+        };
+        if let Some(at) = mig.profiles.iter().position(same_shape) {
+            votes[at] += 1;
+        }
+    }
+    let most = votes.iter().copied().max().filter(|most| *most > 0);
+    let namesake = most.and_then(|most| votes.iter().position(|v| *v == most)).map(|at| &mig.profiles[at]);
     namesake.or_else(|| nearest(name, mig.profiles.iter(), |p| &p.name))
 }
 
@@ -377,3 +378,6 @@ fn distance(wanted: &[&MigProfile], layout: &[&MigProfile]) -> u32 {
         .sum();
     1_000 * missing + differing
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,13 @@
 mod catalogue;
 mod inventory;
 mod layout;
+mod list;
+mod mig_uuid;
 mod model;
 
 pub use catalogue::{find_model, model_by_name, models, nearest_model};
 pub use inventory::{Gpu, Instance, Inventory, simulated};
 pub use layout::{LayoutError, LayoutProblem, Placement, create_in_order, parse_layout, place_layout};
+pub use list::{gpus_json, gpus_table, profiles_json, profiles_table};
+pub use mig_uuid::{MigUuid, MigUuidError, parse_mig_uuid};
 pub use model::{GpuModel, MigModel, MigProfile};

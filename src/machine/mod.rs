@@ -2,9 +2,28 @@
 //!
 //! One engine serves the simulator (virtual time) and, later, the stand-in driver (real time). Isolation is nothing
 //! but *which level of the tree a resource hangs on*; there is no table of outcomes.
+//!
+//! Read [`demand`](Demand) and [`topology`](Topology) first, then `engine` (queues and the event loop), `rates` (how
+//! flows share), `share` (max–min), `caches` (who holds L2 and the TLB), `slicing` (turns), `slots` (blocks, copy
+//! engines, the driver's lock), `power` (the clock) and `memory` (allocation).
 
+mod build;
+mod caches;
 mod demand;
+mod engine;
+mod memory;
+mod power;
+mod rates;
+mod share;
+mod slicing;
+mod slots;
+#[cfg(test)]
+mod tests;
 mod topology;
+mod work;
 
+pub use build::{Leak, MachineError};
 pub use demand::{Chain, CopyDemand, Demand, Direction, HostDemand, LaunchDemand, Traffic};
+pub use engine::{Done, Machine, QueueId, Ticket, WorkId};
+pub use memory::{AllocId, OutOfMemory};
 pub use topology::{Compute, Context, Domain, GpuPart, Policy, SmShare, Topology};

@@ -232,3 +232,61 @@ fn quantile_of(series: &SeriesData, quantile: Quantile) -> Option<Option<u64>> {
     }
     (requests > 0).then_some(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(latencies: &[u64], censored: u64) -> SeriesData {
+        let mut data = SeriesData { censored, ..SeriesData::new() };
+        latencies.iter().for_each(|latency| add(&mut data.latency, *latency, 1));
+        data
+    }
+
+    #[test]
+    fn a_quantile_counts_the_censored_at_infinity() {
+        // Ten requests: the median is the 5th, p90 the 9th, p91 the 10th. Below 2048 ns buckets are 1 ns wide.
+        let all = series(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 0);
+        let nine = series(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 1);
+        for (data, quantile, expected) in [
+            (&all, 50_000, Some(Some(5))),
+            (&all, 90_000, Some(Some(9))),
+            (&all, 91_000, Some(Some(10))),
+            (&nine, 90_000, Some(Some(9))),
+            (&nine, 91_000, Some(None)),
+            (&series(&[], 1), 50_000, Some(None)),
+            (&series(&[], 0), 50_000, None),
+        ] {
+            assert_eq!(
+                quantile_of(data, Quantile(quantile)),
+                expected,
+                "{quantile} of {} requests",
+                data.latency.len()
+            );
+        }
+    }
+
+    #[test]
+    fn a_difference_is_absent_unbounded_or_a_number() {
+        let (slow, fast, lost, none) = (series(&[2_000], 0), series(&[1_000], 0), series(&[], 3), series(&[], 0));
+        // ln 2 = 0.693147…
+        assert_eq!(ln_ratio_ppm(&slow, &fast, Quantile::P50), Some(693_147));
+        assert_eq!(ln_ratio_ppm(&fast, &slow, Quantile::P50), Some(-693_147));
+        assert_eq!(ln_ratio_ppm(&lost, &fast, Quantile::P50), Some(UNBOUNDED_PPM));
+        assert_eq!(ln_ratio_ppm(&fast, &lost, Quantile::P50), Some(-UNBOUNDED_PPM));
+        assert_eq!(ln_ratio_ppm(&lost, &lost, Quantile::P50), None);
+        assert_eq!(ln_ratio_ppm(&slow, &none, Quantile::P50), None);
+    }
+
+    #[test]
+    fn pooling_keeps_every_request_and_the_quantiles_to_its_resolution() {
+        let parts = [series(&[1_500, 300_000, 7_000_000], 1), series(&[2_500_000_000], 0)];
+        for (digits, resolution) in [(3, 1e-3), (2, 1e-2), (1, 1e-1)] {
+            let pooled = pool(parts.iter(), digits);
+            assert_eq!((pooled.latency.len(), pooled.censored), (4, 1));
+            // 60 % of five requests: the third.
+            let p60 = quantile_of(&pooled, Quantile(60_000)).unwrap().unwrap();
+            assert!((p60 as f64 / 7e6 - 1.0).abs() <= resolution, "{p60} at {digits} digits");
+        }
+    }
+}

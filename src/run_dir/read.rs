@@ -238,8 +238,8 @@ fn from_hlogs(path: &Path, opened: &Opened, sums: &Sums) -> Result<BTreeMap<ArmK
     for c in &opened.committed {
         let found = event::counts(&arms[&c.arm]);
         if found != c.series {
-            let expected = format!("{:?} of {}, as {EVENTS} says", c.series, c.file);
-            return Err(RunDirError::damaged("hlog", expected, format!("{found:?}")));
+            let (expected, found) = (format!("{:?} in its histograms", c.series), format!("{found:?} in the .hlog"));
+            return Err(RunDirError::damaged(&c.file, expected, found));
         }
     }
     Ok(arms)

@@ -11,6 +11,9 @@ use crate::units::Share;
 pub(super) const PLAIN: LayoutEntry =
     LayoutEntry { profile: None, sms: None, reserved: false, memory: None, tenants: 1 };
 
+/// Seats of an arrangement at most: each is a process on the host, with cores of its own.
+const SEATS: u32 = 64;
+
 /// Keys of a layout entry that a mode takes, beside `tenants`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Keys {
@@ -26,6 +29,9 @@ pub(super) fn check_keys(mode: SharingMode, layout: &[LayoutEntry], takes: Keys)
         return Err(SharingError::new(format!(
             "the layout of {mode} is empty; leave it out to test the machine as found"
         )));
+    }
+    if layout.iter().fold(0u32, |sum, e| sum.saturating_add(e.tenants)) > SEATS {
+        return Err(SharingError::new(format!("the layout holds more than {SEATS} tenants; write at most that many")));
     }
     for (index, entry) in layout.iter().enumerate() {
         let fail = |key: &str, cure: &str| {
@@ -55,14 +61,10 @@ pub(super) fn check_keys(mode: SharingMode, layout: &[LayoutEntry], takes: Keys)
             return Err(SharingError::new(format!("layout[{index}]: `sms` lies above 0 % and at most at 100 %")));
         }
         if takes.profile && entry.profile.is_none() {
-            return fail_profile(mode, index);
+            return Err(SharingError::new(format!("layout[{index}]: {mode} needs a profile, for example \"3g.40gb\"")));
         }
     }
     Ok(())
-}
-
-fn fail_profile(mode: SharingMode, index: usize) -> Result<(), SharingError> {
-    Err(SharingError::new(format!("layout[{index}]: {mode} needs a profile, for example \"3g.40gb\"")))
 }
 
 /// The layout as written, or two equal tenants.

@@ -1,7 +1,7 @@
 //! Green contexts: tenants of one process, each with a set of SMs of its own.
 
 use super::flat::{self, Keys, PLAIN, of_sms};
-use super::mps::{check_sum, granularity};
+use super::mps::{check_sets, check_sum, set};
 use super::{Mode, Request, Resolved, Seating, SharingError};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
@@ -35,16 +35,8 @@ fn share_out_the_rest(layout: &mut [LayoutEntry]) -> Result<(), SharingError> {
 }
 
 fn topology(seating: &Seating<'_>) -> Result<Topology, SharingError> {
-    let step = granularity(seating.model);
-    let count = seating.model.sm.count;
-    let own = |share: Share| share.of(u64::from(count)) as u32 / step * step;
-    if let Some(seat) = seating.seats.iter().find(|s| own(seating.layout[s.entry].sms.unwrap_or_default()) == 0) {
-        return Err(SharingError::new(format!(
-            "{} is less than {step} of {count} SMs, the smallest set of a green context on {}; write at least {} %",
-            seat.share,
-            seating.model.id,
-            (100 * step).div_ceil(count)
-        )));
-    }
-    Ok(flat::whole_gpu(seating, Policy::Concurrent, true, |entry, _| SmShare::Own(own(entry.sms.unwrap_or_default()))))
+    check_sets(seating, |e| Some(e.sms.unwrap_or_default()))?;
+    Ok(flat::whole_gpu(seating, Policy::Concurrent, true, |entry, sms| {
+        SmShare::Own(set(entry.sms.unwrap_or_default(), sms, seating.model))
+    }))
 }

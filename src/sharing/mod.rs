@@ -1,7 +1,7 @@
 //! The sharing modes, pure half: from a mode and a layout to seats, and from seats to the domains that their contexts
 //! share. What a mode isolates follows from where each resource hangs, never from a table of outcomes.
 //!
-//! One file per mode; each fills in one [`Mode`]. Flat modes share one GPU as a whole, MIG modes its instances.
+//! One file per mode; each fills in one `Mode`. Flat modes share one GPU as a whole, MIG modes its instances.
 
 mod error;
 mod exclusive;

@@ -4,9 +4,10 @@
 
 use super::flat::{self, Keys, PLAIN, of_sms};
 use super::{Mode, Request, Resolved, Seating, SharingError};
+use crate::gpu::GpuModel;
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::{LayoutEntry, SharingMode};
-use crate::units::Share;
+use crate::units::{Bytes, Share};
 
 /// Clients of one server on drivers before CUDA 13.1, which allows 60.
 const CLIENTS: usize = 48;
@@ -60,7 +61,7 @@ pub(super) fn check_sum(mode: SharingMode, layout: &[LayoutEntry]) -> Result<(),
 }
 
 /// No tenant can be promised more memory than there is.
-pub(super) fn check_memory(layout: &[LayoutEntry], there: Option<crate::units::Bytes>) -> Result<(), SharingError> {
+fn check_memory(layout: &[LayoutEntry], there: Option<Bytes>) -> Result<(), SharingError> {
     let Some(there) = there else { return Ok(()) };
     match layout.iter().enumerate().find_map(|(i, e)| e.memory.filter(|m| *m > there).map(|m| (i, m))) {
         Some((index, memory)) => Err(SharingError::new(format!(
@@ -86,10 +87,9 @@ fn share(entry: &LayoutEntry) -> String {
 }
 
 fn topology(seating: &Seating<'_>) -> Result<Topology, SharingError> {
-    let step = granularity(seating.model);
+    check_sets(seating, |e| e.sms.filter(|_| e.reserved))?;
     Ok(flat::whole_gpu(seating, Policy::Concurrent, true, |entry, sms| match entry.sms {
-        // Static partitions come in whole chunks of SMs.
-        Some(share) if entry.reserved => SmShare::Own((part(share, sms) / step * step).max(step)),
+        Some(share) if entry.reserved => SmShare::Own(set(share, sms, seating.model)),
         share => cap(share, sms),
     }))
 }
@@ -104,9 +104,33 @@ fn part(share: Share, sms: u32) -> u32 {
     (share.of(u64::from(sms)) as u32).max(1)
 }
 
-/// SMs are partitioned in multiples of so many: 8 from compute capability 9.0 on, 2 before (CUDA driver API,
-/// `cuDevSmResourceSplitByCount`; for static MPS partitions assumed to be the same).
-pub(super) fn granularity(model: &crate::gpu::GpuModel) -> u32 {
+/// A set of SMs that is a tenant's own: the share rounded down to whole chunks.
+pub(super) fn set(share: Share, sms: u32, model: &GpuModel) -> u32 {
+    let chunk = chunk(model);
+    share.of(u64::from(sms)) as u32 / chunk * chunk
+}
+
+/// Refuses sets of SMs that are smaller than a chunk.
+pub(super) fn check_sets(seating: &Seating<'_>, own: fn(&LayoutEntry) -> Option<Share>) -> Result<(), SharingError> {
+    let (count, chunk) = (seating.model.sm.count, chunk(seating.model));
+    for seat in seating.seats {
+        let Some(share) = own(&seating.layout[seat.entry]) else { continue };
+        if set(share, count, seating.model) == 0 {
+            return Err(SharingError::new(format!(
+                "seat {} ({}): less than {chunk} of {count} SMs, the smallest set on {}; write at least {} %",
+                seat.id,
+                seat.share,
+                seating.model.id,
+                (100 * chunk).div_ceil(count)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// SMs are partitioned in chunks of so many: 8 from compute capability 9.0 on, 2 before (CUDA driver API,
+/// `cuDevSmResourceSplitByCount`; assumed to hold for static MPS partitions too).
+fn chunk(model: &GpuModel) -> u32 {
     let major: u32 = model.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
     if major >= 9 { 8 } else { 2 }
 }

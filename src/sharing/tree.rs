@@ -35,8 +35,9 @@ impl<'m> Tree<'m> {
     }
 
     /// A memory domain that is one GPU instance. SMs, memory and copy engines are its profile's. L2 and both bandwidths
-    /// are assumed to be divided as the memory slices are: NVIDIA says that an instance has its own L2 banks, memory
-    /// controllers and DRAM buses in this proportion, and publishes no figures.
+    /// are divided as the memory slices are: NVIDIA's MIG guide lists L2 so (1/8, 2/8, 4/8), and says that memory
+    /// controllers and DRAM buses go with it, without figures. Assumed for bandwidth, then; and for the profiles of
+    /// double memory, of whose L2 the guide lists an eighth on some parts and two eighths on others.
     pub(super) fn instance(&mut self, gpu: usize, profile: &MigProfile) -> Result<usize, SharingError> {
         let m = self.model;
         let slices = m.mig.as_ref().map_or(1, |mig| mig.memory_slices.max(1));

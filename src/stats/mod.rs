@@ -5,6 +5,8 @@
 
 mod bootstrap;
 mod counts;
+#[cfg(test)]
+mod reference;
 mod signed_rank;
 mod sizes;
 

@@ -89,3 +89,78 @@ pub(super) fn worst(cell: &CellVerdict) -> Option<usize> {
     all.max_by(|(i, a), (j, b)| rank(a).cmp(&rank(b)).then(ratio(a).total_cmp(&ratio(b))).then(j.cmp(i)))
         .map(|(index, _)| index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARGINS: (f64, f64) = (0.1, 0.4);
+
+    /// Evidence for every row of the table at once, so that the order alone decides.
+    fn everything() -> Evidence {
+        Evidence {
+            invalid: Some(Reason::Incomplete),
+            lower: Some(0.5),
+            upper: Some(0.05),
+            margins: MARGINS,
+            blocking: Some(Reason::Backlog),
+            not_awake: true,
+            underpowered: Reason::Underpowered { detectable: None, blocks_needed: None },
+        }
+    }
+
+    fn inconclusive(reason: Reason) -> Verdict {
+        Verdict::Inconclusive { reason }
+    }
+
+    #[test]
+    fn row_1_what_is_wrong_in_the_quiet_arms_too_decides_whatever_the_data_show() {
+        assert_eq!(decide(everything()), inconclusive(Reason::Incomplete));
+    }
+
+    #[test]
+    fn row_2_violated_stands_against_what_the_neighbour_can_cause() {
+        assert_eq!(decide(Evidence { invalid: None, ..everything() }), Verdict::Violated);
+    }
+
+    #[test]
+    fn row_3_degraded_between_the_margins() {
+        for low in [0.4, 0.100_001] {
+            assert_eq!(decide(Evidence { invalid: None, lower: Some(low), ..everything() }), Verdict::Degraded);
+        }
+    }
+
+    #[test]
+    fn row_4_what_the_neighbour_can_cause_blocks_isolated() {
+        for lower in [Some(0.1), None] {
+            let e = Evidence { invalid: None, lower, ..everything() };
+            assert_eq!(decide(e), inconclusive(Reason::Backlog));
+        }
+    }
+
+    #[test]
+    fn row_5_a_quiet_arm_that_was_not_awake_blocks_isolated() {
+        let e = Evidence { invalid: None, lower: None, blocking: None, ..everything() };
+        assert_eq!(decide(e), inconclusive(Reason::QuietArmNotAwake));
+    }
+
+    #[test]
+    fn row_6_isolated_only_below_the_margin() {
+        let e = |upper| Evidence {
+            invalid: None,
+            lower: Some(0.0),
+            upper,
+            blocking: None,
+            not_awake: false,
+            ..everything()
+        };
+        assert_eq!(decide(e(Some(0.0999))), Verdict::Isolated);
+        assert_eq!(decide(e(Some(0.1))).word(), "inconclusive");
+    }
+
+    #[test]
+    fn row_7_otherwise_underpowered_and_an_unbounded_interval_is_no_pass() {
+        let e = Evidence { invalid: None, lower: None, upper: None, blocking: None, not_awake: false, ..everything() };
+        assert_eq!(decide(e), inconclusive(Reason::Underpowered { detectable: None, blocks_needed: None }));
+    }
+}

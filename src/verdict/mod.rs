@@ -6,7 +6,13 @@
 mod cause;
 mod cell;
 mod decide;
+#[cfg(test)]
+mod known_truth;
 mod requirements;
+#[cfg(test)]
+mod synthetic;
+#[cfg(test)]
+mod tests;
 mod types;
 mod validity;
 

@@ -158,3 +158,153 @@ fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neighbour: &str
     accept.cell == format!("{arrangement}/{neighbour}")
         || accept.cell == format!("{arrangement}@{}/{neighbour}", cell.seat)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::super::synthetic::{Lab, lognormal, rules};
+    use super::super::{RunVerdict, judge};
+    use super::*;
+    use crate::run_dir::RecordedRun;
+
+    /// Two probes under two neighbours over PCIe: `h2d` is slowed 1.3-fold by `dma`, nothing else is slowed.
+    fn run() -> RecordedRun {
+        let lab = Lab {
+            blocks: 17,
+            panel: vec![("h2d", Channel::Pcie), ("launch", Channel::Launch)],
+            neighbours: vec![("dma", "d2h", Channel::Pcie), ("hog", "hbm-read", Channel::HbmBandwidth)],
+            ..Lab::default()
+        };
+        lab.run(|stream, draw| lognormal(stream) * if draw.probe == 0 && draw.neighbour == Some(0) { 1.3 } else { 1.0 })
+    }
+
+    fn requiring(required: &[(&str, Word)]) -> RunVerdict {
+        let mut run = run();
+        run.manifest.plan.arrangements[0].require = rules(required);
+        judge(&run)
+    }
+
+    fn states(verdict: &RunVerdict) -> [RequirementState; 2] {
+        [verdict.cells[0].requirement, verdict.cells[1].requirement]
+    }
+
+    #[test]
+    fn the_most_specific_key_wins() {
+        let all = rules(&[
+            ("default", Word::Isolated),
+            ("pcie", Word::Degraded),
+            ("dma", Word::Violated),
+            ("dma/h2d", Word::NotIsolated),
+        ]);
+        let of = |neighbour, channel, series| all.word_for(neighbour, channel, series);
+        assert_eq!(of("dma", Channel::Pcie, "h2d"), Some(Word::NotIsolated));
+        assert_eq!(of("dma", Channel::Pcie, "d2h"), Some(Word::Violated));
+        assert_eq!(of("other", Channel::Pcie, "h2d"), Some(Word::Degraded));
+        assert_eq!(of("other", Channel::L2, "h2d"), Some(Word::Isolated));
+        assert_eq!(of("pcie", Channel::L2, "h2d"), Some(Word::Degraded), "a name that is both is the neighbour");
+        assert_eq!(Expectation::default().word_for("dma", Channel::Pcie, "h2d"), None);
+    }
+
+    #[test]
+    fn a_contrary_verdict_fails_the_run() {
+        use RequirementState::{Met, NotMet, NotRequired};
+        let verdict = requiring(&[("default", Word::Isolated)]);
+        assert_eq!((states(&verdict), exit_code(&verdict)), ([NotMet, Met], 1));
+        assert_eq!(verdict.cells[0].series[0].required, Some(Word::Isolated));
+        for word in [Word::Degraded, Word::NotIsolated, Word::Any] {
+            let verdict = requiring(&[("default", Word::Isolated), ("pcie", word)]);
+            let of_dma = if word == Word::Any { NotRequired } else { Met };
+            assert_eq!((states(&verdict), exit_code(&verdict)), ([of_dma, Met], 0), "{word:?}");
+        }
+        let verdict = requiring(&[("dma", Word::Violated), ("hog", Word::NotIsolated)]);
+        assert_eq!(states(&verdict), [NotMet, NotMet]);
+    }
+
+    #[test]
+    fn a_series_with_its_own_key_is_left_out_of_the_wider_one() {
+        use RequirementState::{Met, NotMet};
+        let verdict = requiring(&[("default", Word::Isolated), ("dma/h2d", Word::NotIsolated)]);
+        assert_eq!(states(&verdict), [Met, Met]);
+        let verdict = requiring(&[("default", Word::NotIsolated), ("dma/h2d", Word::Any), ("hog", Word::Any)]);
+        assert_eq!(states(&verdict)[0], NotMet, "the degraded series no longer speaks for the cell");
+        let verdict = requiring(&[("dma", Word::NotIsolated), ("dma/launch", Word::NotIsolated)]);
+        assert_eq!(states(&verdict)[0], NotMet, "a key of its own is asked on its own");
+    }
+
+    #[test]
+    fn what_cannot_be_decided_is_not_met_and_not_failed() {
+        use RequirementState::{NotMet, Undecided};
+        let undecided = |required: &[(&str, Word)]| {
+            let mut run = run();
+            run.manifest.plan.arrangements[0].require = rules(required);
+            run.arms.retain(|key, _| key.neighbour != Some(1) || key.block < 3);
+            judge(&run)
+        };
+        for word in [Word::Isolated, Word::Degraded, Word::Violated, Word::NotIsolated] {
+            let verdict = undecided(&[("hog", word)]);
+            assert_eq!((states(&verdict)[1], exit_code(&verdict)), (Undecided, 4));
+        }
+        let verdict = undecided(&[("default", Word::Isolated)]);
+        assert_eq!((states(&verdict), exit_code(&verdict)), ([NotMet, Undecided], 1), "1 before 4");
+        assert_eq!(exit_code(&undecided(&[])), 0);
+    }
+
+    #[test]
+    fn an_accepted_risk_counts_until_its_day_and_for_its_channel() {
+        use RequirementState::{Accepted, NotMet};
+        // The run began on 2026-06-01.
+        let with = |cell: &str, channel: Option<&str>, until| {
+            let mut run = run();
+            run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
+            run.manifest.plan.accepted.push(Accept {
+                cell: cell.to_owned(),
+                channel: channel.map(str::to_owned),
+                reason: "copies at start only".to_owned(),
+                by: "platform team".to_owned(),
+                until,
+            });
+            judge(&run)
+        };
+        let (first, before) = (date(2026, 6, 1), date(2026, 5, 31));
+        let accepted = with("pair/dma", None, first);
+        assert_eq!((states(&accepted)[0], exit_code(&accepted)), (Accepted, 0));
+        assert_eq!(states(&with("pair@0/dma", Some("pcie"), first))[0], Accepted);
+        assert_eq!(states(&with("pair/dma", Some("launch"), first))[0], NotMet);
+        assert_eq!(states(&with("pair/hog", None, first))[0], NotMet);
+        let expired = with("pair/dma", None, before);
+        assert_eq!(exit_code(&expired), 1);
+        assert!(expired.warnings.iter().any(|w| w.what == "the accepted risk for pair/dma expired on 2026-05-31"));
+    }
+
+    #[test]
+    fn what_was_not_expected_is_a_sentence() {
+        let expecting = |expected: &[(&str, Word)]| {
+            let mut run = run();
+            run.manifest.plan.arrangements[0].expect = rules(expected);
+            let verdict = judge(&run);
+            assert_eq!(exit_code(&verdict), 0, "a surprise is a warning");
+            verdict.cells.into_iter().flat_map(|cell| cell.surprises).collect::<Vec<_>>()
+        };
+        assert_eq!(expecting(&[("default", Word::Isolated), ("pcie", Word::NotIsolated)]), [""; 0]);
+        assert_eq!(expecting(&[("default", Word::Isolated)]), ["pair/dma: h2d p99 degraded, expected isolated"]);
+        assert_eq!(expecting(&[("hog", Word::Violated)]), ["pair/hog: isolated, expected violated"]);
+        assert_eq!(
+            expecting(&[("dma/launch", Word::NotIsolated)]),
+            ["pair/dma: launch isolated, expected not-isolated"]
+        );
+        assert_eq!(expecting(&[("dma", Word::Violated)]), ["pair/dma: h2d p99 degraded, expected violated"]);
+    }
+
+    /// An interval between the margins: nobody can tell Isolated from Degraded, and it is no worse than Degraded.
+    #[test]
+    fn an_interval_below_the_violated_margin_is_no_worse_than_degraded() {
+        let mut run = Lab { blocks: 17, ..Lab::default() }
+            .run(|stream, draw| lognormal(stream) * if draw.neighbour.is_some() { 1.1 } else { 1.0 });
+        for (word, state) in [(Word::Degraded, RequirementState::Met), (Word::Isolated, RequirementState::Undecided)] {
+            run.manifest.plan.arrangements[0].require = rules(&[("default", word)]);
+            let cell = judge(&run).cells.remove(0);
+            assert_eq!((cell.verdict.word(), cell.requirement), ("inconclusive", state));
+        }
+    }
+}

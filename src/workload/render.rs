@@ -45,7 +45,7 @@ pub fn to_json() -> Json {
 fn param(field: &Field) -> Json {
     json!({
         "key": field.key,
-        "value": range(&field.kind),
+        "value": field.kind.expected(),
         "default": field.default,
         "required": field.required,
         "doc": field.doc,
@@ -78,7 +78,7 @@ pub fn markdown() -> String {
             text.push_str("\n| parameter | value | default | meaning |\n|---|---|---|---|\n");
             for f in w.params {
                 let default = f.default.map_or_else(|| "derived".to_owned(), |d| format!("`{d}`"));
-                let _ = writeln!(text, "| `{}` | {} | {default} | {} |", f.key, range(&f.kind), f.doc);
+                let _ = writeln!(text, "| `{}` | {} | {default} | {} |", f.key, f.kind.expected(), f.doc);
             }
         }
         let _ = write!(text, "\n```toml\n{}```\n", example(w));
@@ -117,25 +117,6 @@ pub fn example(workload: &Workload) -> String {
 
 fn channels(workload: &Workload) -> String {
     workload.channels.iter().map(|c| c.id()).collect::<Vec<_>>().join(", ")
-}
-
-/// What a value may be, in words with its bounds.
-fn range(kind: &Kind) -> String {
-    match kind {
-        Kind::Duration { min, max } => format!("time, {min} to {max}"),
-        Kind::Size { min, max } => format!("size, {min} to {max}, or % of the tenant's memory"),
-        Kind::Share { min, max } => format!("share, {min} to {max}"),
-        Kind::Rate { min, max } => format!("rate, {min} to {max}"),
-        Kind::Count { min, max } => format!("number, {min} to {max}"),
-        Kind::Flag => "true or false".to_owned(),
-        Kind::Bytes { min, max } => format!("size, {min} to {max}"),
-        Kind::Text | Kind::Name => "text".to_owned(),
-        Kind::Date => "date".to_owned(),
-        Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Table(_) => "table".to_owned(),
-        Kind::List(of) => format!("list of: {}", range(of)),
-        Kind::Special(shape) => shape.expected.to_owned(),
-    }
 }
 
 impl Role {

@@ -315,7 +315,11 @@ fn every_mistake_in_parameters_is_named_at_once() {
     let given = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let w = find("hbm-chase").expect("is there");
     let error = resolve(w, &given(&[("foot", "1GiB"), ("loads", "many"), ("footprint", "2")])).expect_err("three");
-    for part in ["no parameter \"foot\"; it has footprint, loads", "\"many\" is no whole number", "\"2\" is no size"] {
+    for part in [
+        "no parameter \"foot\"; it has footprint, loads",
+        "loads of hbm-chase: \"many\"",
+        "footprint of hbm-chase: \"2\"",
+    ] {
         assert!(error.contains(part), "{error:?} lacks {part:?}");
     }
     let params = resolve(w, &given(&[("footprint", "50%")])).expect("is right");

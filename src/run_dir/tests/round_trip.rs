@@ -200,6 +200,26 @@ fn the_digest_pools_and_pairs() {
 }
 
 #[test]
+fn a_digest_stays_below_a_megabyte_at_the_price_of_resolution() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut run = finished(tmp.path());
+    assert_eq!(Digest::build(&run, &verdict()).unwrap().histogram_digits, 3);
+    // 1 200 series of 500 requests that spread as lognormal ones do.
+    let arm = run.arms.get_mut(&keys()[0]).unwrap();
+    for i in 0..1_200 {
+        let mut data = crate::run_dir::SeriesData::new();
+        let mut stream = crate::random::Stream::new(i, &[]);
+        (0..500).for_each(|_| data.latency.record((1e4 * libm::exp(stream.normal())) as u64).unwrap());
+        arm.series.insert(format!("series {i}"), data);
+    }
+    let digest = Digest::build(&run, &verdict()).unwrap();
+    let bytes = digest.to_json().unwrap().len();
+    assert!(digest.histogram_digits < 3 && bytes <= 1_000_000, "{} digits, {bytes} bytes", digest.histogram_digits);
+    let series = digest.series.iter().find(|s| s.series == "series 7").unwrap();
+    assert_eq!(series.histogram().unwrap().len(), 500, "no request is lost");
+}
+
+#[test]
 fn outcomes_and_absent_times_survive() {
     let tmp = tempfile::tempdir().unwrap();
     finished(tmp.path());

@@ -1,0 +1,185 @@
+//! Who holds how much of a cache: L2 of a memory domain in bytes, the last-level TLB of a GPU in pages.
+//!
+//! Insertion displaces at random, so that a context's part decays by everybody's insertion and grows by its own misses:
+//! `d held/dt = accesses × (1 − held/footprint) − held × inserted/capacity`, eviction only once free space is used up.
+//! In equilibrium capacity is held in proportion to insertion (misses), and never more than the footprint. Steps are
+//! exact for constant rates, and short against the time constant while something moves.
+
+use super::build::CONTEXTS;
+use super::engine::bits;
+
+/// Hit shares that differ from their equilibrium by less than this need no step of their own.
+const NEAR: f64 = 0.1;
+/// Shortest step towards equilibrium, nanoseconds.
+const SHORTEST_STEP: f64 = 10_000.0;
+/// Steps of one time constant each before the rest of an interval is taken at once.
+const FINE_STEPS: u32 = 6;
+
+/// Who holds how much of one cache.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Occupancy {
+    capacity: f64,
+    held: [f64; CONTEXTS],
+    /// Distinct amount that the running work of a context touches.
+    want: [f64; CONTEXTS],
+    /// Accesses of the running work, amount per nanosecond.
+    access: [f64; CONTEXTS],
+    /// Contexts that hold something.
+    holders: u32,
+    /// Contexts whose running work touches something.
+    active: u32,
+    /// Insertion by a leak from elsewhere.
+    leaked: f64,
+    last: u64,
+}
+
+impl Occupancy {
+    /// Empty.
+    pub fn new(capacity: f64) -> Self {
+        Self {
+            capacity,
+            held: [0.0; CONTEXTS],
+            want: [0.0; CONTEXTS],
+            access: [0.0; CONTEXTS],
+            holders: 0,
+            active: 0,
+            leaked: 0.0,
+            last: 0,
+        }
+    }
+
+    /// Share of the accesses of `context` that hit: what it holds of what it touches.
+    pub fn hit(&self, context: usize) -> f64 {
+        let want = self.want[context];
+        if want <= 0.0 { 1.0 } else { (self.held[context] / want).min(1.0) }
+    }
+
+    /// Forgets the running work of `contexts`.
+    pub fn clear(&mut self, contexts: u32) {
+        for c in bits(u64::from(self.active & contexts)) {
+            self.want[c] = 0.0;
+            self.access[c] = 0.0;
+        }
+        self.active &= !contexts;
+    }
+
+    /// Adds running work that touches `footprint`.
+    pub fn touch(&mut self, context: usize, footprint: f64) {
+        if footprint > 0.0 {
+            self.want[context] += footprint;
+            self.active |= 1 << context;
+        }
+    }
+
+    /// Adds accesses per nanosecond of running work.
+    pub fn access(&mut self, context: usize, rate: f64) {
+        if self.active & 1 << context != 0 {
+            self.access[context] += rate;
+        }
+    }
+
+    /// Sets insertion from elsewhere.
+    pub fn leak(&mut self, rate: f64) {
+        self.leaked = rate;
+    }
+
+    /// What is inserted per nanosecond by its own contexts.
+    pub fn inserted(&self) -> f64 {
+        bits(u64::from(self.active)).map(|c| self.access[c] * (1.0 - self.hit(c))).sum()
+    }
+
+    /// Brings the parts to time `t`.
+    pub fn step(&mut self, t: u64) {
+        let mut rest = (t - self.last) as f64;
+        self.last = t;
+        let mut steps = 0;
+        while rest > 0.0 {
+            let inserted = self.inserted() + self.leaked;
+            if inserted <= 0.0 {
+                return;
+            }
+            let tau = self.capacity / inserted;
+            let dt = if steps < FINE_STEPS && rest > 1.5 * tau { tau } else { rest };
+            self.relax(inserted, dt);
+            rest -= dt;
+            steps += 1;
+        }
+    }
+
+    /// One step of `dt` with constant insertion.
+    fn relax(&mut self, inserted: f64, dt: f64) {
+        self.holders |= self.active;
+        let total: f64 = bits(u64::from(self.holders)).map(|c| self.held[c]).sum();
+        let free = (self.capacity - total).max(0.0);
+        // Eviction per nanosecond and unit held, for the part of the step in which there is no free space left.
+        let pressure = (inserted - free / dt).max(0.0) / self.capacity;
+        let decay = if pressure > 0.0 { libm::exp(-pressure * dt) } else { 1.0 };
+        let mut after = 0.0;
+        for c in bits(u64::from(self.holders)) {
+            let held = self.held[c];
+            let want = self.want[c];
+            let mut next = held * decay;
+            if want > 0.0 && self.access[c] > 0.0 {
+                let refill = self.access[c] / want;
+                let k = refill + pressure;
+                let goal = self.access[c] / k;
+                let own = goal + (held - goal) * libm::exp(-k * dt);
+                // Above its footprint are lines of earlier work: they only decay.
+                next = if held <= want { own } else { next.max(goal) };
+            }
+            if next < 1e-6 * self.capacity && self.active & 1 << c == 0 {
+                next = 0.0;
+                self.holders &= !(1 << c);
+            }
+            self.held[c] = next;
+            after += next;
+        }
+        if after > self.capacity {
+            let scale = self.capacity / after;
+            for c in bits(u64::from(self.holders)) {
+                self.held[c] *= scale;
+            }
+        }
+    }
+
+    /// Displaces what is held by `amount` of foreign lines (the saved state of preempted blocks); free space goes first.
+    pub fn displace(&mut self, amount: f64) {
+        let total: f64 = bits(u64::from(self.holders)).map(|c| self.held[c]).sum();
+        let over = amount - (self.capacity - total).max(0.0);
+        if over > 0.0 && self.capacity > 0.0 {
+            let survive = libm::exp(-over / self.capacity);
+            for c in bits(u64::from(self.holders)) {
+                self.held[c] *= survive;
+            }
+        }
+    }
+
+    /// Nanoseconds after which hit shares will have moved enough to be looked at again; infinite near equilibrium.
+    pub fn settling(&self) -> f64 {
+        let inserted = self.inserted() + self.leaked;
+        if inserted <= 0.0 {
+            return f64::INFINITY;
+        }
+        let total: f64 = bits(u64::from(self.holders | self.active)).map(|c| self.held[c]).sum();
+        let full = total >= 0.999 * self.capacity;
+        let mut soonest = f64::INFINITY;
+        for c in bits(u64::from(self.active)) {
+            let want = self.want[c];
+            if self.access[c] <= 0.0 {
+                continue;
+            }
+            let k = self.access[c] / want + if full { inserted / self.capacity } else { 0.0 };
+            let goal = (self.access[c] / k).min(self.capacity);
+            if (goal - self.held[c]).abs() > NEAR * want && 1.0 / k < soonest {
+                soonest = 1.0 / k;
+            }
+        }
+        soonest.max(SHORTEST_STEP)
+    }
+
+    /// What `context` holds.
+    #[cfg(test)]
+    pub fn held(&self, context: usize) -> f64 {
+        self.held[context]
+    }
+}

@@ -1,0 +1,99 @@
+//! The same data through an independent implementation: SciPy and NumPy (scripts/stats_reference.py).
+
+use hdrhistogram::Histogram;
+use serde::Deserialize;
+
+use super::*;
+use crate::random::{Key, Stream};
+use crate::scenario::Quantile;
+
+#[derive(Deserialize)]
+struct Reference {
+    signed_rank: Vec<SignedRankCase>,
+    bootstrap: Vec<BootstrapCase>,
+    normal_quantile: Vec<(f64, f64)>,
+}
+
+#[derive(Deserialize)]
+struct SignedRankCase {
+    differences: Vec<f64>,
+    estimate: f64,
+    bounds: Vec<Bound<Option<f64>>>,
+}
+
+#[derive(Deserialize)]
+struct BootstrapCase {
+    quantile: u32,
+    quiet: Vec<Vec<u64>>,
+    noisy: Vec<Vec<u64>>,
+    estimate: f64,
+    bounds: Vec<Bound<(f64, f64)>>,
+}
+
+#[derive(Deserialize)]
+struct Bound<T> {
+    alpha: f64,
+    low: T,
+    high: T,
+}
+
+fn reference() -> Reference {
+    serde_json::from_str(include_str!("../../tests/fixtures/stats_reference.json")).unwrap()
+}
+
+fn close(found: Option<f64>, expected: Option<f64>) -> bool {
+    match (found, expected) {
+        (Some(found), Some(expected)) => (found - expected).abs() < 1e-9,
+        (found, expected) => found == expected,
+    }
+}
+
+#[test]
+fn signed_rank_bounds_are_those_of_scipy() {
+    let cases = reference().signed_rank;
+    assert_eq!(cases.len(), 8);
+    for SignedRankCase { differences: d, estimate, bounds } in cases {
+        let table = SignedRank::new(d.len());
+        assert!(close(hodges_lehmann(&d), Some(estimate)), "n = {}", d.len());
+        for Bound { alpha, low, high } in bounds {
+            assert!(close(table.lower(&d, alpha), low), "n = {}, α = {alpha}: lower", d.len());
+            assert!(close(table.upper(&d, alpha), high), "n = {}, α = {alpha}: upper", d.len());
+        }
+    }
+}
+
+#[test]
+fn bootstrap_bounds_are_those_of_numpy_within_resampling_error() {
+    let pool = |arms: &[Vec<u64>]| {
+        let counts: Vec<Counts> = arms
+            .iter()
+            .map(|arm| {
+                let mut h = Histogram::new(3).unwrap();
+                h.auto(true);
+                arm.iter().for_each(|ns| h.record(*ns).unwrap());
+                Counts::new(&h, 0)
+            })
+            .collect();
+        Pool::new(&counts.iter().collect::<Vec<_>>())
+    };
+    for case in reference().bootstrap {
+        let (quiet, noisy) = (pool(&case.quiet), pool(&case.noisy));
+        for Bound { alpha, low, high } in case.bounds {
+            let mut stream = Stream::new(1, &[Key::Name("reference")]);
+            let q = Quantile(case.quantile);
+            let found = bootstrap_log_ratio(&quiet, &noisy, q, (alpha, alpha), 1e9, &mut stream).unwrap();
+            assert!((found.estimate - case.estimate).abs() < 1e-9);
+            // Values beyond 2047 ns share buckets of 2 ns: a thousandth at most.
+            let within = |bound: f64, (from, to): (f64, f64)| (from - 1e-3..=to + 1e-3).contains(&bound);
+            assert!(within(found.low.unwrap(), low), "α = {alpha}: {:?} not in {low:?}", found.low);
+            assert!(within(found.high.unwrap(), high), "α = {alpha}: {:?} not in {high:?}", found.high);
+        }
+    }
+}
+
+#[test]
+fn normal_quantiles_are_those_of_scipy() {
+    for (alpha, z) in reference().normal_quantile {
+        assert!((normal_quantile(alpha) - z).abs() < 1e-9, "{alpha}");
+    }
+}

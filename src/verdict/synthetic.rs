@@ -1,0 +1,222 @@
+//! Recorded runs of synthetic victims whose truth is known.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::date;
+
+use crate::backend::{ArmKey, ArmSummary, NeighbourSummary, WindowSummary};
+use crate::channel::Channel;
+use crate::gpu::{Gpu, Inventory};
+use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
+use crate::provenance::Provenance;
+use crate::random::{Key, Stream};
+use crate::run_dir::{
+    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData,
+};
+use crate::scenario::{Arrivals, Design, Expectation, LayoutEntry, Margins, Quantile, Rule, SharingMode, Tier, Word};
+use crate::units::{Nanos, Rate, Share};
+
+/// Which arm a value is drawn for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draw {
+    pub(super) block: u32,
+    pub(super) neighbour: Option<usize>,
+    pub(super) probe: usize,
+}
+
+/// What a synthetic run looks like.
+pub(super) struct Lab {
+    pub(super) seed: u64,
+    pub(super) blocks: u32,
+    pub(super) requests: u64,
+    pub(super) sharing: SharingMode,
+    pub(super) judged: Vec<(Quantile, JudgedBy)>,
+    /// (name, channel).
+    pub(super) panel: Vec<(&'static str, Channel)>,
+    /// (name, workload, channel).
+    pub(super) neighbours: Vec<(&'static str, &'static str, Channel)>,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            blocks: 24,
+            requests: 1_000,
+            sharing: SharingMode::Mps,
+            judged: vec![(Quantile::P99, JudgedBy::Blocks)],
+            panel: vec![("hbm-chase", Channel::HbmBandwidth)],
+            neighbours: vec![("hbm-hog", "hbm-read", Channel::HbmBandwidth)],
+        }
+    }
+}
+
+impl Lab {
+    /// A run in which the requests of an arm are what `requests` draws.
+    pub(super) fn run_of(&self, requests: impl Fn(&mut Stream, Draw) -> SeriesData) -> RecordedRun {
+        let mut arms = BTreeMap::new();
+        for block in 0..self.blocks {
+            for neighbour in std::iter::once(None).chain((0..self.neighbours.len()).map(Some)) {
+                let series = self.panel.iter().enumerate().map(|(probe, (name, _))| {
+                    let arm = neighbour.map_or(0, |n| n as u64 + 1);
+                    let key = [Key::Name(name), Key::Number(u64::from(block)), Key::Number(arm)];
+                    let mut stream = Stream::new(self.seed, &key);
+                    ((*name).to_owned(), requests(&mut stream, Draw { block, neighbour, probe }))
+                });
+                let data = ArmData { summary: self.summary(), series: series.collect() };
+                arms.insert(ArmKey { arrangement: 0, grid: 0, block, neighbour }, data);
+            }
+        }
+        let probes = (0..self.panel.len()).map(|probe| ProbeCalibration {
+            probe,
+            closed_rate: None,
+            rate: Rate::per_second(self.requests),
+            window: Nanos::secs(1),
+            judged: self.judged.clone(),
+        });
+        let neighbours = (0..self.neighbours.len()).map(|neighbour| NeighbourCalibration { neighbour, solo_rate: 1e3 });
+        let calibration =
+            Calibration { arrangement: 0, grid: 0, probes: probes.collect(), neighbours: neighbours.collect() };
+        RecordedRun {
+            manifest: Manifest {
+                format: "crosstalk-run".to_owned(),
+                version: 1,
+                created_by: "crosstalk test".to_owned(),
+                date: date(2026, 6, 1),
+                provenance: Provenance::Simulated,
+                device: String::new(),
+                plan: self.plan(),
+                scenario_text: String::new(),
+            },
+            calibrations: BTreeMap::from([((0, 0), calibration)]),
+            arms,
+            skipped: BTreeMap::new(),
+            finished: true,
+        }
+    }
+
+    /// A run in which each arm holds `self.requests` latencies in nanoseconds from `latency`.
+    pub(super) fn run(&self, latency: impl Fn(&mut Stream, Draw) -> f64) -> RecordedRun {
+        self.run_of(|stream, draw| {
+            let mut data = SeriesData::new();
+            (0..self.requests).for_each(|_| record(&mut data, latency(stream, draw)));
+            data
+        })
+    }
+
+    /// What an arm without complaint reports.
+    fn summary(&self) -> ArmSummary {
+        let window = |probe| WindowSummary {
+            probe,
+            length: Nanos::secs(1),
+            planned: self.requests,
+            completed: self.requests,
+            ..WindowSummary::default()
+        };
+        ArmSummary {
+            windows: (0..self.panel.len()).map(window).collect(),
+            neighbours: vec![NeighbourSummary {
+                seat: 1,
+                completed: 950,
+                rate: 950.0,
+                pending: 1.0,
+                longest_gap: Nanos::millis(2),
+            }],
+            sm_mhz: Some(1_755.0),
+            throttled: Some(0.0),
+            ..ArmSummary::default()
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let panel = self.panel.iter().map(|(name, channel)| PlannedProbe {
+            name: (*name).to_owned(),
+            workload: (*name).to_owned(),
+            params: BTreeMap::new(),
+            channels: vec![*channel],
+            series: vec![(*name).to_owned()],
+            arrivals: Arrivals::Auto,
+            outstanding: 4,
+            slos: Vec::new(),
+        });
+        let neighbours = self.neighbours.iter().map(|(name, workload, channel)| PlannedNeighbour {
+            name: (*name).to_owned(),
+            workload: (*workload).to_owned(),
+            params: BTreeMap::new(),
+            channels: vec![*channel],
+            duty: Share::percent(100),
+            burst: Nanos::millis(10),
+            queued: 2,
+        });
+        let entry = LayoutEntry { profile: None, sms: None, reserved: false, memory: None, tenants: 1 };
+        let seat = |entry: usize| Seat { id: entry.to_string(), share: "50 %".to_owned(), entry };
+        let gpu = Gpu {
+            uuid: "GPU-0".to_owned(),
+            name: "NVIDIA H100 80GB HBM3".to_owned(),
+            model: Some("h100-sxm".to_owned()),
+            memory: None,
+            sms: None,
+            mig: None,
+            instances: Vec::new(),
+        };
+        Plan {
+            scenario: "synthetic".to_owned(),
+            description: None,
+            seed: self.seed,
+            inventory: Inventory { provenance: Provenance::Simulated, driver: None, gpus: vec![gpu] },
+            gpu: 0,
+            design: Design {
+                tier: Tier::Smoke,
+                blocks: self.blocks,
+                blocks_per_generation: 4,
+                window: Nanos::secs(1),
+                max_window: Nanos::secs(1),
+                washout: Nanos::secs(1),
+                drain: Nanos::secs(1),
+                judged: self.judged.iter().map(|(q, _)| *q).collect(),
+                margins: Margins::default(),
+            },
+            panel: panel.collect(),
+            neighbours: neighbours.collect(),
+            arrangements: vec![PlannedArrangement {
+                name: "pair".to_owned(),
+                sharing: self.sharing,
+                layout: vec![entry.clone(), entry],
+                seats: vec![seat(0), seat(1)],
+                skipped: None,
+                grids: vec![Grid {
+                    victim: 0,
+                    neighbour_seats: vec![1],
+                    probes: (0..self.panel.len()).collect(),
+                    neighbours: (0..self.neighbours.len()).collect(),
+                    first_block: 0,
+                }],
+                require: Expectation::default(),
+                expect: Expectation::default(),
+            }],
+            accepted: Vec::new(),
+        }
+    }
+}
+
+/// Adds one latency in nanoseconds.
+pub(super) fn record(data: &mut SeriesData, ns: f64) {
+    data.latency.record(ns as u64).unwrap();
+}
+
+/// Adds one request with its times on the device, and what the host adds.
+pub(super) fn record_parts(data: &mut SeriesData, queue: f64, service: f64, host: f64) {
+    record(data, queue + service + host);
+    data.queue.record(queue as u64).unwrap();
+    data.service.record(service as u64).unwrap();
+}
+
+/// A lognormal latency with median 100 µs; σ = 0.3 puts its p99 at twice the median.
+pub(super) fn lognormal(stream: &mut Stream) -> f64 {
+    1e5 * libm::exp(0.3 * stream.normal())
+}
+
+/// Rules in the order given.
+pub(super) fn rules(rules: &[(&str, Word)]) -> Expectation {
+    Expectation(rules.iter().map(|(key, word)| Rule { key: (*key).to_owned(), word: *word }).collect())
+}

@@ -1,0 +1,384 @@
+use super::synthetic::{Draw, Lab, lognormal, record, record_parts, rules};
+use super::*;
+use crate::backend::ArmSummary;
+use crate::plan::Grid;
+use crate::random::Stream;
+use crate::run_dir::{JudgedBy, SeriesData};
+use crate::scenario::{Quantile, SharingMode, Word};
+use crate::units::{Nanos, Share};
+
+/// A run in which nothing is slowed.
+fn untouched() -> RecordedRun {
+    Lab::default().run(|stream, _| lognormal(stream))
+}
+
+/// The latency of a victim that is slowed by `ratio`.
+fn slowed(ratio: f64) -> impl Fn(&mut Stream, Draw) -> f64 {
+    move |stream, draw| lognormal(stream) * if draw.neighbour.is_some() { ratio } else { 1.0 }
+}
+
+/// Changes the summaries of the quiet or of the noisy arms.
+fn change(run: &mut RecordedRun, noisy: bool, change: impl Fn(&mut ArmSummary)) {
+    run.arms
+        .iter_mut()
+        .filter(|(key, _)| key.neighbour.is_some() == noisy)
+        .for_each(|(_, arm)| change(&mut arm.summary));
+}
+
+fn reason(run: &RecordedRun) -> Reason {
+    match judge(run).cells.remove(0).verdict {
+        Verdict::Inconclusive { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_reference_is_isolated() {
+    let verdict = judge(&untouched());
+    let cell = &verdict.cells[0];
+    assert_eq!((cell.name.as_str(), cell.seat.as_str(), &cell.verdict), ("pair/hbm-hog", "0", &Verdict::Isolated));
+    assert_eq!((cell.worst, cell.neighbour_rate), (Some(0), Some(0.95)));
+    assert!(cell.notes.is_empty() && cell.series[0].cause.is_none());
+    let ratio = cell.series[0].ratio.unwrap();
+    assert!(ratio.low.unwrap() < ratio.estimate && ratio.estimate < ratio.high.unwrap());
+    // π* = 1 − 0.01^(1/24) = 0.1746
+    assert!((verdict.scope_share - 0.1746).abs() < 1e-4);
+}
+
+#[test]
+fn an_empty_series_is_inconclusive_never_zero() {
+    let run = Lab::default().run_of(|_, _| SeriesData::new());
+    assert_eq!(reason(&run), Reason::TooFewRequests);
+    let cell = judge(&run).cells.remove(0);
+    assert_eq!((cell.series[0].quiet_ns, cell.series[0].noisy_ns, cell.series[0].ratio), (None, None, None));
+    // Nor is one that is empty in the noisy arms alone, or in a single one of them.
+    for emptied in [24, 1] {
+        let run = Lab::default().run_of(|stream, draw| {
+            let mut data = SeriesData::new();
+            if draw.neighbour.is_none() || draw.block >= emptied {
+                (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
+            }
+            data
+        });
+        assert_eq!(reason(&run), Reason::TooFewRequests, "{emptied} arms empty");
+    }
+}
+
+#[test]
+fn a_quantile_that_was_not_to_be_judged_is_not() {
+    let judged = vec![(Quantile::P50, JudgedBy::Blocks), (Quantile::P999, JudgedBy::TooFew)];
+    let cell = judge(&Lab { judged, ..Lab::default() }.run(|stream, _| lognormal(stream))).cells.remove(0);
+    assert_eq!(cell.series[0].verdict, Verdict::Isolated);
+    assert_eq!(cell.series[1].verdict, Verdict::Inconclusive { reason: Reason::TooFewRequests });
+    assert_eq!(cell.verdict, cell.series[1].verdict, "a declared quantile that was not judged is no pass");
+    assert_eq!(cell.worst, Some(0));
+}
+
+#[test]
+fn a_p99_9_from_a_thousand_requests_is_not_judged() {
+    // 17 blocks of 60 requests: 1,020 in all; p99.9 needs 4,603.
+    let judged = vec![(Quantile::P999, JudgedBy::Pooled)];
+    let lab = Lab { blocks: 17, requests: 60, judged, ..Lab::default() };
+    assert_eq!(reason(&lab.run(|stream, _| lognormal(stream))), Reason::TooFewRequests);
+}
+
+#[test]
+fn missing_arms_block_isolated_and_not_violated() {
+    for (ratio, word) in [(1.0, "inconclusive"), (2.5, "violated")] {
+        let mut run = Lab::default().run(slowed(ratio));
+        run.arms.retain(|key, _| key.block < 20 || key.neighbour.is_none());
+        let cell = judge(&run).cells.remove(0);
+        assert_eq!((cell.verdict.word(), cell.series[0].blocks), (word, 20));
+    }
+    let mut run = untouched();
+    run.arms.clear();
+    run.calibrations.clear();
+    assert_eq!(reason(&run), Reason::Incomplete);
+}
+
+#[test]
+fn a_skipped_arrangement_says_so_in_every_cell() {
+    let mut run = untouched();
+    run.arms.clear();
+    run.skipped.insert(0, "MIG mode".to_owned());
+    run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
+    let laid_out = judge(&run);
+    run.manifest.plan.arrangements[0].grids.clear();
+    let not_laid_out = judge(&run);
+    for verdict in [laid_out, not_laid_out] {
+        assert_eq!(verdict.cells[0].verdict, Verdict::Skipped { reason: "MIG mode".to_owned() });
+        assert_eq!((verdict.requirement, exit_code(&verdict)), (RequirementState::Undecided, 4));
+        assert!(verdict.not_tested.contains(&"hbm-bandwidth".to_owned()));
+    }
+}
+
+/// Each reason: how it looks, in which arms, and that in noisy arms it blocks Isolated while Violated stands.
+#[test]
+fn reasons_that_the_neighbour_can_cause_block_isolated_and_not_violated() {
+    type Change = fn(&mut ArmSummary);
+    let cases: [(Change, Reason); 5] = [
+        (|s| s.windows[0].late = 2, Reason::LateRequests { share: 0.002 }),
+        (|s| (s.windows[0].open_at_half, s.windows[0].open_at_end) = (50, 110), Reason::Backlog),
+        (|s| s.neighbours[0].rate = 50.0, Reason::NeighbourBelowIntensity { achieved: 0.05 / 0.25 }),
+        (|s| s.neighbours[0].pending = 0.495, Reason::NeighbourBelowIntensity { achieved: 0.5 }),
+        (|s| s.neighbours[0].longest_gap = Nanos::millis(300), Reason::NeighbourNotOverlapping { gap_ns: 300_000_000 }),
+    ];
+    for (how, expected) in cases {
+        for (ratio, word) in [(1.0, "inconclusive"), (2.5, "violated")] {
+            let mut run = Lab::default().run(slowed(ratio));
+            change(&mut run, true, how);
+            assert_eq!(judge(&run).cells[0].verdict.word(), word, "{expected:?} at {ratio}");
+            if word == "inconclusive" {
+                let found = reason(&run);
+                let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+                match (&found, &expected) {
+                    (
+                        Reason::NeighbourBelowIntensity { achieved: a },
+                        Reason::NeighbourBelowIntensity { achieved: b },
+                    ) => assert!(close(*a, *b), "{found:?}"),
+                    _ => assert_eq!(found, expected),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn reasons_in_the_quiet_arms_decide_whatever_the_data_show() {
+    type Change = fn(&mut ArmSummary);
+    let cases: [(Change, Reason); 3] = [
+        (|s| s.windows[0].late = 2, Reason::LateRequests { share: 0.002 }),
+        (|s| (s.windows[0].open_at_half, s.windows[0].open_at_end) = (50, 110), Reason::Backlog),
+        (|s| s.throttled = Some(0.5), Reason::Throttled { share: 0.5 }),
+    ];
+    for (how, expected) in cases {
+        let mut run = Lab::default().run(slowed(2.5));
+        change(&mut run, false, how);
+        assert_eq!(reason(&run), expected);
+    }
+}
+
+#[test]
+fn failures_count_as_never_served_and_few_of_them_are_noted() {
+    let with = |quiet: u64, noisy: u64| {
+        Lab::default().run_of(move |stream, draw| {
+            let mut data = SeriesData::new();
+            (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
+            data.failed = if draw.neighbour.is_some() { noisy } else { quiet };
+            data
+        })
+    };
+    let cell = judge(&with(0, 250)).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Violated);
+    assert_eq!(cell.series[0].cause.as_ref().unwrap().text, "20.0 % of the requests failed");
+    assert!(matches!(reason(&with(0, 2)), Reason::Failures { .. }));
+    assert!(matches!(reason(&with(250, 250)), Reason::Failures { .. }));
+    let cell = judge(&with(0, 1)).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Isolated);
+    assert_eq!(cell.notes, [Reason::Failures { share: 1.0 / 1_001.0 }]);
+}
+
+#[test]
+fn throttling_that_the_neighbour_causes_is_interference_and_named() {
+    let mut run = untouched();
+    change(&mut run, true, |s| s.throttled = Some(0.4));
+    let cell = judge(&run).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Isolated);
+    assert!(matches!(cell.notes[..], [Reason::Throttled { share }] if (share - 0.4).abs() < 1e-9));
+}
+
+#[test]
+fn a_quiet_arm_that_was_not_awake_is_no_reference() {
+    let run = Lab::default().run(slowed(0.8));
+    assert_eq!(reason(&run), Reason::QuietArmNotAwake);
+    let mut run = untouched();
+    change(&mut run, false, |s| s.sm_mhz = Some(1_700.0));
+    assert_eq!(reason(&run), Reason::QuietArmNotAwake);
+    let mut run = untouched();
+    change(&mut run, true, |s| s.sm_mhz = Some(1_700.0));
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated, "a lower clock in the noisy arms is interference");
+}
+
+#[test]
+fn intensity_asks_more_of_a_seat_with_a_share_of_its_own() {
+    for (sharing, word) in [(SharingMode::Mig, "inconclusive"), (SharingMode::TimeSlicing, "isolated")] {
+        let mut run = Lab { sharing, ..Lab::default() }.run(|stream, _| lognormal(stream));
+        change(&mut run, true, |s| s.neighbours[0].rate = 600.0);
+        assert_eq!(judge(&run).cells[0].verdict.word(), word, "{sharing}");
+    }
+    // Nobody reported: that is no noise. Without noise by design nothing is asked.
+    let silent = |workload: &'static str, sharing| {
+        let neighbours = vec![("n", workload, Channel::Host)];
+        let mut run = Lab { sharing, neighbours, ..Lab::default() }.run(|stream, _| lognormal(stream));
+        change(&mut run, true, |s| s.neighbours.clear());
+        judge(&run).cells[0].verdict.word()
+    };
+    assert_eq!(silent("hbm-read", SharingMode::Mps), "inconclusive");
+    assert_eq!(silent("idle", SharingMode::Mps), "isolated");
+    assert_eq!(silent("hbm-read", SharingMode::Exclusive), "isolated");
+}
+
+#[test]
+fn a_pause_that_the_duty_asks_for_is_no_gap() {
+    let mut run = untouched();
+    let neighbour = &mut run.manifest.plan.neighbours[0];
+    (neighbour.duty, neighbour.burst) = (Share::percent(50), Nanos::millis(400));
+    change(&mut run, true, |s| (s.neighbours[0].longest_gap, s.neighbours[0].pending) = (Nanos::millis(300), 0.5));
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated);
+}
+
+#[test]
+fn a_placebo_that_moves_takes_every_other_cell_of_its_place_with_it() {
+    let neighbours = vec![
+        ("idle", "idle", Channel::Host),
+        ("hog", "hbm-read", Channel::HbmBandwidth),
+        ("d2h", "d2h", Channel::Pcie),
+    ];
+    let lab = Lab { neighbours, ..Lab::default() };
+    let hurt = |which: usize| {
+        lab.run(move |stream, draw| lognormal(stream) * if draw.neighbour == Some(which) { 2.5 } else { 1.0 })
+    };
+    let words =
+        |run: &RecordedRun| -> Vec<&'static str> { judge(run).cells.iter().map(|c| c.verdict.word()).collect() };
+    assert_eq!(words(&hurt(0)), ["violated", "inconclusive", "inconclusive"]);
+    assert_eq!(words(&hurt(1)), ["isolated", "violated", "isolated"]);
+    let failed = Reason::ControlFailed { control: "placebo".to_owned() };
+    assert_eq!(judge(&hurt(0)).cells[1].verdict, Verdict::Inconclusive { reason: failed });
+    let mut run = hurt(1);
+    run.manifest.plan.arrangements[0].sharing = SharingMode::TimeSlicing;
+    assert!(!judge(&run).not_tested.contains(&"pcie".to_owned()));
+    assert!(judge(&run).not_tested.contains(&"host".to_owned()), "a placebo tests nothing");
+    assert!(judge(&run).not_tested.contains(&"nvlink".to_owned()));
+}
+
+#[test]
+fn a_panel_split_over_two_grids_is_one_cell() {
+    let panel = vec![("hbm-chase", Channel::HbmBandwidth), ("alloc", Channel::Driver)];
+    let mut run = Lab { panel, ..Lab::default() }
+        .run(|stream, draw| lognormal(stream) * if draw.probe == 1 && draw.neighbour.is_some() { 1.3 } else { 1.0 });
+    let grids = &mut run.manifest.plan.arrangements[0].grids;
+    grids.push(Grid { probes: vec![1], first_block: 24, ..grids[0].clone() });
+    grids[0].probes = vec![0];
+    let mut second = run.calibrations[&(0, 0)].clone();
+    second.grid = 1;
+    run.calibrations.insert((0, 1), second);
+    let moved: Vec<_> = run
+        .arms
+        .clone()
+        .into_iter()
+        .map(|(mut key, arm)| {
+            (key.grid, key.block) = (1, key.block + 24);
+            (key, arm)
+        })
+        .collect();
+    run.arms.extend(moved);
+    let verdict = judge(&run);
+    assert_eq!(verdict.cells.len(), 1);
+    let found: Vec<_> =
+        verdict.cells[0].series.iter().map(|s| (s.series.as_str(), s.verdict.word(), s.blocks)).collect();
+    assert_eq!(found, [("hbm-chase", "isolated", 24), ("alloc", "degraded", 24)]);
+    assert_eq!((verdict.cells[0].verdict.word(), verdict.cells[0].worst), ("degraded", Some(1)));
+}
+
+#[test]
+fn seats_are_named_where_the_victim_sits_in_several() {
+    let mut run = untouched();
+    let grids = &mut run.manifest.plan.arrangements[0].grids;
+    grids.push(Grid { victim: 1, neighbour_seats: vec![0], first_block: 24, ..grids[0].clone() });
+    let names: Vec<String> = judge(&run).cells.into_iter().map(|cell| cell.name).collect();
+    assert_eq!(names, ["pair@0/hbm-hog", "pair@1/hbm-hog"]);
+}
+
+/// Request times in µs: queue, service, host; quiet, then noisy.
+fn cause_of(sharing: SharingMode, channel: Channel, quiet: [f64; 3], noisy: [f64; 3], mhz: f64) -> (String, String) {
+    let panel = vec![("probe", channel)];
+    let mut run = Lab { sharing, panel, ..Lab::default() }.run_of(|stream, draw| {
+        let mut data = SeriesData::new();
+        let parts = if draw.neighbour.is_some() { noisy } else { quiet };
+        for _ in 0..1_000 {
+            let [queue, service, host] = parts.map(|us| us * 1e3 * (1.0 + 0.02 * stream.uniform()));
+            record_parts(&mut data, queue, service, host);
+        }
+        data
+    });
+    change(&mut run, true, |s| s.sm_mhz = Some(mhz));
+    let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
+    (cause.word, cause.text)
+}
+
+#[test]
+fn causes_follow_the_device_s_own_times() {
+    use SharingMode::{Mps, TimeSlicing};
+    let (compute, memory) = (Channel::Issue, Channel::HbmBandwidth);
+    let quiet = [3.0, 40.0, 5.0];
+    let word = |mode, channel, noisy, mhz| cause_of(mode, channel, quiet, noisy, mhz).0;
+    let (turns, text) = cause_of(TimeSlicing, memory, quiet, [2_100.0, 40.0, 5.0], 1_755.0);
+    assert_eq!(turns, "turns");
+    assert!(text.starts_with("waits 2.14 ms for its turn (p99), 3.06 µs when quiet"), "{text}");
+    assert_eq!(word(Mps, memory, [60.0, 45.0, 5.0], 1_755.0), "queue");
+    assert_eq!(word(Mps, memory, [4.0, 80.0, 5.0], 1_755.0), "service");
+    assert_eq!(word(TimeSlicing, memory, [4.0, 80.0, 5.0], 1_755.0), "service", "a mode is no cause");
+    assert_eq!(word(Mps, memory, [3.0, 40.0, 45.0], 1_755.0), "host");
+    // 1755 → 1300 MHz is a factor of 1.35, and so is 40 → 54 µs; an HBM probe does not scale with the clock.
+    let (clock, text) = cause_of(Mps, compute, quiet, [3.0, 54.0, 5.0], 1_300.0);
+    assert_eq!((clock.as_str(), text.as_str()), ("clock", "SM clock 1755 → 1300 MHz, time up 1.35× (p99)"));
+    assert_eq!(word(Mps, memory, [3.0, 54.0, 5.0], 1_300.0), "service");
+    assert_eq!(word(Mps, compute, [3.0, 90.0, 5.0], 1_300.0), "service", "the clock explains a third of it");
+}
+
+#[test]
+fn without_device_times_the_cause_says_so() {
+    let cell = judge(&Lab::default().run(slowed(2.5))).cells.remove(0);
+    let cause = cell.series[0].cause.as_ref().unwrap();
+    assert_eq!(cause.word, "host");
+    assert!(cause.text.ends_with("its time on the device is not known"), "{}", cause.text);
+}
+
+#[test]
+fn a_growing_backlog_is_saturation() {
+    let mut run = Lab::default().run(slowed(2.5));
+    change(&mut run, true, |s| {
+        (s.windows[0].open_at_half, s.windows[0].open_at_end, s.windows[0].completed) = (50, 110, 900);
+    });
+    let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
+    assert_eq!(cause.word, "saturated");
+    assert_eq!(cause.text, "the backlog grew by 60 requests in half a window, 900 of 1000 requests/s served");
+}
+
+#[test]
+fn an_interval_across_the_margin_says_what_would_decide() {
+    // A median with a run-to-run effect of 15 %: 24 blocks cannot tell 5 %.
+    let lab = Lab { judged: vec![(Quantile::P50, JudgedBy::Blocks)], requests: 200, ..Lab::default() };
+    let run = lab.run_of(|stream, _| {
+        let level = libm::exp(0.15 * stream.normal());
+        let mut data = SeriesData::new();
+        (0..200).for_each(|_| record(&mut data, level * lognormal(stream)));
+        data
+    });
+    let Reason::Underpowered { detectable: Some(effect), blocks_needed: Some(blocks) } = reason(&run) else {
+        panic!("{:?}", reason(&run))
+    };
+    // sd of a difference ≈ √2 × 0.15 = 0.21; 0.21 × 3.61/√24 = 0.156; e^0.156 − 1 = 0.169.
+    assert!((0.12..0.24).contains(&effect), "{effect}");
+    assert!(blocks > 24, "{blocks}");
+}
+
+#[test]
+fn warnings_advise() {
+    let mut run = Lab { blocks: 12, ..Lab::default() }.run(|stream, _| lognormal(stream));
+    run.finished = false;
+    run.manifest.plan.panel[0].arrivals = Arrivals::Fixed(crate::units::Rate::per_second(100));
+    let whats: Vec<String> = judge(&run).warnings.into_iter().map(|w| w.what).collect();
+    assert_eq!(
+        whats,
+        [
+            "nothing is required: this run cannot fail",
+            "the run was not finished: cells with missing arms are not called isolated",
+            "12 blocks see episodes in at least 32 % of the arms; the tier promises 25 %",
+            "hbm-chase arrives at a fixed rate, which can lock in phase with time slices",
+        ]
+    );
+    run = untouched();
+    run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
+    assert_eq!(judge(&run).warnings, []);
+}
