@@ -7,6 +7,8 @@
 
 pub mod backend;
 pub mod channel;
+pub mod cli;
+pub mod experiment;
 pub mod field;
 pub mod gpu;
 pub mod machine;

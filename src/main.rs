@@ -1,2 +1,11 @@
-//! Command line.
-fn main() {}
+//! The command `crosstalk`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A panic is a bug in crosstalk, and has an exit code of its own.
+    std::panic::catch_unwind(crosstalk::cli::main).unwrap_or_else(|_| {
+        eprintln!("this is a bug in crosstalk: please report the lines above");
+        ExitCode::from(70)
+    })
+}

@@ -40,6 +40,20 @@ impl Manifest {
     pub const FORMAT: &str = "crosstalk-run";
     /// Version of the format.
     pub const VERSION: u32 = 1;
+
+    /// The manifest of a run that begins on `date` (UTC).
+    pub fn new(date: Date, provenance: Provenance, device: &str, plan: &Plan, scenario_text: &str) -> Self {
+        Self {
+            format: Self::FORMAT.to_owned(),
+            version: Self::VERSION,
+            created_by: concat!("crosstalk ", env!("CARGO_PKG_VERSION")).to_owned(),
+            date,
+            provenance,
+            device: device.to_owned(),
+            plan: plan.clone(),
+            scenario_text: scenario_text.to_owned(),
+        }
+    }
 }
 
 /// What calibration found and fixed for one grid, before its first block.
@@ -108,6 +122,19 @@ pub struct RecordedRun {
     pub skipped: BTreeMap<usize, String>,
     /// The run was finished, not interrupted.
     pub finished: bool,
+}
+
+impl RecordedRun {
+    /// A run of which nothing is measured yet.
+    pub fn new(manifest: Manifest) -> Self {
+        Self {
+            manifest,
+            calibrations: BTreeMap::new(),
+            arms: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+            finished: false,
+        }
+    }
 }
 
 /// One arm as the verdict reads it.

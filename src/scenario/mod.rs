@@ -16,7 +16,7 @@ mod tests;
 mod tree;
 mod write;
 
-pub use builtin::{BUILTIN, LoadError, load};
+pub use builtin::{BUILTIN, LoadError, list_json, load, table};
 pub use design::{Design, Margins, Quantile, Tier};
 pub use expectation::{Expectation, Rule, Word};
 pub use init::init;

@@ -5,4 +5,4 @@ mod arrivals;
 mod requests;
 
 pub use arrivals::arrivals;
-pub use requests::{LATE, Requests, Stamps};
+pub use requests::{LATE, Place, Requests, Stamps};

@@ -17,7 +17,20 @@ pub struct Stamps {
     pub completed: Nanos,
 }
 
-/// The requests of one window. All times are on the arm's axis.
+/// Where a window's samples belong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Start of the arm: samples count from here.
+    pub origin: Nanos,
+    /// Index of the probe in the plan's panel.
+    pub probe: usize,
+    /// Index of the window in the arm.
+    pub window: u16,
+    /// Number of the probe's first series in the arm.
+    pub series: u16,
+}
+
+/// The requests of one window. All times are on the backend's own axis.
 #[derive(Clone, Debug)]
 pub struct Requests {
     source: Source,
@@ -148,20 +161,12 @@ impl Requests {
         (unsent + self.sent.iter().filter(open).count()) as u64
     }
 
-    /// Ends the window at `deadline`: what is not done by then is censored. Appends samples in order of planned time,
-    /// the further series after the first, and returns what is known of the window. `series` is the number of the
-    /// probe's first series in the arm.
-    pub fn finish(
-        self,
-        deadline: Nanos,
-        probe: usize,
-        window: u16,
-        series: u16,
-        samples: &mut Vec<Sample>,
-    ) -> WindowSummary {
+    /// Ends the window at `deadline`: what is not done by then is censored. Appends samples, the further series after
+    /// the first, and returns what is known of the window.
+    pub fn finish(self, deadline: Nanos, place: Place, samples: &mut Vec<Sample>) -> WindowSummary {
         let mut summary = WindowSummary {
-            probe,
-            start: self.start,
+            probe: place.probe,
+            start: self.start - place.origin,
             length: self.length,
             planned: 0,
             completed: 0,
@@ -169,51 +174,35 @@ impl Requests {
             open_at_half: self.open_at(self.start + self.length / 2),
             open_at_end: self.open_at(self.end()),
         };
-        let timeout = |planned, sent| Sample {
-            series,
-            window,
-            planned,
-            sent,
-            gpu_start: None,
-            gpu_end: None,
-            completed: None,
-            outcome: Outcome::Timeout,
+        let mut record = |series, planned: Nanos, sent: Option<Nanos>, done: Option<(Stamps, Outcome)>| {
+            let done = done.filter(|(stamps, _)| stamps.completed <= deadline);
+            let stamps = done.map(|(stamps, _)| stamps);
+            let at = |t: Nanos| t - place.origin;
+            samples.push(Sample {
+                series: place.series + series,
+                window: place.window,
+                planned: at(planned),
+                sent: sent.map(at),
+                gpu_start: stamps.and_then(|s| s.gpu_start).map(at),
+                gpu_end: stamps.and_then(|s| s.gpu_end).map(at),
+                completed: stamps.map(|s| at(s.completed)),
+                outcome: done.map_or(Outcome::Timeout, |(_, outcome)| outcome),
+            });
+            done.is_some()
         };
         for request in &self.sent {
             summary.planned += 1;
-            samples.push(match request.done {
-                Some((stamps, outcome)) if stamps.completed <= deadline => {
-                    summary.completed += 1;
-                    Sample {
-                        series,
-                        window,
-                        planned: request.planned,
-                        sent: Some(request.sent),
-                        gpu_start: stamps.gpu_start,
-                        gpu_end: stamps.gpu_end,
-                        completed: Some(stamps.completed),
-                        outcome,
-                    }
-                }
-                _ => timeout(request.planned, Some(request.sent)),
-            });
+            summary.completed += u64::from(record(0, request.planned, Some(request.sent), request.done));
         }
         if let Source::Planned(planned) = &self.source {
             for planned in &planned[self.sent.len()..] {
                 summary.planned += 1;
-                samples.push(timeout(*planned, None));
+                record(0, *planned, None, None);
             }
         }
-        samples.extend(self.marks.iter().filter(|m| m.stamps.completed <= deadline).map(|m| Sample {
-            series: series + m.series,
-            window,
-            planned: m.planned,
-            sent: Some(m.sent),
-            gpu_start: m.stamps.gpu_start,
-            gpu_end: m.stamps.gpu_end,
-            completed: Some(m.stamps.completed),
-            outcome: Outcome::Ok,
-        }));
+        for mark in self.marks.iter().filter(|m| m.stamps.completed <= deadline) {
+            record(mark.series, mark.planned, Some(mark.sent), Some((mark.stamps, Outcome::Ok)));
+        }
         summary
     }
 }
@@ -240,7 +229,7 @@ mod tests {
             requests.complete(id, seen(server_free), Outcome::Ok);
         }
         let mut samples = Vec::new();
-        requests.finish(deadline, 0, 0, 0, &mut samples);
+        requests.finish(deadline, Place::default(), &mut samples);
         samples.iter().filter_map(|s| s.completed.map(|c| c.0 - s.planned.0)).collect()
     }
 
@@ -290,7 +279,7 @@ mod tests {
         let third = r.send(Nanos::millis(3) + Nanos::micros(60), Nanos::millis(4));
         r.complete(third, seen(Nanos::millis(4)), Outcome::Ok);
         let mut samples = Vec::new();
-        let summary = r.finish(Nanos::millis(5), 0, 0, 0, &mut samples);
+        let summary = r.finish(Nanos::millis(5), Place::default(), &mut samples);
         assert_eq!((summary.planned, summary.completed, summary.late), (3, 3, 1));
         assert_eq!(
             samples[1].completed.map(|c| c.0 - samples[1].planned.0),
@@ -306,7 +295,7 @@ mod tests {
         let _in_flight = r.send(Nanos(1), Nanos(1));
         r.complete(a, seen(Nanos(150)), Outcome::Ok);
         let mut samples = Vec::new();
-        let summary = r.finish(Nanos(120), 0, 0, 0, &mut samples);
+        let summary = r.finish(Nanos(120), Place::default(), &mut samples);
         assert_eq!((summary.planned, summary.completed), (3, 0), "done after the deadline is not done by it");
         assert_eq!(summary.open_at_end, 3);
         assert!(samples.iter().all(|s| s.outcome == Outcome::Timeout && s.completed.is_none()));
@@ -321,7 +310,7 @@ mod tests {
         r.mark(id, 0, seen(Nanos(250)));
         r.complete(id, seen(Nanos(250)), Outcome::Ok);
         let mut samples = Vec::new();
-        r.finish(Nanos(1_000), 0, 0, 4, &mut samples);
+        r.finish(Nanos(1_000), Place { series: 4, ..Place::default() }, &mut samples);
         let latency = |s: &Sample| s.completed.map(|c| c.0 - s.planned.0);
         let of = |series| samples.iter().filter(|s| s.series == series).map(latency).collect::<Vec<_>>();
         assert_eq!(of(4), [Some(240)]);

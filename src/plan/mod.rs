@@ -1,5 +1,7 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
+mod resolve;
+
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
@@ -124,6 +126,15 @@ pub struct Grid {
     pub neighbours: Vec<usize>,
     /// Number of the first block; the grid has `design.blocks` of them.
     pub first_block: u32,
+}
+
+pub use resolve::PlanError;
+
+impl PlannedArrangement {
+    /// Arms that it runs, calibration aside.
+    pub fn arms(&self, blocks: u32) -> u64 {
+        self.grids.iter().map(|g| u64::from(blocks) * (g.neighbours.len() as u64 + 1)).sum()
+    }
 }
 
 impl Plan {

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Writes the reports of the sample run (reports/quickstart) into a folder: fixed seed, so the same bytes everywhere.
+# Usage: scripts/sample_reports.sh FOLDER
+set -euo pipefail
+out=$1
+run=$(mktemp -d)
+trap 'rm -rf "$run"' EXIT
+mkdir -p "$out"
+crosstalk=${CROSSTALK:-target/release/crosstalk}
+COLUMNS=120 NO_COLOR=1 "$crosstalk" run quickstart --seed 1 --quiet --out "$run/quickstart" > "$out/report.txt"
+"$crosstalk" report "$run/quickstart" --format json > "$out/report.json"

@@ -1,0 +1,224 @@
+//! The simulator: the plan's arms in virtual time, on the machine model, deterministic per seed.
+
+mod agent;
+mod arm;
+mod code;
+mod host;
+
+use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Session};
+use crate::gpu::{GpuModel, Inventory, Placement, simulated};
+use crate::machine::{Done, Leak, Machine, Topology};
+use crate::plan::Plan;
+use crate::provenance::Provenance;
+use crate::random::{Key, Stream};
+use crate::scenario::SharingMode;
+use crate::sharing;
+use crate::units::{Bytes, Nanos};
+use crate::workload::{self, Program, Workload};
+
+use self::agent::{Agent, Report};
+use self::code::{Code, failed};
+
+/// Spread of latencies between two restarts of the tenants: fresh allocations land elsewhere in L2 and device memory.
+/// One standard deviation, relative (assumed; A100 and H100 L2 latencies vary more than this between SMs).
+const PLACEMENT: f64 = 0.004;
+
+/// A simulated machine with one kind of GPU.
+pub struct Simulator {
+    model: &'static GpuModel,
+    inventory: Inventory,
+    leaks: Vec<Leak>,
+    sessions: usize,
+}
+
+impl Simulator {
+    /// A machine with one GPU of this model; with `layout`, MIG is on and these instances exist.
+    pub fn new(model: &'static GpuModel, layout: Option<&[Placement]>) -> Self {
+        let sessions = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { model, inventory: simulated(model, layout), leaks: Vec::new(), sessions }
+    }
+
+    /// The same machine with isolation broken on purpose, channel by channel: for tests of the verdict.
+    #[must_use]
+    pub fn with_leaks(mut self, leaks: Vec<Leak>) -> Self {
+        self.leaks = leaks;
+        self
+    }
+
+    /// The same machine with this many sessions at a time.
+    #[must_use]
+    pub fn with_sessions(mut self, sessions: usize) -> Self {
+        self.sessions = sessions.max(1);
+        self
+    }
+}
+
+impl Backend for Simulator {
+    fn provenance(&self) -> Provenance {
+        Provenance::Simulated
+    }
+
+    fn inventory(&self) -> Result<Inventory, BackendError> {
+        Ok(self.inventory.clone())
+    }
+
+    fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    fn open<'a>(
+        &'a self,
+        plan: &'a Plan,
+        arrangement: usize,
+        grid: usize,
+    ) -> Result<Box<dyn Session + 'a>, BackendError> {
+        let planned = &plan.arrangements[arrangement];
+        let topology = sharing::topology(planned.sharing, &planned.layout, &planned.seats, self.model)
+            .map_err(|e| BackendError { what: format!("{}: {e}", planned.name) })?;
+        let mut session = SimSession { simulator: self, plan, arrangement, grid, topology, state: None };
+        session.restart(0)?;
+        Ok(Box::new(session))
+    }
+}
+
+struct SimSession<'a> {
+    simulator: &'a Simulator,
+    plan: &'a Plan,
+    arrangement: usize,
+    grid: usize,
+    topology: Topology,
+    state: Option<State>,
+}
+
+/// Tenants that are up, on a machine of their own.
+struct State {
+    machine: Box<Machine>,
+    model: GpuModel,
+    now: Nanos,
+    victim: Agent,
+    /// Per probe of the grid, in its order.
+    probes: Vec<Code>,
+    neighbours: Vec<Neighbour>,
+    /// Reused between events.
+    done: Vec<Done>,
+    reports: Vec<Report>,
+}
+
+/// A tenant in a neighbour's seat, with every noise program of the grid loaded.
+struct Neighbour {
+    seat: usize,
+    agent: Agent,
+    /// Per neighbour of the grid, in its order.
+    noise: Vec<Code>,
+}
+
+impl Session for SimSession<'_> {
+    fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
+        let planned = &self.plan.arrangements[self.arrangement];
+        let grid = &planned.grids[self.grid];
+        let key = [
+            Key::Name(&planned.name),
+            Key::Number(grid.first_block.into()),
+            Key::Number(generation.into()),
+            Key::Name("placement"),
+        ];
+        let model = placed(self.simulator.model, &mut Stream::new(self.plan.seed, &key));
+        let mut machine = Machine::new(&model, &self.topology, &self.simulator.leaks).map_err(failed)?;
+
+        let mut victim = Agent::new(&mut machine, grid.victim)?;
+        let mut probes = Vec::with_capacity(grid.probes.len());
+        for &probe in &grid.probes {
+            let probe = &self.plan.panel[probe];
+            let (workload, program) = self.program(&probe.workload, &probe.params, grid.victim, &model)?;
+            victim.hold(&mut machine, workload.id, program.buffers.iter().map(|b| b.0).sum())?;
+            probes.push(Code::compile(&mut machine, grid.victim, &model, &program, workload.marks)?);
+        }
+
+        let mut neighbours = Vec::with_capacity(grid.neighbour_seats.len());
+        for &seat in &grid.neighbour_seats {
+            let mut agent = Agent::new(&mut machine, seat)?;
+            let mut noise = Vec::with_capacity(grid.neighbours.len());
+            let mut arena = (0, "noise");
+            for &neighbour in &grid.neighbours {
+                let neighbour = &self.plan.neighbours[neighbour];
+                let (workload, program) = if planned.sharing == SharingMode::Exclusive {
+                    // Nobody shares the GPU: the neighbour runs its host loop only.
+                    self.program("idle", &Default::default(), seat, &model)?
+                } else {
+                    self.program(&neighbour.workload, &neighbour.params, seat, &model)?
+                };
+                arena = arena.max((program.buffers.iter().map(|b| b.0).sum(), workload.id));
+                noise.push(Code::compile(&mut machine, seat, &model, &program, workload.marks)?);
+            }
+            agent.hold(&mut machine, arena.1, arena.0)?;
+            neighbours.push(Neighbour { seat, agent, noise });
+        }
+        self.state = Some(State {
+            machine,
+            model,
+            now: Nanos::ZERO,
+            victim,
+            probes,
+            neighbours,
+            done: Vec::new(),
+            reports: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
+        let (plan, arrangement, grid) = (self.plan, self.arrangement, self.grid);
+        let state = self.state.as_mut().ok_or_else(|| BackendError { what: "the tenants are down".to_owned() })?;
+        arm::run(plan, arrangement, grid, state, arm)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+impl SimSession<'_> {
+    fn program(
+        &self,
+        id: &str,
+        params: &std::collections::BTreeMap<String, String>,
+        seat: usize,
+        model: &GpuModel,
+    ) -> Result<(&'static Workload, Program), BackendError> {
+        let what = |e: String| BackendError {
+            what: format!("seat {}: {e}", self.plan.arrangements[self.arrangement].seats[seat].id),
+        };
+        let workload = workload::find(id).ok_or_else(|| what(format!("no workload {id:?} in this build")))?;
+        let params = workload::resolve(workload, params).map_err(what)?;
+        let view = sharing::view(&self.topology, seat, model);
+        let program = (workload.program)(&params, &view).map_err(|e| what(e.to_string()))?;
+        Ok((workload, program))
+    }
+}
+
+impl Agent {
+    /// Takes device memory for as long as the tenant lives.
+    fn hold(&mut self, machine: &mut Machine, workload: &str, bytes: u64) -> Result<(), BackendError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        machine.alloc(self.context(), Bytes(bytes)).map(|_| ()).map_err(|oom| BackendError {
+            what: format!(
+                "{workload} asks for {} and {} of {} are free in its place: lower its footprint",
+                Bytes(bytes),
+                oom.free,
+                oom.total
+            ),
+        })
+    }
+}
+
+/// The model as this generation's allocations see it.
+fn placed(model: &GpuModel, stream: &mut Stream) -> GpuModel {
+    let mut model = model.clone();
+    let mut vary =
+        |cycles: u32| (f64::from(cycles) * (1.0 + PLACEMENT * stream.normal().clamp(-3.0, 3.0))).round() as u32;
+    model.l2.latency_cycles = vary(model.l2.latency_cycles);
+    model.hbm.latency_cycles = vary(model.hbm.latency_cycles);
+    model
+}

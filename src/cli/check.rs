@@ -1,0 +1,25 @@
+//! `crosstalk check`: validate, and print the resolved plan.
+
+use super::run::Overrides;
+use super::{CliError, Exit, Host};
+use crate::experiment;
+use crate::report::{self, Options, Style};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// A scenario file, or the name of a built-in scenario.
+    scenario: String,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
+    let loaded = args.overrides.load(&args.scenario)?;
+    let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
+    let text = {
+        let options = Options { width: super::terminal_width(), style: Style::Ansi };
+        format!("{}\n{}", selected.line, report::plan_text(&plan, experiment::estimate(&plan), &[], &options))
+    };
+    super::write_out(None, &text)?;
+    Ok(Exit::Ok)
+}

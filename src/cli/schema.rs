@@ -1,0 +1,31 @@
+//! `crosstalk schema`: JSON Schemas of what crosstalk reads and writes.
+
+use super::{CliError, Exit};
+use crate::workload::CATALOGUE;
+use crate::{report, scenario};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Of what.
+    of: Of,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Of {
+    /// Scenario files.
+    Scenario,
+    /// Files of a run directory.
+    Run,
+    /// The JSON report.
+    Report,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let schema = match args.of {
+        Of::Scenario => scenario::schema(CATALOGUE),
+        Of::Run => report::run_schema(),
+        Of::Report => report::report_schema(),
+    };
+    super::write_out(None, &super::pretty(&schema))?;
+    Ok(Exit::Ok)
+}

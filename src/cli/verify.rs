@@ -1,0 +1,38 @@
+//! `crosstalk verify`: checksums, histograms and verdict, recomputed from raw samples.
+
+use std::path::PathBuf;
+
+use super::{CliError, Exit};
+use crate::run_dir::{self, Digest};
+use crate::verdict;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// A run directory.
+    run: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let verified = run_dir::verify(&args.run)?;
+    let run = args.run.display();
+    let checked = format!("{} files, {} arms, {} samples", verified.files, verified.arms, verified.samples);
+    for file in &verified.ignored {
+        anstream::eprintln!("{run}: {file} belongs to nothing that was committed: ignored");
+    }
+    let Some(digest) = &verified.digest else {
+        anstream::println!(
+            "{run}: {checked}: checksums agree; the run is not finished, so there is no verdict to compare"
+        );
+        return Ok(Exit::Ok);
+    };
+    let recomputed = Digest::build(&verified.run, &verdict::judge(&verified.run))?;
+    if recomputed != *digest {
+        return Err(CliError::Usage(format!(
+            "{run}: the verdict recomputed from raw samples differs from digest.json, which {} wrote: \
+             judge with that version, or measure again",
+            verified.run.manifest.created_by
+        )));
+    }
+    anstream::println!("{run}: {checked}: checksums, histograms and verdict agree");
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,210 @@
+//! Scenario × inventory → plan.
+
+use std::collections::BTreeMap;
+
+use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
+use crate::gpu::{Gpu, GpuModel, Inventory};
+use crate::provenance::Provenance;
+use crate::scenario::{Arrangement, Neighbour, Probe, Scenario};
+use crate::sharing;
+use crate::units::Nanos;
+use crate::workload::Params;
+
+/// Alone, a probe slower than this forms a panel of its own (verdict.md, the panel).
+const SLOW: Nanos = Nanos::millis(1);
+
+/// What of a scenario is impossible on this machine: every mistake, each with its arrangement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct PlanError(pub Vec<String>);
+
+impl Plan {
+    /// What `scenario` means on GPU number `gpu` of `inventory`, of which `model` is the data where it is known.
+    ///
+    /// # Errors
+    /// Lists every arrangement that is impossible here, each with why and the nearest possible choice.
+    pub fn resolve(
+        scenario: &Scenario,
+        inventory: &Inventory,
+        gpu: usize,
+        model: Option<&GpuModel>,
+    ) -> Result<Self, PlanError> {
+        let mut mistakes = Vec::new();
+        let mut arrangements = Vec::with_capacity(scenario.arrangements.len());
+        for arrangement in &scenario.arrangements {
+            let resolver =
+                Resolver { scenario, arrangement, provenance: inventory.provenance, gpu: &inventory.gpus[gpu], model };
+            match resolver.arrangement() {
+                Ok(planned) => arrangements.push(planned),
+                Err(mistake) => mistakes.push(format!("arrangement {:?}: {mistake}", arrangement.name)),
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(PlanError(mistakes));
+        }
+        Ok(Self {
+            scenario: scenario.name.clone(),
+            description: scenario.description.clone(),
+            seed: scenario.seed,
+            inventory: inventory.clone(),
+            gpu,
+            design: scenario.design.clone(),
+            panel: scenario.panel.iter().map(probe).collect(),
+            neighbours: scenario.neighbours.iter().map(neighbour).collect(),
+            arrangements,
+            accepted: scenario.accepted.clone(),
+        })
+    }
+}
+
+fn written(params: &Params) -> BTreeMap<String, String> {
+    params.0.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect()
+}
+
+fn probe(probe: &Probe) -> PlannedProbe {
+    let marks = probe.workload.marks.iter().map(|mark| format!("{}/{mark}", probe.name));
+    PlannedProbe {
+        name: probe.name.clone(),
+        workload: probe.workload.id.to_owned(),
+        params: written(&probe.params),
+        channels: probe.workload.channels.to_vec(),
+        series: std::iter::once(probe.name.clone()).chain(marks).collect(),
+        arrivals: probe.arrivals,
+        outstanding: probe.outstanding,
+        slos: probe.slos.clone(),
+    }
+}
+
+fn neighbour(neighbour: &Neighbour) -> PlannedNeighbour {
+    PlannedNeighbour {
+        name: neighbour.name.clone(),
+        workload: neighbour.workload.id.to_owned(),
+        params: written(&neighbour.params),
+        channels: neighbour.workload.channels.to_vec(),
+        duty: neighbour.duty,
+        burst: neighbour.burst,
+        queued: neighbour.queued,
+    }
+}
+
+struct Resolver<'a> {
+    scenario: &'a Scenario,
+    arrangement: &'a Arrangement,
+    provenance: Provenance,
+    gpu: &'a Gpu,
+    model: Option<&'a GpuModel>,
+}
+
+impl Resolver<'_> {
+    fn arrangement(&self) -> Result<PlannedArrangement, String> {
+        let wanted = self.arrangement;
+        let mut planned = PlannedArrangement {
+            name: wanted.name.clone(),
+            sharing: wanted.sharing,
+            layout: wanted.layout.clone().unwrap_or_default(),
+            seats: Vec::new(),
+            skipped: self.wrong_mig_mode(),
+            grids: Vec::new(),
+            require: wanted.require.clone(),
+            expect: wanted.expect.clone(),
+        };
+        if planned.skipped.is_some() {
+            return Ok(planned);
+        }
+        let (layout, seats) = match sharing::resolve(wanted.sharing, wanted.layout.as_deref(), self.gpu, self.model) {
+            Ok(resolved) => resolved,
+            // What the machine as found cannot give is no mistake of the scenario.
+            Err(error) if wanted.layout.is_none() && self.provenance != Provenance::Simulated => {
+                planned.skipped = Some(error.to_string());
+                return Ok(planned);
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        (planned.layout, planned.seats) = (layout, seats);
+
+        let seat = |id: &String| {
+            planned.seats.iter().position(|s| s.id == *id).ok_or_else(|| {
+                let ids: Vec<&str> = planned.seats.iter().map(|s| s.id.as_str()).collect();
+                format!("there is no seat {id:?}; the seats are {}", ids.join(", "))
+            })
+        };
+        let seats_of = |ids: &Option<Vec<String>>| {
+            ids.as_ref().map(|ids| ids.iter().map(seat).collect::<Result<Vec<_>, _>>()).transpose()
+        };
+        let victims =
+            seats_of(&wanted.victim_at)?.unwrap_or_else(|| sharing::victim_places(&planned.layout, &planned.seats));
+        let neighbours_at = seats_of(&wanted.neighbour_at)?;
+        for victim in victims {
+            let mut neighbour_seats = neighbours_at.clone().unwrap_or_else(|| (0..planned.seats.len()).collect());
+            neighbour_seats.retain(|s| *s != victim);
+            if neighbour_seats.is_empty() {
+                return Err(format!(
+                    "with the victim at seat {} no seat is left for a neighbour",
+                    planned.seats[victim].id
+                ));
+            }
+            for probes in self.panels(&planned, victim)? {
+                for neighbours in self.groups() {
+                    let first_block = planned.grids.len() as u32 * self.scenario.design.blocks;
+                    planned.grids.push(Grid {
+                        victim,
+                        neighbour_seats: neighbour_seats.clone(),
+                        probes: probes.clone(),
+                        neighbours,
+                        first_block,
+                    });
+                }
+            }
+        }
+        Ok(planned)
+    }
+
+    /// Hardware is tested as it is: crosstalk never changes the MIG mode.
+    fn wrong_mig_mode(&self) -> Option<String> {
+        if self.provenance == Provenance::Simulated {
+            return None;
+        }
+        let needs = self.arrangement.sharing.needs_mig();
+        match (needs, self.gpu.mig.unwrap_or(false)) {
+            (true, false) => Some("MIG mode is off: run `nvidia-smi -mig 1` on a drained GPU first".to_owned()),
+            (false, true) => Some("MIG mode is on: run `nvidia-smi -mig 0` on a drained GPU first".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Probes that may stand in one arm: those of host calls and slow ones form panels of their own.
+    fn panels(&self, planned: &PlannedArrangement, victim: usize) -> Result<Vec<Vec<usize>>, String> {
+        let mut together = Vec::new();
+        let mut alone = Vec::new();
+        let topology = self
+            .model
+            .map(|model| sharing::topology(planned.sharing, &planned.layout, &planned.seats, model))
+            .transpose()
+            .map_err(|e| e.to_string())?;
+        for &index in &self.arrangement.panel {
+            let probe = &self.scenario.panel[index];
+            let mut own = probe.workload.host_bound();
+            if let (Some(topology), Some(model)) = (&topology, self.model) {
+                let view = sharing::view(topology, victim, model);
+                let program = (probe.workload.program)(&probe.params, &view).map_err(|e| e.to_string())?;
+                own |= program.duration_alone(&view) > SLOW;
+            }
+            if own { alone.push(vec![index]) } else { together.push(index) }
+        }
+        let mut panels = Vec::with_capacity(alone.len() + 1);
+        if !together.is_empty() {
+            panels.push(together);
+        }
+        panels.extend(alone);
+        Ok(panels)
+    }
+
+    /// Neighbours that may stand in one block: those that allocate or create contexts per request form blocks of their
+    /// own, since what they leave in the driver would reach the other arms.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let (alone, together): (Vec<usize>, Vec<usize>) =
+            self.arrangement.neighbours.iter().partition(|n| self.scenario.neighbours[**n].workload.host_bound());
+        let together = (!together.is_empty()).then_some(together);
+        together.into_iter().chain(alone.into_iter().map(|n| vec![n])).collect()
+    }
+}
