@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::expectation::{Expectation, Rule};
 use super::keys;
-use super::model::{Arrangement, LayoutEntry, SharingMode, channel_of, seats_of, series_of};
+use super::model::{Arrangement, LayoutEntry, SharingMode, channel_of, seats_of};
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
 use crate::units::Share;
@@ -319,7 +319,7 @@ impl Here {
         let probes: Vec<_> = panel.iter().filter_map(|i| declared.probes.get(*i)).collect();
         let neighbours: Vec<_> = neighbours.iter().filter_map(|i| declared.neighbours.get(*i)).collect();
         let series = |(name, workload): &&(String, Option<&'static Workload>)| match workload {
-            Some(w) => series_of(name, w),
+            Some(w) => w.series(name),
             None => vec![name.clone()],
         };
         Self {

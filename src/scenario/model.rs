@@ -184,14 +184,8 @@ pub struct Accept {
 impl Probe {
     /// Every series that it yields: its name, then `name/mark`.
     pub fn series(&self) -> Vec<String> {
-        series_of(&self.name, self.workload)
+        self.workload.series(&self.name)
     }
-}
-
-/// Every series of a probe called `name`.
-pub(super) fn series_of(name: &str, workload: &Workload) -> Vec<String> {
-    let marks = workload.marks.iter().map(|mark| format!("{name}/{mark}"));
-    std::iter::once(name.to_owned()).chain(marks).collect()
 }
 
 impl Neighbour {
