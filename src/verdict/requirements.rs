@@ -7,16 +7,6 @@ use crate::plan::Plan;
 use crate::run_dir::Manifest;
 use crate::scenario::{Accept, Expectation, Word};
 
-/// The word that applies to `series` of a cell: `neighbour/series` before the neighbour, before its channel, before
-/// `default`. A name that is both is the neighbour.
-fn word_for(rules: &Expectation, neighbour: &str, neighbour_channel: Channel, series: &str) -> Option<Word> {
-    let find = |key: &str| rules.0.iter().find(|rule| rule.key == key).map(|rule| rule.word);
-    find(&format!("{neighbour}/{series}"))
-        .or_else(|| find(neighbour))
-        .or_else(|| find(neighbour_channel.id()))
-        .or_else(|| find("default"))
-}
-
 /// 0: every requirement met, or its risk accepted; 1: one is not met; 4: the data cannot say.
 pub fn exit_code(run: &RunVerdict) -> u8 {
     match run.requirement {
@@ -33,7 +23,7 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
     let neighbour = &plan.neighbours[cell.neighbour];
     let channel = neighbour.channels.first().copied().unwrap_or(Channel::Host);
     let word = |rules: &Expectation, series: &str| {
-        word_for(rules, &neighbour.name, channel, series).filter(|word| *word != Word::Any)
+        rules.word_for(&neighbour.name, channel, series).filter(|word| *word != Word::Any)
     };
     for series in &mut cell.series {
         series.required = word(&arrangement.require, &series.series);
@@ -197,23 +187,6 @@ mod tests {
 
     fn states(verdict: &RunVerdict) -> [RequirementState; 2] {
         [verdict.cells[0].requirement, verdict.cells[1].requirement]
-    }
-
-    #[test]
-    fn the_most_specific_key_wins() {
-        let all = rules(&[
-            ("default", Word::Isolated),
-            ("pcie", Word::Degraded),
-            ("dma", Word::Violated),
-            ("dma/h2d", Word::NotIsolated),
-        ]);
-        let of = |neighbour, channel, series| word_for(&all, neighbour, channel, series);
-        assert_eq!(of("dma", Channel::Pcie, "h2d"), Some(Word::NotIsolated));
-        assert_eq!(of("dma", Channel::Pcie, "d2h"), Some(Word::Violated));
-        assert_eq!(of("other", Channel::Pcie, "h2d"), Some(Word::Degraded));
-        assert_eq!(of("other", Channel::L2, "h2d"), Some(Word::Isolated));
-        assert_eq!(of("pcie", Channel::L2, "h2d"), Some(Word::Degraded), "a name that is both is the neighbour");
-        assert_eq!(word_for(&Expectation::default(), "dma", Channel::Pcie, "h2d"), None);
     }
 
     #[test]
