@@ -190,23 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_key_wins() {
-        let all = rules(&[
-            ("default", Word::Isolated),
-            ("pcie", Word::Degraded),
-            ("dma", Word::Violated),
-            ("dma/h2d", Word::NotIsolated),
-        ]);
-        let of = |neighbour, channel, series| all.word_for(neighbour, channel, series);
-        assert_eq!(of("dma", Channel::Pcie, "h2d"), Some(Word::NotIsolated));
-        assert_eq!(of("dma", Channel::Pcie, "d2h"), Some(Word::Violated));
-        assert_eq!(of("other", Channel::Pcie, "h2d"), Some(Word::Degraded));
-        assert_eq!(of("other", Channel::L2, "h2d"), Some(Word::Isolated));
-        assert_eq!(of("pcie", Channel::L2, "h2d"), Some(Word::Degraded), "a name that is both is the neighbour");
-        assert_eq!(Expectation::default().word_for("dma", Channel::Pcie, "h2d"), None);
-    }
-
-    #[test]
     fn a_contrary_verdict_fails_the_run() {
         use RequirementState::{Met, NotMet, NotRequired};
         let verdict = requiring(&[("default", Word::Isolated)]);

@@ -88,7 +88,8 @@ pub enum Reason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cause {
-    /// One word: turns, queue, service, clock, saturated or host.
+    /// One word: turns, queue, service, clock, saturated or host; timeouts or failures where the quantile lies among
+    /// requests that were never served.
     pub word: String,
     /// One clause with its numbers.
     pub text: String,
@@ -98,7 +99,7 @@ pub struct Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
-    /// Estimate.
+    /// Estimate. A quantile among requests that were never served is taken at the deadline: the least that it can be.
     pub estimate: f64,
     /// Lower bound; `None`: unbounded.
     pub low: Option<f64>,
@@ -129,7 +130,8 @@ pub struct SeriesVerdict {
     pub ratio: Option<Interval>,
     /// Pooled quantile of the quiet arms, nanoseconds.
     pub quiet_ns: Option<f64>,
-    /// Pooled quantile of the noisy arms, nanoseconds; `None` with requests: at or above the deadline.
+    /// Pooled quantile of the noisy arms, nanoseconds; `None` with requests: among those not served by the deadline or
+    /// failed.
     pub noisy_ns: Option<f64>,
     /// Requests in quiet and noisy arms.
     pub requests: (u64, u64),
