@@ -18,6 +18,9 @@ const KNOWN: f64 = 0.9;
 /// How closely the ratio of times must follow that of the clocks, as a part of the latter's logarithm.
 const CLOCK_AGREEMENT: f64 = 0.3;
 
+/// From this ratio of median times on the device on, a longer queue is put down to the service.
+const SLOWER: f64 = 1.05;
+
 /// What is known of a series that is not isolated.
 pub(super) struct Symptoms<'a> {
     pub(super) cell: &'a Cell<'a>,
@@ -42,8 +45,8 @@ pub(super) fn of(s: &Symptoms<'_>) -> Cause {
     let (Some(quiet_ns), Some(noisy_ns)) = (s.quiet_ns, s.noisy_ns) else {
         return unserved(s);
     };
-    let queue = device_times(s, |data| &data.queue);
-    let service = device_times(s, |data| &data.service);
+    let queue = device_times(s, |data| &data.queue, q);
+    let service = device_times(s, |data| &data.service, q);
     let (Some(queue), Some(service)) = (queue, service) else {
         if let Some(found) = clock(s, (quiet_ns, noisy_ns)) {
             return found;
@@ -58,9 +61,16 @@ pub(super) fn of(s: &Symptoms<'_>) -> Cause {
         return cause("host", format!("{from} → {to} ({q}), most of it neither in the queue nor on the device"));
     }
     let (before, after) = (duration(queue.0), duration(queue.1));
-    if waited >= worked && takes_turns(s.cell) {
+    if waited >= worked && takes_turns(s) {
         cause("turns", format!("waits {after} for its turn ({q}), {before} when quiet"))
     } else if waited >= worked {
+        // Requests also wait for one another: where each takes longer on the device, that is why.
+        if let Some(each) = device_times(s, |data| &data.service, Quantile::P50)
+            && each.1 > SLOWER * each.0
+        {
+            let (from, to) = (duration(each.0), duration(each.1));
+            return cause("service", format!("{from} → {to} on the device (p50), and the next one waits for it"));
+        }
         cause("queue", format!("waits {after} to start ({q}), {before} when quiet"))
     } else if let Some(found) = clock(s, service) {
         found
@@ -111,28 +121,36 @@ fn served(s: &Symptoms<'_>) -> String {
     if seconds > 0.0 {
         text = format!(", {:.0} of {:.0} requests/s served", completed as f64 / seconds, planned as f64 / seconds);
     }
-    if let Some((_, service)) = device_times(s, |data| &data.service) {
+    if let Some((_, service)) = device_times(s, |data| &data.service, s.quantile) {
         text += &format!(", {} each on the device ({})", duration(service), s.quantile);
     }
     text
 }
 
-/// The quantile of a device time over the (quiet, noisy) arms, where it is known of nearly all requests.
-fn device_times(s: &Symptoms<'_>, of: fn(&SeriesData) -> &hdrhistogram::Histogram<u64>) -> Option<(f64, f64)> {
+/// The quantile `q` of a device time over the (quiet, noisy) arms, where it is known of nearly all requests.
+fn device_times(
+    s: &Symptoms<'_>,
+    of: fn(&SeriesData) -> &hdrhistogram::Histogram<u64>,
+    q: Quantile,
+) -> Option<(f64, f64)> {
     let quantile = |arms: Vec<Arm<'_>>| {
         let data: Vec<&SeriesData> = arms.iter().filter_map(|arm| arm.data.series.get(s.series)).collect();
         let requests: u64 = data.iter().map(|d| d.latency.len()).sum();
         let counts: Vec<Counts> = data.iter().map(|d| Counts::new(of(d), 0)).collect();
         let pool = Pool::new(&counts.iter().collect::<Vec<_>>());
-        if (pool.total() as f64) < KNOWN * requests as f64 { None } else { pool.quantile(s.quantile) }
+        if (pool.total() as f64) < KNOWN * requests as f64 { None } else { pool.quantile(q) }
     };
     let quiet = s.pairs.iter().map(|pair| pair.quiet).collect();
     let noisy = s.pairs.iter().map(|pair| pair.noisy).collect();
     quantile(quiet).zip(quantile(noisy))
 }
 
-/// Whether the victim takes turns with a neighbour.
-fn takes_turns(cell: &Cell<'_>) -> bool {
+/// Whether the series takes turns with a neighbour: its tenant does, and it is no copy, for copies run beside the turns.
+fn takes_turns(s: &Symptoms<'_>) -> bool {
+    if matches!(s.channel, Some(Channel::Pcie | Channel::CopyEngine | Channel::Driver)) {
+        return false;
+    }
+    let cell = s.cell;
     let entry = |seat: usize| cell.arrangement.seats.get(seat).map(|s| s.entry);
     match cell.arrangement.sharing {
         SharingMode::TimeSlicing => true,
