@@ -12,8 +12,8 @@ use super::engine::bits;
 const NEAR: f64 = 0.1;
 /// Shortest step towards equilibrium, nanoseconds.
 const SHORTEST_STEP: f64 = 10_000.0;
-/// Steps of one time constant each before the rest of an interval is taken at once.
-const FINE_STEPS: u32 = 6;
+/// Steps of 1, 2 and 4 time constants before the rest of an interval is taken at once.
+const FINE_STEPS: u32 = 3;
 
 /// Who holds how much of one cache.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +37,14 @@ pub(super) struct Occupancy {
     steady: bool,
 }
 
-/// e^−x for x ≥ 0: a short series where it is exact to 10⁻⁹ of what decays.
+/// e^−x for x ≥ 0 from `+ − × /` alone: (Taylor polynomial of e^(x/8))^−8. Off by less than 10⁻⁵ of what decays, and
+/// several times as fast as the exact function, which would be half of the cost of an event.
 fn decay(x: f64) -> f64 {
-    if x < 0.01 { 1.0 - x * (1.0 - x * (0.5 - x * (1.0 / 6.0))) } else { libm::exp(-x) }
+    let y = x * 0.125;
+    let p = 1.0 + y * (1.0 + y * (1.0 / 2.0) * (1.0 + y * (1.0 / 3.0) * (1.0 + y * 0.25 * (1.0 + y * 0.2))));
+    let p2 = p * p;
+    let p4 = p2 * p2;
+    1.0 / (p4 * p4)
 }
 
 impl Occupancy {
@@ -125,14 +130,14 @@ impl Occupancy {
             return;
         }
         let mut steps = 0;
-        while rest > 0.0 {
+        while rest > 0.0 && !self.steady {
             let inserted = self.inserted() + self.leaked;
             if inserted <= 0.0 {
                 self.steady = true;
                 return;
             }
-            let tau = self.capacity / inserted;
-            let dt = if steps < FINE_STEPS && rest > 1.5 * tau { tau } else { rest };
+            let fine = self.capacity / inserted * f64::from(1u32 << steps);
+            let dt = if steps < FINE_STEPS && rest > 1.5 * fine { fine } else { rest };
             self.relax(inserted, dt);
             rest -= dt;
             steps += 1;
@@ -222,5 +227,43 @@ impl Occupancy {
     #[cfg(test)]
     pub fn held(&self, context: usize) -> f64 {
         self.held[context]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decay_is_the_exponential() {
+        for i in 0..400 {
+            let x = f64::from(i) * 0.05;
+            assert!((decay(x) - libm::exp(-x)).abs() < 1e-5, "{x}");
+        }
+        assert!(decay(1e6) < 1e-12);
+    }
+
+    #[test]
+    fn a_lone_user_fills_what_is_free_and_keeps_it() {
+        let mut cache = Occupancy::new(1_000.0);
+        cache.touch(0, 400.0);
+        cache.access(0, 1.0);
+        cache.step(0);
+        cache.step(400);
+        // 400 × (1 − 1/e) after one time constant of 400 ns.
+        assert!((cache.held(0) - 400.0 * (1.0 - libm::exp(-1.0))).abs() < 0.1, "{}", cache.held(0));
+        cache.step(100_000);
+        assert!((cache.held(0) - 400.0).abs() < 1e-3);
+        cache.clear(1);
+        cache.asked();
+        cache.step(200_000);
+        assert!((cache.held(0) - 400.0).abs() < 1e-3, "nobody displaces it");
+        // A stream does: nothing is left after 20 time constants of its insertion.
+        cache.touch(1, 1e9);
+        cache.access(1, 10.0);
+        cache.asked();
+        cache.step(202_000);
+        assert!(cache.held(0) < 0.01, "{}", cache.held(0));
+        assert!(cache.held(1) > 990.0);
     }
 }
