@@ -1,11 +1,12 @@
 //! From a GPU's data and a topology to a machine at rest.
 
 use super::caches::Occupancy;
-use super::engine::{ComputeState, ContextState, DomainState, GpuState, Machine, Pool};
+use super::engine::Machine;
 use super::memory::Memory;
 use super::power::Clock;
 use super::rates::Resource;
 use super::slicing::Turns;
+use super::state::{ComputeState, ContextState, DomainState, GpuState, Pool};
 use super::topology::{Policy, SmShare, Topology};
 use crate::channel::Channel;
 use crate::gpu::GpuModel;

@@ -3,7 +3,7 @@
 //! One engine serves the simulator (virtual time) and, later, the stand-in driver (real time). Isolation is nothing
 //! but *which level of the tree a resource hangs on*; there is no table of outcomes.
 //!
-//! Read [`demand`](Demand) and [`topology`](Topology) first, then `engine` (queues and the event loop), `rates` (how
+//! Read [`demand`](Demand) and [`topology`](Topology) first, then `state` and `engine` (the parts, queues and the event loop), `rates` (how
 //! flows share), `share` (max–min), `caches` (who holds L2 and the TLB), `slicing` (turns), `slots` (blocks, copy
 //! engines, the driver's lock), `power` (the clock) and `memory` (allocation).
 
@@ -17,6 +17,7 @@ mod rates;
 mod share;
 mod slicing;
 mod slots;
+mod state;
 #[cfg(test)]
 mod tests;
 mod topology;

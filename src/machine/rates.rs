@@ -5,9 +5,10 @@
 //! fairly by demand, in the order SM, device memory, L2, atomics, barriers: a flow that one resource slows asks the next
 //! for less. What remains of the order is a simplification: the earlier resource does not hear of the later one.
 
-use super::engine::{Head, Machine, bits};
+use super::engine::{Machine, bits};
 use super::power::TICK;
 use super::share::{level, queueing};
+use super::state::Head;
 use super::work::{Kind, LINE, SECTOR, Work};
 use crate::channel::Channel;
 
@@ -127,6 +128,7 @@ impl Machine {
         gpu.tlb_tick = u64::MAX;
         gpu.tick = u64::MAX;
         if busy != 0 {
+            gpu.tlb.asked();
             gpu.tlb_tick = later(t, gpu.tlb.settling());
             gpu.tick = tick.min(gpu.tlb_tick).min((gpu.clock.since + TICK).max(t + 1));
         }
@@ -160,6 +162,7 @@ impl Machine {
         let l2_time = cycle / self.domains[d].l2_per_cycle;
         let atomic_time = cycle / self.domains[d].atomics_per_cycle;
         let hbm_time = 1.0 / self.domains[d].hbm_rate;
+        let (mut at_hbm, mut at_l2, mut atomic) = (0u64, 0u64, 0u64);
         for q in bits(running) {
             let l1_hit =
                 if self.works[usize::from(self.heads[q].work)].l1_footprint > 0.0 { self.l1_hit(q, d) } else { 0.0 };
@@ -182,7 +185,11 @@ impl Machine {
                 parallel = parallel.max(w.barriers / k.barriers);
             }
             head.parallel = parallel;
-            if w.loads > 0.0 {
+            let chained = w.loads > 0.0;
+            at_hbm |= u64::from(head.hbm > 0.0 || chained) << q;
+            at_l2 |= u64::from(head.l2 > 0.0 || chained) << q;
+            atomic |= u64::from(w.atomics > 0.0) << q;
+            if chained {
                 let past_l1 = if w.chain_l1 { 1.0 - l1_hit } else { 1.0 };
                 let translate = if w.pages > 0.0 { (1.0 - self.gpus[g].tlb.hit(x)) * k.miss_ns } else { 0.0 };
                 let loads = w.loads * head.waves;
@@ -197,11 +204,11 @@ impl Machine {
             self.share_sms(d, ghz);
             let (hbm, l2) = (self.domains[d].hbm_rate, 1.0 / l2_time);
             let background = self.background(d, Resource::Hbm);
-            self.domains[d].hbm_level = self.share_by(running, hbm, background, |h, _| (h.hbm, h.chain_hbm * SECTOR));
+            self.domains[d].hbm_level = self.share_by(at_hbm, hbm, background, |h, _| (h.hbm, h.chain_hbm * SECTOR));
             let background = self.background(d, Resource::L2);
-            self.domains[d].l2_level = self.share_by(running, l2, background, |h, _| (h.l2, h.chain_l2 * SECTOR));
+            self.domains[d].l2_level = self.share_by(at_l2, l2, background, |h, _| (h.l2, h.chain_l2 * SECTOR));
             let background = self.background(d, Resource::Atomics);
-            self.share_by(running, 1.0 / atomic_time, background, |_, w| (w.atomics, 0.0));
+            self.share_by(atomic, 1.0 / atomic_time, background, |_, w| (w.atomics, 0.0));
         } else {
             self.domains[d].hbm_level = self.domains[d].hbm_rate;
             self.domains[d].l2_level = 1.0 / l2_time;
@@ -216,6 +223,10 @@ impl Machine {
         background: f64,
         amounts: impl Fn(&Head, &Work) -> (f64, f64),
     ) -> f64 {
+        if flows & flows.wrapping_sub(1) == 0 && background == 0.0 {
+            // Its own demand alone is cut to the capacity already.
+            return capacity;
+        }
         for q in bits(flows) {
             let head = &self.heads[q];
             let (stream, chained) = amounts(head, &self.works[usize::from(head.work)]);
@@ -420,6 +431,7 @@ impl Machine {
         };
         let domain = &mut self.domains[d];
         domain.l2.leak(leaked);
+        domain.l2.asked();
         domain.tick = if running == 0 { u64::MAX } else { later(t, domain.l2.settling()).min(t + TICK) };
         let k = &self.k;
         domain.scaled_w =

@@ -4,7 +4,8 @@
 //! The last context to run comes back without a switch. A lone context's turn is renewed quantum by quantum: who comes
 //! waits for the rest of the current one.
 
-use super::engine::{Machine, State, bits};
+use super::engine::{Machine, bits};
+use super::state::State;
 
 /// Whose turn it is in one compute domain.
 #[derive(Clone, Copy, Debug)]

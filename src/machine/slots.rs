@@ -1,7 +1,8 @@
 //! Who may begin: blocks on SMs, copies on engines, host calls under the driver's lock. All first come first served.
 
-use super::engine::{Machine, State, bits};
+use super::engine::{Machine, bits};
 use super::rates::Resource;
+use super::state::State;
 
 /// Slack when room that was given in fractions of an SM is counted in blocks.
 const ROOM_SLACK: f64 = 1e-6;

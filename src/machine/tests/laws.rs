@@ -176,4 +176,43 @@ proptest! {
         let (quiet, noisy) = (run(false), run(true));
         prop_assert_eq!(quiet, noisy);
     }
+
+    #[test]
+    fn bandwidth_is_used_up_while_somebody_reads(sizes in prop::collection::vec(10_000u64..3_000_000, 1..8)) {
+        let mut rig = Rig::new(&shared(Policy::Concurrent, &vec![SmShare::All; sizes.len()]));
+        for (context, bytes) in sizes.iter().enumerate() {
+            rig.submit(context, read(*bytes), 1, 0);
+        }
+        rig.drain();
+        // All begin at 4 µs; 100 bytes per ns whoever reads, and a nanosecond of rounding per reader.
+        let total: u64 = sizes.iter().sum();
+        let end = rig.done.last().map_or(0, |d| d.ended.0);
+        prop_assert!((end - 4_000).abs_diff(total / 100) <= sizes.len() as u64, "{} for {}", end, total);
+    }
+
+    #[test]
+    fn more_demand_on_one_resource_never_makes_a_flow_faster(
+        resource in 0usize..5, mine in 1u64..1_000, theirs in 0u64..1_000, more in 0u64..1_000,
+    ) {
+        // Each launch waits 10 µs whatever happens, and asks for one resource within that time.
+        let ask = |n: u64| {
+            let mut l = LaunchDemand { blocks: 10, blocks_per_sm: 3, wait_cycles: 10_000, ..LaunchDemand::default() };
+            match resource {
+                0 => l.issue_cycles = n * 20,
+                1 => l.tensor_cycles = n * 20,
+                2 => l.traffic = Traffic { read: n * 2_000, footprint: 1 << 40, ..Traffic::default() },
+                3 => l.atomics = n * 20,
+                _ => l.barriers = n * 2,
+            }
+            Demand::Launch(l)
+        };
+        let length = |noise: u64| {
+            let mut rig = Rig::new(&shared(Policy::Concurrent, &[SmShare::All; 2]));
+            rig.submit(1, ask(noise), 50, 0);
+            let ticket = rig.submit(0, ask(mine), 1, 0);
+            rig.drain();
+            rig.length(ticket)
+        };
+        prop_assert!(length(theirs + more) >= length(theirs));
+    }
 }
