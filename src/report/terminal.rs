@@ -226,10 +226,8 @@ impl CellText {
         let worst = cell.worst.and_then(|i| cell.series.get(i));
         let ratio = worst.and_then(|s| s.ratio.as_ref()).map(ratio_parts);
         let mut tail: Vec<String> = Vec::new();
-        if let Some(s) = worst {
-            if Some(s.quantile) != heading {
-                tail.push(s.quantile.to_string());
-            }
+        if let Some(s) = worst.filter(|s| Some(s.quantile) != heading) {
+            tail.push(s.quantile.to_string());
         }
         match cell.verdict {
             VerdictWord::Isolated => {}
