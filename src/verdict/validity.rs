@@ -8,6 +8,7 @@ use super::types::Reason;
 use crate::backend::{ArmSummary, NeighbourSummary, WindowSummary};
 use crate::run_dir::RecordedRun;
 use crate::scenario::SharingMode;
+use crate::sharing;
 use crate::units::Share;
 
 /// Share of late, censored or failed requests that is tolerated.
@@ -179,20 +180,9 @@ pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usi
 /// Part of its solo rate that a neighbour must reach: 90 % where its seat has a share of its own, half of a fair share
 /// elsewhere (verdict.md, "Fair arms", 5). Of several seats the least is asked, for the solo rate is that of all.
 fn required_rate(cell: &Cell<'_>, seats: &[usize]) -> f64 {
-    let own_share = |seat: &usize| promises_own_share(cell, *seat);
+    let a = cell.arrangement;
+    let own_share = |seat: &usize| sharing::own_share(a.sharing, &a.layout, &a.seats, *seat, cell.victim);
     if !seats.is_empty() && seats.iter().all(own_share) { 0.9 } else { 0.5 / (seats.len() + 1) as f64 }
-}
-
-/// Whether a seat's share is its own beside the victim's.
-fn promises_own_share(cell: &Cell<'_>, seat: usize) -> bool {
-    let entry = |seat: usize| cell.arrangement.seats.get(seat).map(|s| s.entry);
-    let reserved = entry(seat).and_then(|e| cell.arrangement.layout.get(e)).is_some_and(|e| e.reserved);
-    match cell.arrangement.sharing {
-        SharingMode::Mig | SharingMode::GreenContexts | SharingMode::SeparateGpus => true,
-        SharingMode::MigTimeSlicing | SharingMode::MigMps => reserved || entry(seat) != entry(cell.victim),
-        SharingMode::Mps | SharingMode::MigComputeInstances => reserved,
-        SharingMode::Exclusive | SharingMode::Streams | SharingMode::TimeSlicing => false,
-    }
 }
 
 /// Mean pending share of the seat that has the least; zero where no seat reported.
