@@ -136,7 +136,7 @@ fn a_quantile_judged_over_all_blocks_is_marked() {
         s.judged = JudgedBy::Pooled;
     }
     let text = terminal(&run, &verdict, 110);
-    assert!(text.contains("isolated  1.00 [0.99 1.01] pooled"), "{text}");
+    assert!(text.contains("isolated  1.00 [0.99 1.01]*"), "{text}");
     assert!(text.contains("inference p99 (pooled) 1.72×"), "{text}");
 }
 
