@@ -315,7 +315,8 @@ fn causes_follow_the_device_s_own_times() {
     let (turns, text) = cause_of(TimeSlicing, memory, quiet, [2_100.0, 40.0, 5.0], 1_755.0);
     assert_eq!(turns, "turns");
     assert!(text.starts_with("waits 2.14 ms for its turn (p99), 3.06 µs when quiet"), "{text}");
-    assert_eq!(word(Mps, memory, [60.0, 45.0, 5.0], 1_755.0), "queue");
+    assert_eq!(word(Mps, memory, [60.0, 41.0, 5.0], 1_755.0), "queue");
+    assert_eq!(word(Mps, memory, [60.0, 45.0, 5.0], 1_755.0), "service", "each is slower, and the next one waits");
     assert_eq!(word(Mps, memory, [4.0, 80.0, 5.0], 1_755.0), "service");
     assert_eq!(word(TimeSlicing, memory, [4.0, 80.0, 5.0], 1_755.0), "service", "a mode is no cause");
     assert_eq!(word(Mps, memory, [3.0, 40.0, 45.0], 1_755.0), "host");
