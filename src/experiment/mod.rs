@@ -177,18 +177,18 @@ fn calibrate(
         }
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
             session.restart(CALIBRATION)?;
-            let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut())?;
+            let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
             session.close()?;
             Ok(calibration)
         });
         match calibration {
-            Ok(calibration) => {
+            Ok(None) => return Ok(Calibrated::Interrupted),
+            Ok(Some(calibration)) => {
                 dir.calibrated(&calibration)?;
                 run.calibrations.insert((arrangement, grid), calibration);
             }
-            // Nothing of the arrangement has run: it cannot be tested here, and the others can.
-            Err(error) if grid == 0 => return Ok(Calibrated::Cannot(error.to_string())),
-            Err(error) => return Err(error.into()),
+            // No arm of the arrangement has run: it cannot be tested here, and the others can.
+            Err(error) => return Ok(Calibrated::Cannot(error.to_string())),
         }
     }
     Ok(Calibrated::All)

@@ -406,7 +406,13 @@ fn calibration(page: &mut Page, run: &RunReport) {
         faint("judged"),
     ]];
     let mut place = "";
+    // The grids of a place that differ in their neighbours alone often have the same load: it is said once.
+    let mut said: Vec<&Calibrated> = Vec::new();
     for c in &run.calibration {
+        if said.contains(&c) {
+            continue;
+        }
+        said.push(c);
         let plain = |text: &str| Line::of(Tint::Plain, text);
         rows.push(vec![
             plain(if c.place == place { "" } else { &c.place }),

@@ -1,6 +1,11 @@
 //! The scenarios that the binary carries, and how a name or a path becomes a text.
 
+use std::io::Read as _;
+
 use super::mistake::nearest;
+
+/// Largest scenario, bytes.
+const LARGEST: u64 = 1 << 20;
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -28,7 +33,10 @@ pub enum LoadError {
         nearest: Option<String>,
     },
     /// The file cannot be read.
-    #[error("cannot read the scenario {path}: {source}")]
+    #[error("cannot read the scenario {path}: {source}{}", match source.kind() {
+        std::io::ErrorKind::NotFound => "; `crosstalk init -o FILE` writes one, `crosstalk list scenarios` names those built in",
+        _ => "",
+    })]
     Unreadable {
         /// Its path.
         path: String,
@@ -53,10 +61,25 @@ pub fn load(name_or_path: &str) -> Result<(String, String), LoadError> {
         let nearest = nearest(name_or_path, BUILTIN.iter().map(|(name, _)| *name));
         return Err(LoadError::Unknown { name: name_or_path.to_owned(), nearest });
     }
-    match std::fs::read_to_string(name_or_path) {
+    match read_text(name_or_path) {
         Ok(text) => Ok((name_or_path.to_owned(), text)),
         Err(source) => Err(LoadError::Unreadable { path: name_or_path.to_owned(), source }),
     }
+}
+
+/// A file as text. A device without an end, or a file taken for a scenario by mistake, must not fill the memory.
+fn read_text(path: &str) -> std::io::Result<String> {
+    let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(invalid(format!("it is larger than {} MiB: is it a scenario?", LARGEST >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let before = e.as_bytes().iter().take(e.utf8_error().valid_up_to());
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        invalid(format!("line {line} is no UTF-8 text: save the file as UTF-8"))
+    })
 }
 
 /// Whether a path that does not exist is rather a slip in the name of a built-in scenario of a folder.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what helpers of a test cannot do fails the test")]
 
+mod bad_input;
+mod cli;
 mod crash;
 mod determinism;
 mod quickstart;
