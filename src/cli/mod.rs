@@ -30,8 +30,14 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 every requirement met · 1 a requirement not met · 2 usage, scenario or run-directory error ·
-3 environment · 4 inconclusive · 70 a bug in crosstalk · 130 interrupted";
+Exit codes, of which the first that applies from 70, 130, 2, 3, 1, 4, 0 counts:
+  0    every requirement met
+  1    a requirement not met
+  2    usage, scenario or run-directory error
+  3    environment
+  4    inconclusive
+  70   a bug in crosstalk
+  130  interrupted";
 
 #[derive(Subcommand)]
 enum Verb {

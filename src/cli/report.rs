@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use super::{CliError, Exit};
 use crate::report::{self, Format, Options, Report, Style};
 use crate::run_dir::{self, RecordedRun};
@@ -12,7 +14,7 @@ pub(super) struct Args {
     /// A run directory.
     run: PathBuf,
     /// Format.
-    #[arg(long, value_parser = parse_format, default_value = "terminal")]
+    #[arg(long, value_parser = formats(), default_value = "terminal")]
     format: Format,
     /// Write to this file, not to standard output.
     #[arg(long, short, value_name = "FILE")]
@@ -52,9 +54,7 @@ fn inside(path: &Path, run: &Path) -> bool {
     matches!((real, run.canonicalize()), (Ok(path), Ok(run)) if path.starts_with(&run))
 }
 
-fn parse_format(text: &str) -> Result<Format, String> {
-    Format::ALL.iter().copied().find(|f| f.id() == text).ok_or_else(|| {
-        let ids: Vec<&str> = Format::ALL.iter().map(|f| f.id()).collect();
-        format!("the formats are {}", ids.join(", "))
-    })
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let format = |id: String| Format::ALL.iter().copied().find(|f| f.id() == id);
+    PossibleValuesParser::new(Format::ALL.iter().map(|f| f.id())).try_map(move |id| format(id).ok_or("no such format"))
 }

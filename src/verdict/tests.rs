@@ -374,12 +374,16 @@ fn warnings_advise() {
         whats,
         [
             "nothing is required: this run cannot fail",
-            "the run was not finished: cells with missing arms are not called isolated",
             "12 blocks see episodes in at least 32 % of the arms; the tier promises 25 %",
             "hbm-chase arrives at a fixed rate, which can lock in phase with time slices",
+            "the run was not finished: cells with missing arms are not called isolated",
         ]
     );
-    run = untouched();
-    run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
-    assert_eq!(judge(&run).warnings, []);
+    // What a plan requires is known before its cells are judged.
+    for (key, word, requires) in [("default", Word::Isolated, true), ("default", Word::Any, false)] {
+        run = untouched();
+        run.manifest.plan.arrangements[0].require = rules(&[(key, word)]);
+        let verdict = judge(&run);
+        assert_eq!((verdict.requires, verdict.warnings.is_empty()), (requires, requires), "{key} = {word:?}");
+    }
 }

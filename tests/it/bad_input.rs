@@ -45,7 +45,7 @@ fn arguments() {
             case(&["run", "quickstart", "--tier", "huge"], 2, &["smoke, acceptance, certify"]),
             case(&["run", "quickstart", "--resume", "x"], 2, &["cannot be used with"]),
             case(&["run", "--resume", "x", "--out", "y"], 2, &["cannot be used with"]),
-            case(&["report", "x", "--format", "pdf"], 2, &["the formats are terminal, json"]),
+            case(&["report", "x", "--format", "pdf"], 2, &["possible values: terminal, json"]),
             case(&["list", "things"], 2, &["workloads, scenarios, gpus, profiles"]),
             case(&["completions", "cmd"], 2, &["bash"]),
             case(&["schema", "world"], 2, &["scenario, run, report"]),
