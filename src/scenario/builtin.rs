@@ -88,6 +88,23 @@ fn looks_built_in(name: &str) -> bool {
     !name.ends_with(".toml") && folder.is_some_and(|f| BUILTIN.iter().any(|(n, _)| n.starts_with(&format!("{f}/"))))
 }
 
+/// One line per built-in scenario: its name, and what it asks.
+pub fn table() -> String {
+    let width = BUILTIN.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    BUILTIN.iter().map(|(name, text)| format!("{name:width$}  {}\n", description(text))).collect()
+}
+
+/// The same as JSON.
+pub fn list_json() -> serde_json::Value {
+    let entry = |(name, text): &(&str, &str)| serde_json::json!({ "name": name, "description": description(text) });
+    serde_json::Value::Array(BUILTIN.iter().map(entry).collect())
+}
+
+fn description(text: &str) -> String {
+    let scenario = super::read("built-in", text, crate::workload::CATALOGUE).ok();
+    scenario.and_then(|s| s.description).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,21 +123,4 @@ mod tests {
         let path = path.to_str().expect("unicode");
         assert_eq!(load(path).expect("a file"), (path.to_owned(), "schema = 1".to_owned()));
     }
-}
-
-/// One line per built-in scenario: its name, and what it asks.
-pub fn table() -> String {
-    let width = BUILTIN.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    BUILTIN.iter().map(|(name, text)| format!("{name:width$}  {}\n", description(text))).collect()
-}
-
-/// The same as JSON.
-pub fn list_json() -> serde_json::Value {
-    let entry = |(name, text): &(&str, &str)| serde_json::json!({ "name": name, "description": description(text) });
-    serde_json::Value::Array(BUILTIN.iter().map(entry).collect())
-}
-
-fn description(text: &str) -> String {
-    let scenario = super::read("built-in", text, crate::workload::CATALOGUE).ok();
-    scenario.and_then(|s| s.description).unwrap_or_default()
 }
