@@ -23,7 +23,7 @@ const MODEL: &str = r#"
     power = { cap_w = 700.0, idle_w = 70.0, issue_w = 200.0, tensor_w = 400.0, l2_w = 80.0, hbm_w = 130.0, lag_ms = 20.0 }
     l2 = { kib = 51200, partitions = 2, latency_cycles = 219, bytes_per_cycle = 5120, loaded_factor = 3.0 }
     hbm = { gb_per_s = 3000.0, latency_cycles = 834, loaded_factor = 4.0 }
-    tlb = { reach_mib = 65536, miss_ns = 300.0 }
+    tlb = { sm_reach_mib = 0, reach_mib = 65536, miss_ns = 300.0 }
     order = { barriers_per_us = 300.0, strong_loaded_factor = 3.0, atomics_per_us = 2400.0 }
     pcie = { generation = 5, to_device_gb_per_s = 55.0, to_host_gb_per_s = 55.0, both_gb_per_s = 90.0, setup_ns = 1500, copy_engines = 3 }
     launch = { latency_ns = 4000, call_ns = 2000, gap_ns = 1000, completion_ns = 1000, wake = [] }

@@ -19,7 +19,7 @@ const GPU_VARIABLES: &[&str] = &["NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES
 /// PCI vendor of NVIDIA.
 const VENDOR: &str = "0x10de";
 
-/// The value of an environment variable.
+/// Value of an environment variable.
 type Variable = dyn Fn(&str) -> Option<String>;
 
 /// What the choice of a device looks at: a file-system root and the environment.
@@ -179,10 +179,10 @@ fn matches(pattern: &str, model: &GpuModel) -> bool {
 mod tests {
     use super::*;
 
-    /// Names and what they hold: files, or variables.
-    type Pairs = &'static [(&'static str, &'static str)];
+    type Files = &'static [(&'static str, &'static str)];
+    type Variables = &'static [(&'static str, &'static str)];
 
-    fn host(files: Pairs, variables: Pairs) -> (tempfile::TempDir, Host) {
+    fn host(files: Files, variables: Variables) -> (tempfile::TempDir, Host) {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn any_trace_of_hardware_is_never_simulated_by_itself() {
-        let traces: [(Pairs, Pairs, &str); 4] = [
+        let traces: [(Files, Variables, &str); 4] = [
             (&[("sys/bus/pci/devices/0000:41:00.0/vendor", "0x10de\n")], &[], "0000:41:00.0"),
             (&[("dev/nvidiactl", "")], &[], "/dev/nvidiactl"),
             (&[], &[("NVIDIA_VISIBLE_DEVICES", "all")], "NVIDIA_VISIBLE_DEVICES"),

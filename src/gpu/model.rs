@@ -140,10 +140,12 @@ pub struct Hbm {
     pub loaded_factor: f64,
 }
 
-/// Address translation: the last level, shared by the whole GPU.
+/// Address translation: each SM's own TLB, and the last level, shared by the whole GPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tlb {
+    /// Memory that an SM's own TLB covers, MiB: a chase over less never asks the last level.
+    pub sm_reach_mib: u64,
     /// Memory that the last level covers, MiB.
     pub reach_mib: u64,
     /// Added to a load that misses it, nanoseconds.

@@ -106,6 +106,8 @@ pub(super) struct Constants {
     pub hbm_factor: f64,
     /// Device memory of the whole GPU, bytes per nanosecond.
     pub hbm_rate: f64,
+    /// Pages of 2 MiB that an SM's own TLB covers.
+    pub sm_pages: f64,
     pub miss_ns: f64,
     /// Per nanosecond.
     pub barriers: f64,
@@ -160,6 +162,7 @@ impl Constants {
             hbm_ns: f64::from(m.hbm.latency_cycles) / max_ghz,
             hbm_factor: m.hbm.loaded_factor,
             hbm_rate: m.hbm.gb_per_s,
+            sm_pages: m.tlb.sm_reach_mib as f64 / 2.0,
             miss_ns: m.tlb.miss_ns,
             barriers: m.order.barriers_per_us / 1e3,
             strong_factor: m.order.strong_loaded_factor,

@@ -176,7 +176,7 @@ impl Machine {
         if self.defined == WORKS {
             return Err(MachineError::TooMany { what: "different demands", most: WORKS });
         }
-        self.works[self.defined] = Work::new(context as u8, demand, self.k.max_blocks);
+        self.works[self.defined] = Work::new(context as u8, demand, self.k.max_blocks, self.k.sm_pages);
         self.defined += 1;
         Ok(WorkId((self.defined - 1) as u16))
     }
@@ -255,7 +255,7 @@ impl Machine {
 
     /// Time so far in which the power cap held the clock of `gpu` down.
     pub fn throttled(&self, gpu: usize) -> Nanos {
-        Nanos(self.clock(gpu).throttled(self.now, &self.k))
+        Nanos(self.clock(gpu).throttled(self.now))
     }
 
     /// SM cycles of `gpu` so far: the difference over an interval gives its mean clock.

@@ -28,6 +28,8 @@ pub(super) struct Clock {
     /// Time of the last step.
     pub since: u64,
     cycles: f64,
+    /// The cap binds: at the highest clock the draw of the last step would exceed it.
+    capped: bool,
     throttled: u64,
 }
 
@@ -44,6 +46,7 @@ impl Clock {
             mark: 0,
             since: 0,
             cycles: 0.0,
+            capped: false,
             throttled: 0,
         }
     }
@@ -90,7 +93,9 @@ impl Clock {
             self.cycles +=
                 if t - self.since <= TICK { before * dt } else { target * dt + (before - target) * lag * (1.0 - gone) };
         }
-        if before < k.max_ghz - SNAP {
+        // A clock that rises again after the cap has let go is below the highest, and nothing holds it down.
+        self.capped = asked > budget;
+        if self.capped {
             self.throttled += t - self.since;
         }
         self.ns = 1.0 / self.ghz;
@@ -114,8 +119,8 @@ impl Clock {
         self.cycles + self.ghz * t.saturating_sub(self.since) as f64
     }
 
-    /// Time below the highest clock to `t`.
-    pub fn throttled(&self, t: u64, k: &Constants) -> u64 {
-        self.throttled + if self.ghz < k.max_ghz - SNAP { t.saturating_sub(self.since) } else { 0 }
+    /// Time to `t` in which the cap held the clock down.
+    pub fn throttled(&self, t: u64) -> u64 {
+        self.throttled + if self.capped { t.saturating_sub(self.since) } else { 0 }
     }
 }

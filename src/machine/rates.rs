@@ -191,7 +191,7 @@ impl Machine {
             atomic |= u64::from(w.atomics > 0.0) << q;
             if chained {
                 let past_l1 = if w.chain_l1 { 1.0 - l1_hit } else { 1.0 };
-                let translate = if w.pages > 0.0 { (1.0 - self.gpus[g].tlb.hit(x)) * k.miss_ns } else { 0.0 };
+                let translate = w.past_sm * (1.0 - self.gpus[g].tlb.hit(x)) * k.miss_ns;
                 let loads = w.loads * head.waves;
                 head.at_l2 = loads * past_l1 * (1.0 - miss) * k.l2_cycles * cycle;
                 head.at_hbm = loads * past_l1 * miss * k.hbm_ns;

@@ -49,6 +49,8 @@ pub(super) struct Work {
     /// The chain may hit L1.
     pub chain_l1: bool,
     pub strong: bool,
+    /// Share of the chain's loads whose page is not in the SM's own TLB, of a random walk.
+    pub past_sm: f64,
     /// Look-ups of the last-level TLB.
     pub lookups: f64,
     /// Distinct pages of those.
@@ -85,6 +87,7 @@ impl Work {
         chained: 0.0,
         chain_l1: false,
         strong: false,
+        past_sm: 0.0,
         lookups: 0.0,
         pages: 0.0,
         barriers: 0.0,
@@ -93,11 +96,11 @@ impl Work {
         outside: 0,
     };
 
-    /// Works out `demand` of `context` on SMs that hold `max_blocks` blocks at most.
-    pub fn new(context: u8, demand: &Demand, max_blocks: u32) -> Self {
+    /// Works out `demand` of `context` on SMs that hold `max_blocks` blocks at most, and whose own TLB covers `sm_pages`.
+    pub fn new(context: u8, demand: &Demand, max_blocks: u32, sm_pages: f64) -> Self {
         let base = Self { context, demand: *demand, ..Self::EMPTY };
         match demand {
-            Demand::Launch(launch) => base.launch(launch, max_blocks),
+            Demand::Launch(launch) => base.launch(launch, max_blocks, sm_pages),
             Demand::Copy(CopyDemand { bytes, direction }) => Self {
                 kind: match direction {
                     Direction::ToDevice => Kind::ToDevice,
@@ -112,7 +115,7 @@ impl Work {
         }
     }
 
-    fn launch(self, launch: &LaunchDemand, max_blocks: u32) -> Self {
+    fn launch(self, launch: &LaunchDemand, max_blocks: u32, sm_pages: f64) -> Self {
         let LaunchDemand { traffic, chain, .. } = launch;
         let blocks = launch.blocks.max(1);
         let bytes = (traffic.read + traffic.written) as f64;
@@ -120,6 +123,8 @@ impl Work {
         // Strong loads bypass L1 (the architecture's memory model: they must see other SMs' stores).
         let chain_l1 = chain.through_l1 && !chain.strong && chain.loads > 0;
         let stream_footprint = if bytes > 0.0 { traffic.footprint as f64 } else { 0.0 };
+        let past_sm =
+            if chain.loads > 0 && chain.pages > 0 { 1.0 - (sm_pages / chain.pages as f64).min(1.0) } else { 0.0 };
         let chain_footprint = if chain.loads > 0 { chain.footprint as f64 } else { 0.0 };
         Self {
             kind: Kind::Launch,
@@ -138,9 +143,10 @@ impl Work {
             chained,
             chain_l1,
             strong: chain.strong,
-            lookups: traffic.page_touches as f64 + if chain.pages > 0 { chained } else { 0.0 },
+            past_sm,
+            lookups: traffic.page_touches as f64 + chained * past_sm,
             pages: (if traffic.page_touches > 0 { traffic.pages } else { 0 }
-                + if chain.loads > 0 { chain.pages } else { 0 }) as f64,
+                + if past_sm > 0.0 || traffic.page_touches > 0 { chain.pages } else { 0 }) as f64,
             barriers: launch.barriers as f64,
             atomics: launch.atomics as f64,
             ..self

@@ -130,6 +130,19 @@ fn the_last_level_tlb_is_shared_across_instances() {
     assert!((7_900_000..=8_000_000).contains(&noisy), "500 + 300 ns each: {noisy}");
 }
 
+#[test]
+fn a_walk_within_the_sms_own_tlb_never_asks_the_last_level() {
+    let mut model = model();
+    model.tlb.sm_reach_mib = 32;
+    // Nothing is held at first: 16 pages stay in the SM, of 64 pages a quarter of the loads do. 500 ns + 300 ns × share.
+    for (pages, each) in [(16, 500), (64, 725)] {
+        let mut rig = Rig::with(&model, &halves());
+        let a = rig.submit(0, chase(10, 1 << 40, pages, false), 1, 0);
+        rig.drain();
+        assert!(rig.length(a).abs_diff(10 * each) <= 10, "{pages}: {}", rig.length(a));
+    }
+}
+
 /// A GPU whose cap lies at half of what full tensor and issue slots draw: 100 idle, 500 busy.
 fn hot() -> GpuModel {
     let mut model = model();
@@ -168,6 +181,8 @@ fn the_clock_falls_above_the_cap_and_recovers() {
     rig.advance(end + 100_000_000);
     let mhz = rig.machine.sm_mhz(0);
     assert!((mhz - (1_000.0 - 400.0 * libm::exp(-1.0))).abs() < 10.0, "{mhz}");
+    // While it rises nothing holds it down: only the time under the cap counts.
+    assert!(rig.machine.throttled(0).0.abs_diff(end) <= 3_000_000, "{:?} of {end}", rig.machine.throttled(0));
     rig.advance(end + 3_000_000_000);
     assert!((rig.machine.sm_mhz(0) - 1_000.0).abs() < 0.2);
 }

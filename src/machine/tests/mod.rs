@@ -31,7 +31,7 @@ pub(super) fn model() -> GpuModel {
         power = { cap_w = 1000.0, idle_w = 100.0, issue_w = 200.0, tensor_w = 300.0, l2_w = 100.0, hbm_w = 100.0, lag_ms = 10.0 }
         l2 = { kib = 10240, partitions = 2, latency_cycles = 200, bytes_per_cycle = 1000, loaded_factor = 3.0 }
         hbm = { gb_per_s = 100.0, latency_cycles = 500, loaded_factor = 5.0 }
-        tlb = { reach_mib = 2000, miss_ns = 300.0 }
+        tlb = { sm_reach_mib = 0, reach_mib = 2000, miss_ns = 300.0 }
         order = { barriers_per_us = 100.0, strong_loaded_factor = 4.0, atomics_per_us = 1000.0 }
         pcie = { generation = 5, to_device_gb_per_s = 20.0, to_host_gb_per_s = 20.0, both_gb_per_s = 30.0, setup_ns = 1000, copy_engines = 2 }
         launch = { latency_ns = 4000, call_ns = 2000, gap_ns = 1000, completion_ns = 1000, wake = [] }
