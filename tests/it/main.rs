@@ -1,6 +1,4 @@
 //! Integration tests: the library and the binary as a user has them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 #![expect(clippy::unwrap_used, reason = "what helpers of a test cannot do fails the test")]
 
 mod bad_input;
