@@ -105,6 +105,14 @@ impl Bytes {
     pub const fn gib(n: u64) -> Self {
         Self(n << 30)
     }
+    /// For people, not for reading back: two decimals of GiB, or of MiB below one GiB.
+    pub fn for_people(self) -> String {
+        if self >= Self::gib(1) {
+            format!("{:.2} GiB", self.0 as f64 / f64::from(1 << 30))
+        } else {
+            format!("{:.2} MiB", self.0 as f64 / f64::from(1 << 20))
+        }
+    }
 }
 
 /// Events per second, in thousandths.

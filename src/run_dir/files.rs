@@ -1,8 +1,9 @@
 //! Files and names: durable writing, checksums, and names from scenarios made safe for file systems.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -64,6 +65,23 @@ pub(super) fn write_durable(root: &Path, file: &str, bytes: &[u8]) -> Result<(),
     write_renamed(root, file, bytes)?;
     let path = root.join(file);
     sync_dir(path.parent().unwrap_or(root))
+}
+
+/// Writes `root/file` whole, durable on return, unless it is there already: of several processes one succeeds. Says
+/// whether this one did.
+pub(super) fn claim(root: &Path, file: &str, bytes: &[u8]) -> Result<bool, RunDirError> {
+    let failed = |e| RunDirError::io("write", &root.join(file))(e);
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".claim-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(root)
+        .map_err(failed)?;
+    temporary.write_all(bytes).and_then(|()| temporary.as_file().sync_data()).map_err(failed)?;
+    match temporary.persist_noclobber(root.join(file)) {
+        Ok(_) => sync_dir(root).map(|()| true),
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(failed(e.error)),
+    }
 }
 
 /// Reads `root/file`; `by` is who names it.

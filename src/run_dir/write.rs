@@ -81,7 +81,10 @@ impl RunDir {
         }
         let text = files::to_json("the manifest", manifest)?;
         unchanged("the manifest", manifest, &text)?;
-        files::write_durable(path, MANIFEST, &text)?;
+        // Whoever places the manifest owns the directory: another run may have found it empty at the same moment.
+        if !files::claim(path, MANIFEST, &text)? {
+            return Err(RunDirError::NotEmpty { path: path.to_owned() });
+        }
         begin_events(path, &text)?;
         Self::open(path, manifest.clone())
     }

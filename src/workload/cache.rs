@@ -1,6 +1,6 @@
 //! Noise on the caches: it takes their lines away.
 
-use super::params::{Site, gib, launch, size};
+use super::params::{Site, launch, size};
 use super::shape::{THREADS, filling};
 use super::stream::{kernel_length, stream};
 use super::{Arg, Kernel, ParamType, Role, Workload};
@@ -50,8 +50,8 @@ pub(super) static L1_THRASH: Workload = Workload {
         if footprint > 2 * view.l1.0 {
             return Err(at.refuse(format!(
                 "a footprint of {} loads L2 rather than L1: at most twice the L1 of an SM ({})",
-                gib(Bytes(footprint)),
-                gib(Bytes(2 * view.l1.0))
+                Bytes(footprint).for_people(),
+                Bytes(2 * view.l1.0).for_people()
             )));
         }
         let bytes = at.cycles(at.duration("kernel")?) * L1_BYTES_PER_CYCLE * u64::from(view.sms);

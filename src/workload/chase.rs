@@ -4,7 +4,7 @@
 //! (Sattolo), and each walker goes on where its last launch stopped: a line comes back only after all others, so that
 //! a footprint beyond a level's capacity finds nothing there.
 
-use super::params::{Site, count, gib, launch, size};
+use super::params::{Site, count, launch, size};
 use super::shape::{LIGHT_BLOCKS_PER_SM, LINE, WARP, pages};
 use super::{Arg, Kernel, LaunchArgs, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
@@ -80,9 +80,9 @@ pub(super) fn walk_in_l2(at: &Site<'_>, kernel: &'static Kernel) -> Result<Progr
     if span <= 2 * l1 || span > l2 / 2 {
         return Err(at.refuse(format!(
             "a footprint of {} is not between twice the L1 of an SM ({}) and half of the L2 of this place ({})",
-            gib(Bytes(span)),
-            gib(Bytes(2 * l1)),
-            gib(Bytes(l2 / 2))
+            Bytes(span).for_people(),
+            Bytes(2 * l1).for_people(),
+            Bytes(l2 / 2).for_people()
         )));
     }
     walk(at, kernel, span, LINE)
@@ -104,8 +104,8 @@ fn l1_chase(params: &Params, view: &super::GpuView) -> Result<Program, WorkloadE
     if span > most {
         return Err(at.refuse(format!(
             "a footprint of {} does not stay in L1: at most three quarters of an SM's L1 ({})",
-            gib(Bytes(span)),
-            gib(Bytes(most))
+            Bytes(span).for_people(),
+            Bytes(most).for_people()
         )));
     }
     walk(&at, &CHASE_L1, span, LINE)
@@ -118,8 +118,8 @@ fn hbm_chase(params: &Params, view: &super::GpuView) -> Result<Program, Workload
     if span < 4 * view.l2.0 {
         return Err(at.refuse(format!(
             "a footprint of {} partly stays in L2: at least four times the L2 of this place is needed ({})",
-            gib(Bytes(span)),
-            gib(Bytes(4 * view.l2.0))
+            Bytes(span).for_people(),
+            Bytes(4 * view.l2.0).for_people()
         )));
     }
     walk(&at, &CHASE, span, LINE)

@@ -1,6 +1,6 @@
 //! A small model served request by request: copy in, a chain of kernels, copy out.
 
-use super::params::{Site, count, gib, launches, size};
+use super::params::{Site, count, launches, size};
 use super::shape::{THREADS, pages, resident};
 use super::{Arg, Enqueue, GpuView, Kernel, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
@@ -52,7 +52,7 @@ fn inference(params: &Params, view: &GpuView) -> Result<Program, WorkloadError> 
     if layer < 1 << 10 {
         return Err(at.refuse(format!(
             "{} of weights over {layers} layers leave less than 1 KiB for each: ask for fewer layers",
-            gib(Bytes(weights))
+            Bytes(weights).for_people()
         )));
     }
     let args = vec![Arg::Buffer(0), Arg::Buffer(1), Arg::U64(weights), Arg::U64(layer), Arg::U32(pairs)];

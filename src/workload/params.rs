@@ -156,8 +156,8 @@ impl<'a> Site<'a> {
         if footprint > self.view.memory {
             return Err(self.refuse(format!(
                 "it holds {}, and this tenant sees {}: ask for less, or give its seat a larger share",
-                gib(footprint),
-                gib(self.view.memory)
+                footprint.for_people(),
+                self.view.memory.for_people()
             )));
         }
         Ok(Program { buffers, request, footprint })
@@ -167,15 +167,6 @@ impl<'a> Site<'a> {
 /// `a · b / c` without overflow on the way; saturates at the end.
 pub(super) fn mul_div(a: u64, b: u64, c: u64) -> u64 {
     u64::try_from(u128::from(a) * u128::from(b) / u128::from(c.max(1))).unwrap_or(u64::MAX)
-}
-
-/// A size for people: two decimals of GiB, or MiB below one GiB.
-pub(super) fn gib(bytes: Bytes) -> String {
-    if bytes.0 >= 1 << 30 {
-        format!("{:.2} GiB", bytes.0 as f64 / f64::from(1 << 30))
-    } else {
-        format!("{:.2} MiB", bytes.0 as f64 / f64::from(1 << 20))
-    }
 }
 
 /// Most device memory that the request's own allocations hold at once.

@@ -3,7 +3,7 @@
 //! A launch moves a given number of bytes through a footprint and goes on where the last launch stopped, so that the
 //! whole footprint comes by before a byte returns: the footprint, not one launch, decides which level serves it.
 
-use super::params::{Site, duration, gib, launch, size};
+use super::params::{Site, duration, launch, size};
 use super::shape::{THREADS, filling, pages, resident};
 use super::{Arg, GpuView, Kernel, LaunchArgs, ParamType, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
@@ -70,8 +70,8 @@ pub(super) fn beyond_l2(at: &Site<'_>, footprint: u64) -> Result<(), WorkloadErr
     }
     Err(at.refuse(format!(
         "a footprint of {} partly stays in L2: at least twice the L2 of this place is needed ({})",
-        gib(Bytes(footprint)),
-        gib(Bytes(2 * at.view.l2.0))
+        Bytes(footprint).for_people(),
+        Bytes(2 * at.view.l2.0).for_people()
     )))
 }
 

@@ -1,7 +1,7 @@
 //! Address translation: many pages, few lines.
 
 use super::chase::{CHASE, loads, walk};
-use super::params::{Site, count, gib, launch, size};
+use super::params::{Site, count, launch, size};
 use super::shape::{LIGHT_BLOCKS_PER_SM, LINE, PAGE, SECTOR, WARP, pages};
 use super::{Arg, Kernel, ParamType, Role, Workload, WorkloadError};
 use crate::channel::Channel;
@@ -35,8 +35,8 @@ fn span(at: &Site<'_>, wanted: u64) -> Result<u64, WorkloadError> {
     if span < 16 * PAGE {
         return Err(at.refuse(format!(
             "a footprint of {} has too few pages of 2 MiB to walk over: at least {} is needed",
-            gib(Bytes(span)),
-            gib(Bytes(16 * PAGE))
+            Bytes(span).for_people(),
+            Bytes(16 * PAGE).for_people()
         )));
     }
     Ok(span)

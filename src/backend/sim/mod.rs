@@ -204,10 +204,10 @@ impl Agent {
         }
         machine.alloc(self.context(), Bytes(bytes)).map(|_| ()).map_err(|oom| BackendError {
             what: format!(
-                "{workload} asks for {} and {} of {} are free in its place: lower its footprint",
-                Bytes(bytes),
-                oom.free,
-                oom.total
+                "{workload} asks for {} and {} of {} are free in its place: lower its footprint, or the number of tenants",
+                Bytes(bytes).for_people(),
+                oom.free.for_people(),
+                oom.total.for_people()
             ),
         })
     }

@@ -90,6 +90,20 @@ fn a_directory_that_is_not_empty_is_left_alone() {
 }
 
 #[test]
+fn of_runs_that_begin_in_one_directory_at_once_one_succeeds() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let begun = std::thread::scope(|scope| {
+            let create = || RunDir::create(&path, &manifest());
+            let runs: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+            runs.into_iter().map(|run| run.join().unwrap()).filter(Result::is_ok).count()
+        });
+        assert!(begun <= 1, "{begun} runs own one directory");
+    }
+}
+
+#[test]
 fn one_process_writes_and_others_may_read() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = unfinished(tmp.path());
