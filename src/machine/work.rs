@@ -123,7 +123,8 @@ impl Work {
         // Strong loads bypass L1 (the architecture's memory model: they must see other SMs' stores).
         let chain_l1 = chain.through_l1 && !chain.strong && chain.loads > 0;
         let stream_footprint = if bytes > 0.0 { traffic.footprint as f64 } else { 0.0 };
-        let past_sm = if chain.loads > 0 && chain.pages > 0 { 1.0 - (sm_pages / chain.pages as f64).min(1.0) } else { 0.0 };
+        let past_sm =
+            if chain.loads > 0 && chain.pages > 0 { 1.0 - (sm_pages / chain.pages as f64).min(1.0) } else { 0.0 };
         let chain_footprint = if chain.loads > 0 { chain.footprint as f64 } else { 0.0 };
         Self {
             kind: Kind::Launch,
