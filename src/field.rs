@@ -69,7 +69,7 @@ pub enum Kind {
     Flag,
     /// Free text, not empty.
     Text,
-    /// A name: letters, digits, `.`, `_` and `-`, no `.` first, for names become file names.
+    /// A name: letters, digits, `.`, `_` and `-`, no `.` first, [`LONGEST_NAME`] at most, for names become file names.
     Name,
     /// A calendar date (2027-06-30).
     Date,
@@ -135,9 +135,12 @@ impl std::fmt::Display for Value {
     }
 }
 
+/// Longest name, bytes. A file name holds two of them and what parts them; file systems take 255 bytes.
+pub const LONGEST_NAME: usize = 64;
+
 /// Whether `text` can be a name: it becomes part of file names and of the names of cells.
 pub fn is_name(text: &str) -> bool {
-    !text.is_empty()
+    (1..=LONGEST_NAME).contains(&text.len())
         && !text.starts_with('.')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
@@ -185,7 +188,9 @@ impl Kind {
             Self::Count { min, max } => format!("a whole number, {}", bounds(min, max, *max == u64::MAX)),
             Self::Flag => "true or false".to_owned(),
             Self::Text => "text in quotes".to_owned(),
-            Self::Name => "a name of letters, digits, \".\", \"_\" and \"-\", with no \".\" first".to_owned(),
+            Self::Name => {
+                format!("a name of at most {LONGEST_NAME} letters, digits, \".\", \"_\" and \"-\", with no \".\" first")
+            }
             Self::Date => "a date without quotes, such as 2027-06-30".to_owned(),
             Self::Word(words) => match words {
                 [one] => format!("\"{one}\""),
@@ -245,6 +250,7 @@ mod tests {
         for bad in ["", ".", "..", ".hidden", "a/b", "a@b", "a b", "é", "a\n"] {
             assert!(!is_name(bad), "{bad:?}");
         }
+        assert!(is_name(&"a".repeat(LONGEST_NAME)) && !is_name(&"a".repeat(LONGEST_NAME + 1)));
     }
 
     #[test]

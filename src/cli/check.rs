@@ -4,6 +4,7 @@ use super::run::Overrides;
 use super::{CliError, Exit, Host};
 use crate::experiment;
 use crate::report::{self, Options, Style};
+use crate::verdict;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -16,10 +17,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let loaded = args.overrides.load(&args.scenario)?;
     let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
-    let text = {
-        let options = Options { width: super::terminal_width(), style: Style::Ansi };
-        format!("{}\n{}", selected.line, report::plan_text(&plan, experiment::estimate(&plan), &[], &options))
-    };
-    super::write_out(None, &text)?;
+    let notes = verdict::foreseen(&plan, super::run::today()?);
+    let options = Options { width: super::terminal_width(), style: Style::Ansi };
+    let text = report::plan_text(&plan, experiment::estimate(&plan), &[], &notes, &options);
+    super::print(&format!("{}\n{text}", selected.line))?;
     Ok(Exit::Ok)
 }

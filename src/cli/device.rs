@@ -19,10 +19,13 @@ const GPU_VARIABLES: &[&str] = &["NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES
 /// PCI vendor of NVIDIA.
 const VENDOR: &str = "0x10de";
 
+/// Value of an environment variable.
+type Variable = dyn Fn(&str) -> Option<String>;
+
 /// What the choice of a device looks at: a file-system root and the environment.
 pub struct Host {
     root: PathBuf,
-    variable: Box<dyn Fn(&str) -> Option<String>>,
+    variable: Box<Variable>,
 }
 
 /// A device taken.
@@ -176,7 +179,10 @@ fn matches(pattern: &str, model: &GpuModel) -> bool {
 mod tests {
     use super::*;
 
-    fn host(files: &[(&str, &str)], variables: &'static [(&'static str, &'static str)]) -> (tempfile::TempDir, Host) {
+    type Files = &'static [(&'static str, &'static str)];
+    type Variables = &'static [(&'static str, &'static str)];
+
+    fn host(files: Files, variables: Variables) -> (tempfile::TempDir, Host) {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
@@ -205,7 +211,7 @@ mod tests {
 
     #[test]
     fn any_trace_of_hardware_is_never_simulated_by_itself() {
-        let traces: [(&[(&str, &str)], &'static [(&'static str, &'static str)], &str); 4] = [
+        let traces: [(Files, Variables, &str); 4] = [
             (&[("sys/bus/pci/devices/0000:41:00.0/vendor", "0x10de\n")], &[], "0000:41:00.0"),
             (&[("dev/nvidiactl", "")], &[], "/dev/nvidiactl"),
             (&[], &[("NVIDIA_VISIBLE_DEVICES", "all")], "NVIDIA_VISIBLE_DEVICES"),

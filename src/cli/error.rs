@@ -8,37 +8,55 @@ use crate::experiment::ExperimentError;
 use crate::plan::PlanError;
 use crate::run_dir::RunDirError;
 use crate::scenario::{LoadError, Mistakes};
+use crate::verdict::RequirementState;
 
-/// Exit codes, as documented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Exit codes, as documented. In order of precedence, the last first: of two that apply, the greater one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// Every requirement met, or nothing asked.
     Ok,
-    /// A requirement not met.
-    NotMet,
-    /// Usage, scenario or run-directory error.
-    Usage,
-    /// The environment: no GPU, no driver, no permission.
-    Environment,
     /// A required cell is Inconclusive or Skipped.
     Inconclusive,
-    /// A bug in crosstalk.
-    Bug,
+    /// A requirement not met.
+    NotMet,
+    /// The environment: no GPU, no driver, no permission.
+    Environment,
+    /// Usage, scenario or run-directory error.
+    Usage,
     /// Interrupted.
     Interrupted,
+    /// A bug in crosstalk.
+    Bug,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::NotMet => 1,
+            Self::Usage => 2,
+            Self::Environment => 3,
+            Self::Inconclusive => 4,
+            Self::Bug => 70,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::NotMet => 1,
-            Exit::Usage => 2,
-            Exit::Environment => 3,
-            Exit::Inconclusive => 4,
-            Exit::Bug => 70,
-            Exit::Interrupted => 130,
-        })
+        exit.code().into()
+    }
+}
+
+impl From<RequirementState> for Exit {
+    fn from(requirement: RequirementState) -> Self {
+        match requirement {
+            RequirementState::NotRequired | RequirementState::Met | RequirementState::Accepted => Self::Ok,
+            RequirementState::Undecided => Self::Inconclusive,
+            RequirementState::NotMet => Self::NotMet,
+        }
     }
 }
 
@@ -66,6 +84,9 @@ pub enum CliError {
     /// Something that cannot be: a bug.
     #[error("this is a bug in crosstalk: {0}")]
     Bug(String),
+    /// Standard output.
+    #[error("cannot write to standard output: {0}")]
+    Print(std::io::Error),
     /// An output file.
     #[error("cannot write {}: {source}", .path.display())]
     Write {
@@ -81,8 +102,10 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Environment(_) => Exit::Environment,
-            Self::Bug(_) => Exit::Bug,
+            // What a run recorded cannot be written down: no file and no user is at fault.
+            Self::Bug(_) | Self::RunDir(RunDirError::NotRecordable { .. }) => Exit::Bug,
             Self::Usage(_)
+            | Self::Print(_)
             | Self::Load(_)
             | Self::Scenario(_)
             | Self::Plan(_)
@@ -94,8 +117,8 @@ impl CliError {
     /// Prints it to standard error, a scenario's mistakes with their places.
     pub(crate) fn print(&self) {
         match self {
-            Self::Scenario(mistakes) => anstream::eprint!("{}", mistakes.render(true)),
-            other => anstream::eprintln!("crosstalk: {other}"),
+            Self::Scenario(mistakes) => super::say(mistakes.render(true).trim_end_matches('\n')),
+            other => super::say(&format!("crosstalk: {other}")),
         }
     }
 }
@@ -112,5 +135,36 @@ impl From<ExperimentError> for CliError {
             ExperimentError::Backend(error) => error.into(),
             ExperimentError::RunDir(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As documented: of two codes that apply, the one further left counts.
+    const PRECEDENCE: [Exit; 7] =
+        [Exit::Bug, Exit::Interrupted, Exit::Usage, Exit::Environment, Exit::NotMet, Exit::Inconclusive, Exit::Ok];
+
+    #[test]
+    fn the_codes_are_the_documented_ones() {
+        assert_eq!(PRECEDENCE.map(Exit::code), [70, 130, 2, 3, 1, 4, 0]);
+    }
+
+    proptest! {
+        /// Whatever happens, in whatever order: one code, and the first by precedence.
+        #[test]
+        fn the_first_by_precedence_counts(happened in prop::collection::vec(0..PRECEDENCE.len(), 1..6)) {
+            let all = happened.iter().map(|i| PRECEDENCE[*i]).reduce(Exit::max);
+            prop_assert_eq!(all, happened.iter().min().map(|i| PRECEDENCE[*i]));
+        }
+    }
+
+    #[test]
+    fn a_defect_is_no_error_of_the_user() {
+        let defect = RunDirError::NotRecordable { what: "a sample".to_owned(), why: "it is NaN".to_owned() };
+        assert_eq!(CliError::from(defect).exit(), Exit::Bug);
     }
 }

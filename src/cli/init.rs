@@ -1,5 +1,6 @@
 //! `crosstalk init`: a scenario for the machine as found.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::{CliError, Exit, Host, select};
@@ -22,12 +23,16 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let selected = select(args.device.as_deref(), None, None, host)?;
     let inventory = selected.backend.inventory()?;
     let text = scenario::init(&inventory, selected.model, args.tier);
-    if let Some(path) = &args.output
-        && path.exists()
-    {
-        return Err(CliError::Usage(format!("{} exists: name another file, or move it away", path.display())));
-    }
-    anstream::eprintln!("for {}", selected.line);
-    super::write_out(args.output.as_deref(), &text)?;
+    super::say(&format!("for {}", selected.line));
+    let Some(path) = &args.output else {
+        super::print(&text)?;
+        return Ok(Exit::Ok);
+    };
+    super::write_new(path, &text).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => {
+            CliError::Usage(format!("{} exists: name another file, or move it away", path.display()))
+        }
+        _ => CliError::Write { path: path.clone(), source },
+    })?;
     Ok(Exit::Ok)
 }

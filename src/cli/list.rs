@@ -47,6 +47,6 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             What::Profiles => gpu::profiles_json(),
         }),
     };
-    super::write_out(None, &text)?;
+    super::print(&text)?;
     Ok(Exit::Ok)
 }

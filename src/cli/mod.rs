@@ -11,6 +11,7 @@ mod run;
 mod schema;
 mod verify;
 
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,8 +30,14 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 every requirement met · 1 a requirement not met · 2 usage, scenario or run-directory error ·
-3 environment · 4 inconclusive · 70 a bug in crosstalk · 130 interrupted";
+Exit codes, of which the first that applies from 70, 130, 2, 3, 1, 4, 0 counts:
+  0    every requirement met
+  1    a requirement not met
+  2    usage, scenario or run-directory error
+  3    environment
+  4    inconclusive
+  70   a bug in crosstalk
+  130  interrupted";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -61,7 +68,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            // Nothing is left to be done where even the usage cannot be printed.
+            // Where even the usage cannot be printed, the exit code says it.
             let _ = error.print();
             return code.into();
         }
@@ -76,8 +83,9 @@ pub fn main() -> ExitCode {
         Verb::List(args) => list::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "crosstalk", &mut std::io::stdout());
-            Ok(Exit::Ok)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "crosstalk", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(|()| Exit::Ok)
         }
     };
     match outcome {
@@ -89,27 +97,59 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes `text` to `path`, whole or not at all, or to standard output.
+/// Writes to standard output. A closed pipe is the reader's choice, a full disk is not.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::Print(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error. Where that cannot be written, nobody listens: the exit code says the rest.
+fn say(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Writes `text` to `path`, or to standard output.
 fn write_out(path: Option<&Path>, text: &str) -> Result<(), CliError> {
-    let Some(path) = path else {
-        // A closed pipe is the reader's choice.
-        let _ = anstream::stdout().lock().write_all(text.as_bytes());
-        return Ok(());
-    };
-    let failed = |source| CliError::Write { path: path.to_owned(), source };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(anstream::adapter::strip_str(text).to_string().as_bytes()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    match path {
+        Some(path) => write_file(path, &anstream::adapter::strip_str(text).to_string())
+            .map_err(|source| CliError::Write { path: path.to_owned(), source }),
+        None => print(text),
+    }
+}
+
+/// Writes a file whole or not at all. A link is followed, and what is no plain file (a device, a pipe) is written to and
+/// never replaced.
+fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return fs::write(path, text),
+        Err(_) if path.is_symlink() => return fs::write(path, text),
+        _ => {}
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let written = write_new(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Writes a file that must not be there yet.
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = fs::File::options().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// Columns of the terminal, or what a page of text has.
 fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
     let size =
         || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|s| usize::from(s.ws_col)).filter(|c| *c > 0);
-    columns.or_else(size).unwrap_or(120).max(40)
+    columns.or_else(size).unwrap_or(120)
 }
 
 fn pretty(value: &serde_json::Value) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::progress::Bars;
@@ -12,6 +12,7 @@ use jiff::civil::Date;
 
 use crate::experiment::{self, Ended};
 use crate::plan::Plan;
+use crate::provenance::Provenance;
 use crate::report::{Format, Style};
 use crate::run_dir::{Digest, Manifest, RecordedRun, RunDir};
 use crate::scenario::{self, Scenario, Tier};
@@ -29,7 +30,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed", "tier"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "out", "seed", "tier"])]
     resume: Option<PathBuf>,
     /// No progress display.
     #[arg(long, short)]
@@ -78,32 +79,57 @@ impl Overrides {
 
 pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let begun = Instant::now();
+    let stop = stop_on_signals()?;
     let Started { selected, mut dir, mut run } = match &args.resume {
         Some(path) => resume(args, path, host)?,
         None => create(args, host)?,
     };
     let path = dir.path().to_owned();
-    anstream::eprintln!("crosstalk {} · {}", env!("CARGO_PKG_VERSION"), run.manifest.device);
+    super::say(&format!("crosstalk {} · {}", env!("CARGO_PKG_VERSION"), run.manifest.device));
+    for warning in verdict::foreseen(&run.manifest.plan, run.manifest.date) {
+        super::say(&format!("note: {} → {}", warning.what, warning.advice));
+    }
 
-    let stop = stop_on_signals()?;
     let bars = Bars::new(&run.manifest.plan, args.quiet);
     let ended = experiment::run(selected.backend.as_ref(), &mut dir, &mut run, &stop, &mut |p| bars.show(&p));
     bars.finish();
-    let ended = ended.inspect_err(|_| anstream::eprintln!("what was measured is kept in {}", path.display()))?;
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => return failed(error.into(), &path, stop.load(Ordering::Relaxed)),
+    };
 
     let verdict = verdict::judge(&run);
     if ended == Ended::Complete {
         dir.finish(&Digest::build(&run, &verdict)?)?;
     }
-    super::write_out(None, &report::render(&run, &verdict, Format::Terminal, Style::Ansi)?)?;
-    anstream::eprintln!("\n{:.1} s · run directory: {}", begun.elapsed().as_secs_f64(), path.display());
-    match ended {
-        Ended::Complete => Ok(report::exit(&verdict)),
+    let printed = super::print(&report::render(&run, &verdict, Format::Terminal, Style::Ansi)?);
+    super::say(&format!("\n{:.1} s · run directory: {}", begun.elapsed().as_secs_f64(), path.display()));
+    let exit = match ended {
+        Ended::Complete => Exit::from(verdict.requirement),
         Ended::Interrupted => {
-            anstream::eprintln!("interrupted: go on with `crosstalk run --resume {}`", path.display());
-            Ok(Exit::Interrupted)
+            super::say(&format!("interrupted: {}", go_on(&path)));
+            Exit::Interrupted
         }
-    }
+    };
+    printed.map_or_else(|error| ended_by(&error, exit), |()| Ok(exit))
+}
+
+fn go_on(path: &Path) -> String {
+    format!("go on with `crosstalk run --resume {}`", path.display())
+}
+
+/// The end of a run that could not go on: what was measured stays.
+fn failed(error: CliError, path: &Path, interrupted: bool) -> Result<Exit, CliError> {
+    let exit = if interrupted { Exit::Interrupted } else { Exit::Ok };
+    let ended = ended_by(&error, exit);
+    super::say(&format!("what was measured is kept: {}", go_on(path)));
+    ended
+}
+
+/// Says what went wrong; the exit code is that of the graver end.
+fn ended_by(error: &CliError, otherwise: Exit) -> Result<Exit, CliError> {
+    error.print();
+    Ok(error.exit().max(otherwise))
 }
 
 /// A run directory open for writing, and the device to go on with.
@@ -117,11 +143,16 @@ fn create(args: &Args, host: &Host) -> Result<Started, CliError> {
     let name = args.scenario.as_deref().unwrap_or_default();
     let loaded = args.overrides.load(name)?;
     let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
+    let today = today()?;
     let path = match &args.out {
+        Some(path) if path.exists() && !path.is_dir() => {
+            let path = path.display();
+            return Err(CliError::Usage(format!("--out {path} is a file: name a directory, empty or not there yet")));
+        }
         Some(path) => path.clone(),
-        None => fresh(Path::new("crosstalk-runs"), &plan.scenario),
+        None => fresh(Path::new("crosstalk-runs"), &plan.scenario)?,
     };
-    let manifest = Manifest::new(today()?, selected.backend.provenance(), &selected.line, &plan, &loaded.text);
+    let manifest = Manifest::new(today, selected.backend.provenance(), &selected.line, &plan, &loaded.text);
     let dir = RunDir::create(&path, &manifest)?;
     Ok(Started { selected, dir, run: RecordedRun::new(manifest) })
 }
@@ -129,9 +160,9 @@ fn create(args: &Args, host: &Host) -> Result<Started, CliError> {
 fn resume(args: &Args, path: &Path, host: &Host) -> Result<Started, CliError> {
     let (dir, run) = RunDir::resume(path)?;
     let recorded = &run.manifest;
-    let source = format!("{}/manifest.json", path.display());
-    let scenario = scenario::read(&source, &recorded.scenario_text, CATALOGUE).map_err(Box::new)?;
-    let selected = select(args.overrides.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
+    // A run goes on where it was begun, whatever named the device then.
+    let begun_on = (recorded.provenance == Provenance::Simulated).then(|| simulated(&recorded.plan));
+    let selected = select(args.overrides.device.as_deref(), begun_on.as_deref(), None, host)?;
     let inventory = selected.backend.inventory()?;
     if selected.backend.provenance() != recorded.provenance || inventory != recorded.plan.inventory {
         return Err(CliError::Usage(format!(
@@ -143,8 +174,16 @@ fn resume(args: &Args, path: &Path, host: &Host) -> Result<Started, CliError> {
     Ok(Started { selected, dir, run })
 }
 
+/// What `--device` calls the simulated GPU of a plan.
+fn simulated(plan: &Plan) -> String {
+    let gpu = plan.gpu();
+    let profiles: Vec<&str> = gpu.instances.iter().map(|i| i.profile.as_str()).collect();
+    let layout = if profiles.is_empty() { String::new() } else { format!("/{}", profiles.join("+")) };
+    format!("sim:{}{layout}", gpu.model.as_deref().unwrap_or_default())
+}
+
 /// The day by which accepted risks expire (UTC): today, or SOURCE_DATE_EPOCH's.
-fn today() -> Result<Date, CliError> {
+pub(super) fn today() -> Result<Date, CliError> {
     let now = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(seconds) => seconds.parse().ok().and_then(|s| Timestamp::from_second(s).ok()).ok_or_else(|| {
             CliError::Usage(format!("SOURCE_DATE_EPOCH={seconds:?} is no number of seconds since 1970"))
@@ -154,12 +193,22 @@ fn today() -> Result<Date, CliError> {
     Ok(now.to_zoned_datetime(jiff::tz::TimeZone::UTC).date())
 }
 
-/// `<scenario>-1`, `-2`, … : the first that does not exist.
-fn fresh(parent: &Path, scenario: &str) -> PathBuf {
-    (1u32..)
-        .map(|n| parent.join(format!("{scenario}-{n}")))
-        .find(|p| !p.exists())
-        .unwrap_or_else(|| parent.join(scenario))
+/// Creates `<scenario>-1`, or `-2`, … : the first that did not exist. Of two runs begun at once, each gets its own.
+fn fresh(parent: &Path, scenario: &str) -> Result<PathBuf, CliError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CliError::Write { path, source }
+    };
+    std::fs::create_dir_all(parent).map_err(failed(parent))?;
+    let mut n = 1u32;
+    loop {
+        let path = parent.join(format!("{scenario}-{n}"));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
+            Err(e) => return Err(failed(&path)(e)),
+        }
+    }
 }
 
 /// The first signal asks the run to end cleanly; a second one ends the process.

@@ -26,6 +26,6 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         Of::Run => report::run_schema(),
         Of::Report => report::report_schema(),
     };
-    super::write_out(None, &super::pretty(&schema))?;
+    super::print(&super::pretty(&schema))?;
     Ok(Exit::Ok)
 }

@@ -17,12 +17,12 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let run = args.run.display();
     let checked = format!("{} files, {} arms, {} samples", verified.files, verified.arms, verified.samples);
     for file in &verified.ignored {
-        anstream::eprintln!("{run}: {file} belongs to nothing that was committed: ignored");
+        super::say(&format!("{run}: {file} belongs to nothing that was committed: ignored"));
     }
     let Some(digest) = &verified.digest else {
-        anstream::println!(
-            "{run}: {checked}: checksums agree; the run is not finished, so there is no verdict to compare"
-        );
+        super::print(&format!(
+            "{run}: {checked}: checksums agree; the run is not finished, so there is no verdict to compare\n"
+        ))?;
         return Ok(Exit::Ok);
     };
     let recomputed = Digest::build(&verified.run, &verdict::judge(&verified.run))?;
@@ -33,6 +33,6 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             verified.run.manifest.created_by
         )));
     }
-    anstream::println!("{run}: {checked}: checksums, histograms and verdict agree");
+    super::print(&format!("{run}: {checked}: checksums, histograms and verdict agree\n"))?;
     Ok(Exit::Ok)
 }

@@ -1,5 +1,7 @@
 //! Calibration: closed-loop arms that fix rates, windows and what can be judged, before the first block.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::backend::{ArmKey, ArmPlan, BackendError, Load, Session, Window};
 use crate::plan::{Grid, Plan};
 use crate::run_dir::{Calibration, JudgedBy, NeighbourCalibration, ProbeCalibration};
@@ -20,7 +22,7 @@ const EXCEEDANCES: f64 = 10.0;
 /// Requests per window below which nothing is judged.
 const LEAST: f64 = 20.0;
 
-/// Calibrates one grid on a session of its own generation.
+/// Calibrates one grid on a session of its own generation; `None` where it is asked to stop.
 ///
 /// # Errors
 /// Where an arm fails, or a probe completes nothing at all: with its name.
@@ -29,7 +31,9 @@ pub(crate) fn calibrate(
     arrangement: usize,
     grid_index: usize,
     session: &mut dyn Session,
-) -> Result<Calibration, BackendError> {
+    stop: &AtomicBool,
+) -> Result<Option<Calibration>, BackendError> {
+    let stopped = || stop.load(Ordering::Relaxed);
     let grid = &plan.arrangements[arrangement].grids[grid_index];
     let states: Vec<Option<usize>> = std::iter::once(None).chain(grid.neighbours.iter().copied().map(Some)).collect();
     let arm = |noise, windows| ArmPlan {
@@ -42,6 +46,9 @@ pub(crate) fn calibrate(
 
     let mut neighbours = Vec::with_capacity(grid.neighbours.len());
     for &neighbour in &grid.neighbours {
+        if stopped() {
+            return Ok(None);
+        }
         let window = Window { probe: grid.probes[0], load: Load::Open { rate: Rate(0), poisson: false }, length: SOLO };
         let record = session.run_arm(&arm(Some(neighbour), vec![window]))?;
         let solo_rate = record.summary.neighbours.iter().map(|n| n.rate).sum();
@@ -56,6 +63,9 @@ pub(crate) fn calibrate(
             Arrivals::Auto => {
                 let mut lowest: Option<Rate> = None;
                 for &noise in &states {
+                    if stopped() {
+                        return Ok(None);
+                    }
                     let rate = closed_rate(probe, planned.outstanding, noise, &arm, session)?;
                     lowest = Some(lowest.map_or(rate, |l| l.min(rate)));
                 }
@@ -68,7 +78,7 @@ pub(crate) fn calibrate(
         let (window, judged) = judged(plan, rate);
         probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged });
     }
-    Ok(Calibration { arrangement, grid: grid_index, probes, neighbours })
+    Ok(Some(Calibration { arrangement, grid: grid_index, probes, neighbours }))
 }
 
 /// Rate of a closed loop at the outstanding limit beside `noise`, in a window long enough to see some requests.

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use crate::backend::{ArmKey, Backend, BackendError, Session};
 use crate::plan::Plan;
-use crate::run_dir::{Calibration, Encoded, Manifest, RecordedRun, RunDir, RunDirError, encode};
+use crate::run_dir::{Calibration, Encoded, Manifest, Note, RecordedRun, RunDir, RunDirError, encode};
 use crate::units::Nanos;
 
 use blocks::generations;
@@ -96,6 +96,21 @@ pub fn run(
     stop: &AtomicBool,
     on: &mut dyn FnMut(Progress),
 ) -> Result<Ended, ExperimentError> {
+    let ended = run_arrangements(backend, dir, run, stop, on)?;
+    match ended {
+        Ended::Complete => run.finished = true,
+        Ended::Interrupted => dir.note(&Note::Interrupted {})?,
+    }
+    Ok(ended)
+}
+
+fn run_arrangements(
+    backend: &dyn Backend,
+    dir: &mut RunDir,
+    run: &mut RecordedRun,
+    stop: &AtomicBool,
+    on: &mut dyn FnMut(Progress),
+) -> Result<Ended, ExperimentError> {
     let manifest = run.manifest.clone();
     let plan = &manifest.plan;
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
@@ -135,7 +150,6 @@ pub fn run(
             return Ok(Ended::Interrupted);
         }
     }
-    run.finished = true;
     Ok(Ended::Complete)
 }
 
@@ -163,18 +177,18 @@ fn calibrate(
         }
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
             session.restart(CALIBRATION)?;
-            let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut())?;
+            let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
             session.close()?;
             Ok(calibration)
         });
         match calibration {
-            Ok(calibration) => {
+            Ok(None) => return Ok(Calibrated::Interrupted),
+            Ok(Some(calibration)) => {
                 dir.calibrated(&calibration)?;
                 run.calibrations.insert((arrangement, grid), calibration);
             }
-            // Nothing of the arrangement has run: it cannot be tested here, and the others can.
-            Err(error) if grid == 0 => return Ok(Calibrated::Cannot(error.to_string())),
-            Err(error) => return Err(error.into()),
+            // No arm of the arrangement has run: it cannot be tested here, and the others can.
+            Err(error) => return Ok(Calibrated::Cannot(error.to_string())),
         }
     }
     Ok(Calibrated::All)

@@ -115,16 +115,15 @@ fn column_name(plan: &Plan, cell: &CellVerdict) -> String {
     place.unwrap_or(&cell.name).to_owned()
 }
 
-/// Sharing mode and shares: "mig 4g.40gb + 3g.40gb", "mps 50 % × 2".
+/// Sharing mode, where the name does not say it, and shares: "mig 4g.40gb + 3g.40gb", "50 % × 2".
 fn layout_words(a: &PlannedArrangement) -> String {
     let shares: Vec<&str> = a.seats.iter().map(|s| s.share.as_str()).collect();
-    match shares.first() {
-        Some(first) if shares.len() > 1 && shares.iter().all(|s| s == first) => {
-            format!("{} {first} × {}", a.sharing, shares.len())
-        }
-        Some(_) => format!("{} {}", a.sharing, shares.join(" + ")),
-        None => a.sharing.to_string(),
-    }
+    let shares = match shares.first() {
+        Some(first) if shares.len() > 1 && shares.iter().all(|s| s == first) => format!("{first} × {}", shares.len()),
+        _ => shares.join(" + "),
+    };
+    let mode = if a.name == a.sharing.id() { "" } else { a.sharing.id() };
+    format!("{mode} {shares}").trim().to_owned()
 }
 
 /// Rows by the first channel of the neighbour, in the order of the channels, those without one first.

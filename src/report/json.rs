@@ -1,10 +1,10 @@
 //! Reports as JSON, and the JSON Schemas of what crosstalk writes.
 
-use schemars::JsonSchema;
+use schemars::Schema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::run_dir::{Calibration, Manifest};
+use crate::run_dir;
 
 use super::ReportError;
 use super::model::Report;
@@ -18,24 +18,20 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
 
 /// JSON Schema of a report.
 pub fn report_schema() -> Value {
-    document("crosstalk report", |generator| vec![named::<Report>(generator)])
+    document("crosstalk report", |generator| vec![generator.subschema_for::<Report>()])
 }
 
-/// JSON Schema of the JSON files of a run directory: a document is one of them.
+/// JSON Schema of the JSON in a run directory: each JSON file and each line of the event log is one of its documents.
 pub fn run_schema() -> Value {
-    document("crosstalk run directory", |generator| vec![named::<Manifest>(generator), named::<Calibration>(generator)])
-}
-
-fn named<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
-    generator.subschema_for::<T>().to_value()
+    document("crosstalk run directory", run_dir::schemas)
 }
 
 /// A schema document whose instances match one of `roots`.
-fn document(title: &str, roots: impl FnOnce(&mut SchemaGenerator) -> Vec<Value>) -> Value {
+fn document(title: &str, roots: impl FnOnce(&mut SchemaGenerator) -> Vec<Schema>) -> Value {
     // Described as written, not as read: a reader may rely on every field that crosstalk writes.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut generator = settings.into_generator();
-    let mut roots = roots(&mut generator);
+    let mut roots: Vec<Value> = roots(&mut generator).into_iter().map(Schema::to_value).collect();
     let definitions: Value = generator.take_definitions(true).into();
     let mut document = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedProbe};
+use crate::provenance::Provenance;
 use crate::scenario::{Arrivals, Expectation, LayoutEntry, Quantile};
 use crate::units::{Nanos, Rate, Share};
+use crate::verdict::Warning;
 
 use super::format::{NONE, count, duration, rate, share, time};
 use super::text::{Line, Page, Tint};
@@ -24,8 +26,8 @@ pub fn plan_json(plan: &Plan) -> Result<String, ReportError> {
     Ok(text)
 }
 
-/// The plan as text, with its estimated `length` and, a line each, what it would reconfigure.
-pub fn plan_text(plan: &Plan, length: Nanos, reconfigure: &[String], options: &Options) -> String {
+/// The plan as text, with its estimated `length`, what it would reconfigure, a line each, and what is risky about it.
+pub fn plan_text(plan: &Plan, length: Nanos, reconfigure: &[String], notes: &[Warning], options: &Options) -> String {
     let mut page = Page::new(options.width.max(60), options.style);
     if let Some(banner) = plan.inventory.provenance.banner() {
         page.paragraph(Line::of(Tint::Warn, banner), 0, 2);
@@ -42,6 +44,12 @@ pub fn plan_text(plan: &Plan, length: Nanos, reconfigure: &[String], options: &O
     }
     for line in reconfigure {
         page.paragraph(plain(line), 2, 4);
+    }
+    if !notes.is_empty() {
+        page.heading("Notes");
+    }
+    for note in notes {
+        page.paragraph(Line::of(Tint::Warn, &note.what).with(Tint::Plain, &format!(" → {}", note.advice)), 2, 4);
     }
     page.finish()
 }
@@ -62,12 +70,14 @@ fn head(page: &mut Page, plan: &Plan, length: Nanos) {
     let line = Line::of(Tint::Strong, &plan.scenario).with(
         Tint::Plain,
         &format!(
-            " · {} × {} × {} · {} · about {} · seed {}",
+            " · {} × {} × {} · {} · about {}{} · seed {}",
             count(plan.arrangements.len() as u64, "arrangement"),
             count(plan.neighbours.len() as u64, "neighbour"),
             count(plan.panel.len() as u64, "probe"),
             count(cells as u64, "cell"),
             duration(length),
+            // The simulator does not wait for it.
+            if plan.inventory.provenance == Provenance::Simulated { " of simulated time" } else { "" },
             plan.seed
         ),
     );
@@ -315,7 +325,7 @@ mod tests {
         let mut plan = fixture::plan();
         plan.arrangements[1].skipped = Some("MIG mode: the GPU has MIG on".to_owned());
         let lines = ["creates 2 × 3g.40gb on GPU 0; put back at the end".to_owned()];
-        plan_text(&plan, Nanos::secs(541), &lines, &Options { width, style: Style::Plain })
+        plan_text(&plan, Nanos::secs(541), &lines, &[], &Options { width, style: Style::Plain })
     }
 
     #[test]
@@ -334,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_changes_nothing_says_so() {
-        let text = plan_text(&fixture::plan(), Nanos::secs(1), &[], &Options::default());
+        let text = plan_text(&fixture::plan(), Nanos::secs(1), &[], &[], &Options::default());
         assert!(text.contains("nothing: the machine is used as it is"));
     }
 

@@ -15,6 +15,9 @@ use super::{Options, words};
 /// Fewer columns than this cannot hold a cell of the matrix beside its row's name.
 const LEAST_WIDTH: usize = 60;
 
+/// Marks what is judged by pooled quantiles alone.
+const POOLED: &str = "*";
+
 /// Share of its solo rate from which a neighbour counts as running at full rate (verdict.md, fair arms, 5).
 const FULL_RATE: f64 = 0.9;
 
@@ -153,7 +156,13 @@ fn matrix(page: &mut Page, run: &RunReport) {
         }
         from = to;
     }
-    let worst = run.cells.iter().filter_map(|c| c.series.get(c.worst?)?.ratio);
+    let shown = || run.cells.iter().filter_map(|c| c.series.get(c.worst?));
+    if shown().any(|s| s.judged == JudgedBy::Pooled) {
+        let text =
+            format!("{POOLED} by quantiles pooled over all blocks: too few requests in an arm for one of its own");
+        page.paragraph(Line::of(Tint::Faint, &text), 0, 2);
+    }
+    let worst = shown().filter_map(|s| s.ratio);
     if worst.into_iter().any(|r| r.low.is_none() || r.high.is_none()) {
         page.paragraph(Line::of(Tint::Faint, &format!("{NONE} in an interval: no bound on that side")), 0, 2);
     }
@@ -206,7 +215,9 @@ struct CellText {
     verdict: Line,
     /// Estimate, lower bound, upper bound; empty where there is no ratio.
     ratio: [String; 3],
-    /// The quantile, where it is not the heading's; whether it is pooled; why, in a word.
+    /// Judged by pooled quantiles alone: marked behind the interval.
+    pooled: bool,
+    /// The quantile, where it is not the heading's; why, in a word.
     tail: String,
 }
 
@@ -215,13 +226,8 @@ impl CellText {
         let worst = cell.worst.and_then(|i| cell.series.get(i));
         let ratio = worst.and_then(|s| s.ratio.as_ref()).map(ratio_parts);
         let mut tail: Vec<String> = Vec::new();
-        if let Some(s) = worst {
-            if Some(s.quantile) != heading {
-                tail.push(s.quantile.to_string());
-            }
-            if s.judged == JudgedBy::Pooled {
-                tail.push("pooled".to_owned());
-            }
+        if let Some(s) = worst.filter(|s| Some(s.quantile) != heading) {
+            tail.push(s.quantile.to_string());
         }
         match cell.verdict {
             VerdictWord::Isolated => {}
@@ -235,6 +241,7 @@ impl CellText {
         Self {
             verdict: verdict_word(cell.verdict),
             ratio: ratio.unwrap_or_else(|| [NONE.to_owned(), String::new(), String::new()]),
+            pooled: worst.is_some_and(|s| s.judged == JudgedBy::Pooled),
             tail: tail.join(" "),
         }
     }
@@ -248,6 +255,9 @@ impl CellText {
         if *l > 0 {
             let bounds = if low.is_empty() { " ".repeat(l + h + 3) } else { format!("[{low:>l$} {high:>h$}]") };
             line.push(Tint::Plain, &format!(" {bounds}"));
+        }
+        if self.pooled {
+            line.push(Tint::Plain, POOLED);
         }
         if !self.tail.is_empty() {
             line.push(Tint::Plain, " ");
@@ -396,7 +406,13 @@ fn calibration(page: &mut Page, run: &RunReport) {
         faint("judged"),
     ]];
     let mut place = "";
+    // The grids of a place that differ in their neighbours alone often have the same load: it is said once.
+    let mut said: Vec<&Calibrated> = Vec::new();
     for c in &run.calibration {
+        if said.contains(&c) {
+            continue;
+        }
+        said.push(c);
         let plain = |text: &str| Line::of(Tint::Plain, text);
         rows.push(vec![
             plain(if c.place == place { "" } else { &c.place }),

@@ -136,7 +136,7 @@ fn a_quantile_judged_over_all_blocks_is_marked() {
         s.judged = JudgedBy::Pooled;
     }
     let text = terminal(&run, &verdict, 110);
-    assert!(text.contains("isolated  1.00 [0.99 1.01] pooled"), "{text}");
+    assert!(text.contains("isolated  1.00 [0.99 1.01]*"), "{text}");
     assert!(text.contains("inference p99 (pooled) 1.72×"), "{text}");
 }
 
@@ -368,15 +368,4 @@ fn a_report_with_an_unknown_field_is_refused() {
     value["runs"][0]["header"]["elapsed"] = 3.into();
     assert!(!jsonschema::is_valid(&report_schema(), &value));
     assert!(serde_json::from_value::<Report>(value).is_err());
-}
-
-#[test]
-fn what_a_run_writes_validates() {
-    let run = fixture::run();
-    let validator = jsonschema::validator_for(&run_schema()).unwrap();
-    let mut manifest = serde_json::to_value(&run.manifest).unwrap();
-    assert!(validator.is_valid(&manifest));
-    assert!(validator.is_valid(&serde_json::to_value(&run.calibrations[&(0, 0)]).unwrap()));
-    manifest["plan"]["panel"][0]["colour"] = "red".into();
-    assert!(!validator.is_valid(&manifest));
 }

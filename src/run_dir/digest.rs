@@ -6,11 +6,11 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, DIGEST};
-use super::record::add;
 use super::{ArmData, JudgedBy, Manifest, RecordedRun, RunDirError, SeriesData, hlog};
 use crate::backend::ArmKey;
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
+use crate::stats::{Bucket, Counts};
 use crate::verdict::RunVerdict;
 
 const FORMAT: &str = "crosstalk-digest";
@@ -23,7 +23,7 @@ type Arms<'a> = Vec<(&'a ArmKey, &'a ArmData)>;
 const UNBOUNDED_PPM: i64 = 100_000_000;
 
 /// `digest.json`: a run without its samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Digest {
     /// "crosstalk-digest".
@@ -43,7 +43,7 @@ pub struct Digest {
 }
 
 /// One series in all quiet arms of a grid, or in all arms of one neighbour.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DigestSeries {
     /// Index of the arrangement.
@@ -69,7 +69,7 @@ pub struct DigestSeries {
 }
 
 /// Differences of one quantile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DigestDifferences {
     /// The quantile.
@@ -106,7 +106,8 @@ impl Digest {
             names.sort();
             names.dedup();
             for name in names {
-                let pooled = pool(arms.iter().filter_map(|(_, arm)| arm.series.get(name)), digits);
+                let parts: Vec<&SeriesData> = arms.iter().filter_map(|(_, arm)| arm.series.get(name)).collect();
+                let pooled = hlog::pool(parts.iter().map(|part| &part.latency), digits)?;
                 let differences =
                     if neighbour.is_some() { differences(run, &arms, arrangement, grid, name) } else { Vec::new() };
                 series.push(DigestSeries {
@@ -114,11 +115,11 @@ impl Digest {
                     grid,
                     neighbour,
                     series: name.clone(),
-                    arms: arms.iter().filter(|(_, arm)| arm.series.contains_key(name)).count() as u32,
-                    completed: pooled.latency.len(),
-                    censored: pooled.censored,
-                    failed: pooled.failed,
-                    latency: hlog::compress(&pooled.latency)?,
+                    arms: parts.len() as u32,
+                    completed: pooled.len(),
+                    censored: parts.iter().map(|part| part.censored).sum(),
+                    failed: parts.iter().map(|part| part.failed).sum(),
+                    latency: hlog::compress(&pooled)?,
                     differences,
                 });
             }
@@ -160,19 +161,6 @@ impl DigestSeries {
         }
         Err(RunDirError::damaged(DIGEST, expected(), format!("one of {}", histogram.len())))
     }
-}
-
-/// Arms of one series together, at a coarser resolution where asked.
-fn pool<'a>(arms: impl Iterator<Item = &'a SeriesData>, digits: u8) -> SeriesData {
-    let mut pooled = SeriesData::with_digits(digits);
-    for arm in arms {
-        for value in arm.latency.iter_recorded() {
-            add(&mut pooled.latency, value.value_iterated_to(), value.count_at_value());
-        }
-        pooled.censored += arm.censored;
-        pooled.failed += arm.failed;
-    }
-    pooled
 }
 
 /// Block by block, for each quantile of the series that was fixed to be judged so.
@@ -221,16 +209,8 @@ fn ln_ratio_ppm(noisy: &SeriesData, quiet: &SeriesData, quantile: Quantile) -> O
 /// A quantile with the censored requests at +∞, which is `Some(None)`; `None` where there is no request. The smallest
 /// latency that at least the share `quantile` of all requests does not exceed.
 fn quantile_of(series: &SeriesData, quantile: Quantile) -> Option<Option<u64>> {
-    let requests = series.latency.len() + series.censored;
-    let rank = (u128::from(requests) * u128::from(quantile.0)).div_ceil(100_000) as u64;
-    let mut seen = 0;
-    for value in series.latency.iter_recorded() {
-        seen += value.count_at_value();
-        if seen >= rank {
-            return Some(Some(value.value_iterated_to()));
-        }
-    }
-    (requests > 0).then_some(None)
+    let requests = Counts::new(&series.latency, series.censored);
+    (requests.total() > 0).then(|| requests.bucket(quantile).map(Bucket::highest))
 }
 
 #[cfg(test)]
@@ -238,8 +218,8 @@ mod tests {
     use super::*;
 
     fn series(latencies: &[u64], censored: u64) -> SeriesData {
-        let mut data = SeriesData { censored, ..SeriesData::new() };
-        latencies.iter().for_each(|latency| add(&mut data.latency, *latency, 1));
+        let mut data = SeriesData { censored, ..SeriesData::default() };
+        latencies.iter().for_each(|latency| data.latency.record(*latency));
         data
     }
 
@@ -282,11 +262,11 @@ mod tests {
     fn pooling_keeps_every_request_and_the_quantiles_to_its_resolution() {
         let parts = [series(&[1_500, 300_000, 7_000_000], 1), series(&[2_500_000_000], 0)];
         for (digits, resolution) in [(3, 1e-3), (2, 1e-2), (1, 1e-1)] {
-            let pooled = pool(parts.iter(), digits);
-            assert_eq!((pooled.latency.len(), pooled.censored), (4, 1));
-            // 60 % of five requests: the third.
-            let p60 = quantile_of(&pooled, Quantile(60_000)).unwrap().unwrap();
-            assert!((p60 as f64 / 7e6 - 1.0).abs() <= resolution, "{p60} at {digits} digits");
+            let pooled = hlog::pool(parts.iter().map(|part| &part.latency), digits).unwrap();
+            assert_eq!(pooled.len(), 4);
+            // Three of four are at or below 7 ms.
+            let p75 = pooled.value_at_quantile(0.75);
+            assert!((p75 as f64 / 7e6 - 1.0).abs() <= resolution, "{p75} at {digits} digits");
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) const FORMAT: &str = "crosstalk-events";
 pub(super) const VERSION: u32 = 1;
 
 /// The first line.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
     pub(super) format: String,
@@ -22,7 +22,7 @@ pub(super) struct Header {
 }
 
 /// Every further line: an object with one key, the kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Event {
     /// What calibration fixed for a grid.
@@ -41,7 +41,7 @@ pub(super) enum Event {
 }
 
 /// An arm on disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Committed {
     pub(super) arm: ArmKey,
@@ -57,7 +57,7 @@ pub(super) struct Committed {
 }
 
 /// How the samples of one series ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Counts {
     pub(super) name: String,
@@ -67,32 +67,13 @@ pub(super) struct Counts {
 }
 
 /// What else happens in a run, beside what is measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Note {
-    /// The tenants of a grid came up anew.
-    Restarted {
-        /// Index of the arrangement.
-        arrangement: usize,
-        /// Index of the grid.
-        grid: usize,
-        /// The generation that begins.
-        generation: u32,
-    },
     /// The run was stopped before its end.
-    Interrupted {
-        /// By whom or what.
-        by: String,
-    },
+    Interrupted {},
     /// The run goes on after an interruption.
     Resumed {},
-    /// Something that the user was told.
-    Warning {
-        /// What.
-        what: String,
-        /// What to do.
-        advice: String,
-    },
 }
 
 /// Counts of an arm's series, in the order of their names.

@@ -13,6 +13,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use super::{ArmData, RunDirError, SeriesData};
 use crate::backend::ArmSummary;
 use crate::provenance::Provenance;
+use crate::stats::{Bucket, Durations};
 
 /// What a histogram of a series holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,7 @@ impl Kind {
         }
     }
 
-    pub(super) const fn of(self, series: &SeriesData) -> &Histogram<u64> {
+    pub(super) const fn of(self, series: &SeriesData) -> &Durations {
         match self {
             Self::Latency => &series.latency,
             Self::Queue => &series.queue,
@@ -41,7 +42,7 @@ impl Kind {
         }
     }
 
-    pub(super) const fn of_mut(self, series: &mut SeriesData) -> &mut Histogram<u64> {
+    pub(super) const fn of_mut(self, series: &mut SeriesData) -> &mut Durations {
         match self {
             Self::Latency => &mut series.latency,
             Self::Queue => &mut series.queue,
@@ -50,7 +51,10 @@ impl Kind {
     }
 }
 
-/// A histogram, compressed: some hundred bytes where the histogram itself takes some hundred kilobytes.
+/// Significant digits of the histograms in a log: those of [`Durations`].
+const DIGITS: u8 = 3;
+
+/// A histogram, compressed.
 #[derive(Debug)]
 pub(super) struct Interval {
     pub(super) series: String,
@@ -74,15 +78,30 @@ impl ArmIntervals {
         let mut intervals = Vec::new();
         for (name, series) in &data.series {
             for kind in Kind::ALL {
-                let histogram = kind.of(series);
-                if !histogram.is_empty() {
-                    let payload = compress(histogram)?;
+                let durations = kind.of(series);
+                if !durations.is_empty() {
+                    let histogram = pool([durations], DIGITS)?;
+                    let payload = compress(&histogram)?;
                     intervals.push(Interval { series: name.clone(), kind, max: histogram.max(), payload });
                 }
             }
         }
         Ok(Self { length: length(&data.summary), intervals })
     }
+}
+
+/// One histogram of all that `durations` hold, at so many significant digits, 1 to 5.
+pub(super) fn pool<'a>(
+    durations: impl IntoIterator<Item = &'a Durations>,
+    digits: u8,
+) -> Result<Histogram<u64>, RunDirError> {
+    let refused = |e: &dyn std::fmt::Display| RunDirError::not_recordable("a histogram", e.to_string());
+    let mut histogram = Histogram::new(digits).map_err(|e| refused(&e))?;
+    histogram.auto(true);
+    for (bucket, count) in durations.into_iter().flat_map(Durations::iter) {
+        histogram.record_n(bucket.highest(), count).map_err(|e| refused(&e))?;
+    }
+    Ok(histogram)
 }
 
 /// A histogram in base64 of HdrHistogram's V2 format, deflated.
@@ -100,6 +119,21 @@ pub(super) fn expand(payload: &str) -> Result<Histogram<u64>, String> {
     let mut histogram = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| e.to_string())?;
     histogram.auto(true);
     Ok(histogram)
+}
+
+/// Reads a histogram whose buckets are those of [`Durations`].
+fn durations(payload: &str) -> Result<Durations, String> {
+    let histogram = expand(payload)?;
+    if (histogram.sigfig(), histogram.low()) != (DIGITS, 1) {
+        return Err(format!("one of {} digits from {} ns", histogram.sigfig(), histogram.low()));
+    }
+    let mut durations = Durations::default();
+    for value in histogram.iter_recorded() {
+        let count = u32::try_from(value.count_at_value()).map_err(|e| e.to_string())?;
+        durations.add(Bucket::of(value.value_iterated_to()), count);
+    }
+    durations.shrink();
+    Ok(durations)
 }
 
 fn length(summary: &ArmSummary) -> f64 {
@@ -156,7 +190,7 @@ pub(super) struct Read<'a> {
     /// The arm, as its tag names it.
     pub(super) stem: &'a str,
     pub(super) kind: Kind,
-    pub(super) histogram: Histogram<u64>,
+    pub(super) durations: Durations,
 }
 
 /// Reads a log.
@@ -170,33 +204,23 @@ pub(super) fn read<'a>(file: &str, bytes: &'a [u8]) -> Result<Vec<Read<'a>>, Run
             .rsplit_once(':')
             .and_then(|(stem, id)| Some((stem, Kind::ALL.into_iter().find(|kind| kind.id() == id)?)))
             .ok_or_else(|| RunDirError::damaged(file, "tags of arm and kind", format!("tag {tag:?}")))?;
-        let histogram = expand(interval.encoded_histogram())
-            .map_err(|e| RunDirError::damaged(file, format!("a histogram under tag {tag:?}"), e))?;
-        found.push(Read { stem, kind, histogram });
+        let expected = || format!("a histogram of {DIGITS} digits from 1 ns under tag {tag:?}");
+        let durations =
+            durations(interval.encoded_histogram()).map_err(|e| RunDirError::damaged(file, expected(), e))?;
+        found.push(Read { stem, kind, durations });
     }
     Ok(found)
-}
-
-/// Whether two histograms hold the same counts, whatever they could hold besides.
-pub(super) fn same(a: &Histogram<u64>, b: &Histogram<u64>) -> bool {
-    let counts = |h: &Histogram<u64>| -> Vec<(u64, u64)> {
-        h.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
-    };
-    a.sigfig() == b.sigfig() && a.len() == b.len() && counts(a) == counts(b)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::WindowSummary;
-    use crate::run_dir::record::add;
     use crate::units::Nanos;
 
     fn arm(values: &[u64]) -> ArmData {
-        let mut series = SeriesData::new();
-        for value in values {
-            add(&mut series.latency, *value, 1);
-        }
+        let mut series = SeriesData::default();
+        values.iter().for_each(|value| series.latency.record(*value));
         let windows = vec![WindowSummary { start: Nanos::millis(5), length: Nanos::millis(250), ..Default::default() }];
         ArmData {
             summary: ArmSummary { windows, ..Default::default() },
@@ -229,10 +253,39 @@ mod tests {
         assert!(intervals[1].intervals.is_empty(), "an empty histogram is an absent interval");
         let logs = write(Provenance::Measured, "mps", ["a".to_owned(), "b".to_owned()].into_iter().zip(&intervals));
         let read = read("x.hlog", logs["llm-decode/token"].as_bytes()).unwrap();
-        let [Read { stem, kind, histogram }] = &read[..] else { panic!("{read:?}") };
+        let [Read { stem, kind, durations }] = &read[..] else { panic!("{read:?}") };
         assert_eq!((*stem, *kind), ("a", Kind::Latency));
-        assert!(same(histogram, &arms[0].series["llm-decode/token"].latency));
-        assert!(!same(histogram, &arms[1].series["llm-decode/token"].latency));
+        assert_eq!(durations, &arms[0].series["llm-decode/token"].latency);
+    }
+
+    /// Readers of a log see the histogram that counting each request into it would have made, its header included.
+    #[test]
+    fn a_written_histogram_is_the_one_that_was_counted() {
+        for values in [&[1, 1, 2, 2_047][..], &[3_000_000_000, 5, 70_000, 70_001], &[u64::MAX / 2, 9_999]] {
+            let mut counted = Histogram::<u64>::new(3).unwrap();
+            counted.auto(true);
+            let mut durations = Durations::default();
+            for value in values {
+                counted.record(*value).unwrap();
+                durations.record(*value);
+            }
+            let written = compress(&pool([&durations], 3).unwrap()).unwrap();
+            assert_eq!(written, compress(&counted).unwrap(), "{values:?}");
+        }
+    }
+
+    /// Other buckets would be read as if they were ours, and compare equal where they are not.
+    #[test]
+    fn a_histogram_of_another_resolution_is_refused() {
+        let intervals = ArmIntervals::new(&arm(&[5_000])).unwrap();
+        let logs = write(Provenance::Measured, "mps", [("a".to_owned(), &intervals)].into_iter());
+        for (low, digits) in [(1, 2), (1_024, 3)] {
+            let mut other = Histogram::<u64>::new_with_bounds(low, 1 << 40, digits).unwrap();
+            other.record(5_000).unwrap();
+            let log = logs["llm-decode/token"].replace(&intervals.intervals[0].payload, &compress(&other).unwrap());
+            let error = read("x.hlog", log.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(&format!("{digits} digits from {low} ns")), "{error}");
+        }
     }
 
     #[test]

@@ -32,3 +32,17 @@ pub use record::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData,
 };
 pub use write::{Encoded, RunDir, encode};
+
+use schemars::generate::SchemaGenerator;
+
+/// JSON Schemas of the JSON that a run directory holds, each a reference to a definition of `generator`: manifest, first
+/// and further lines of the event log, digest, and the file that ends a run.
+pub(crate) fn schemas(generator: &mut SchemaGenerator) -> Vec<schemars::Schema> {
+    vec![
+        generator.subschema_for::<Manifest>(),
+        generator.subschema_for::<event::Header>(),
+        generator.subschema_for::<event::Event>(),
+        generator.subschema_for::<Digest>(),
+        generator.subschema_for::<sums::Finished>(),
+    ]
+}

@@ -101,14 +101,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, RunDirError> {
         }
     } else if !path.join(EVENTS).exists() {
         // Stopped between the first file and the second: nothing has happened yet.
-        let run = RecordedRun {
-            manifest,
-            calibrations: BTreeMap::new(),
-            arms: BTreeMap::new(),
-            skipped: BTreeMap::new(),
-            finished: false,
-        };
-        return Ok(Opened { run, committed: Vec::new(), whole: 0 });
+        return Ok(Opened { run: RecordedRun::new(manifest), committed: Vec::new(), whole: 0 });
     }
     let log = event::read(path, stated.is_some())?;
     let found = files::sha256(&manifest_text);
@@ -216,7 +209,7 @@ fn from_hlogs(path: &Path, opened: &Opened, sums: &Sums) -> Result<BTreeMap<ArmK
         stems.insert((c.arm.arrangement, files::arm_stem(plan, &c.arm)?), c.arm.clone());
         let mut series = BTreeMap::new();
         for s in &c.series {
-            series.insert(s.name.clone(), SeriesData { censored: s.censored, failed: s.failed, ..SeriesData::new() });
+            series.insert(s.name.clone(), SeriesData { censored: s.censored, failed: s.failed, ..Default::default() });
             if s.completed > 0 {
                 logs.insert((c.arm.arrangement, s.name.clone()));
             }
@@ -226,13 +219,13 @@ fn from_hlogs(path: &Path, opened: &Opened, sums: &Sums) -> Result<BTreeMap<ArmK
     for (arrangement, name) in logs {
         let Some(file) = files::hlog_file(plan, arrangement, &name) else { continue };
         let bytes = files::read_checked(path, &file, SUMS, sum_of(sums, &file)?)?;
-        for hlog::Read { stem, kind, histogram } in hlog::read(&file, &bytes)? {
+        for hlog::Read { stem, kind, durations } in hlog::read(&file, &bytes)? {
             let series = stems
                 .get(&(arrangement, stem.to_owned()))
                 .and_then(|key| arms.get_mut(key))
                 .and_then(|arm| arm.series.get_mut(&name))
                 .ok_or_else(|| RunDirError::damaged(&file, "committed arms", format!("the tag {stem:?}")))?;
-            *kind.of_mut(series) = histogram;
+            *kind.of_mut(series) = durations;
         }
     }
     for c in &opened.committed {
@@ -248,12 +241,7 @@ fn from_hlogs(path: &Path, opened: &Opened, sums: &Sums) -> Result<BTreeMap<ArmK
 /// Histograms kept against histograms rebuilt.
 fn compare(committed: &Committed, kept: &ArmData, rebuilt: &ArmData) -> Result<(), RunDirError> {
     for (name, series) in &rebuilt.series {
-        let same = kept.series.get(name).is_some_and(|k| {
-            hlog::same(&k.latency, &series.latency)
-                && hlog::same(&k.queue, &series.queue)
-                && hlog::same(&k.service, &series.service)
-        });
-        if !same {
+        if kept.series.get(name) != Some(series) {
             let expected = format!("the histograms of its samples for series {name:?}");
             return Err(RunDirError::damaged(&committed.file, expected, "others in the .hlog"));
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +9,7 @@ use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
+use crate::stats::Durations;
 use crate::units::{Nanos, Rate};
 
 /// `manifest.json`: written first, atomically, before anything is measured.
@@ -146,71 +146,43 @@ pub struct ArmData {
     pub series: BTreeMap<String, SeriesData>,
 }
 
-/// One series of one arm. Histograms hold nanoseconds with three significant digits.
-#[derive(Clone, Debug, PartialEq)]
+/// One series of one arm.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeriesData {
     /// Completion − planned arrival, of completed requests.
-    pub latency: Histogram<u64>,
+    pub latency: Durations,
     /// Start on the device − sending, where the device tells.
-    pub queue: Histogram<u64>,
+    pub queue: Durations,
     /// End − start on the device, where the device tells.
-    pub service: Histogram<u64>,
+    pub service: Durations,
     /// Requests not completed by the deadline: at +∞ in every quantile.
     pub censored: u64,
     /// Requests that failed.
     pub failed: u64,
 }
 
-impl SeriesData {
-    /// An empty series.
-    pub fn new() -> Self {
-        Self::with_digits(3)
-    }
-
-    /// An empty series whose histograms hold so many significant digits, 1 to 5.
-    pub(super) fn with_digits(digits: u8) -> Self {
-        let empty = || {
-            let mut h = Histogram::new(digits).expect("one to five significant digits are valid");
-            h.auto(true);
-            h
-        };
-        Self { latency: empty(), queue: empty(), service: empty(), censored: 0, failed: 0 }
-    }
-}
-
-impl Default for SeriesData {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Counts `value`, growing the histogram where it does not reach so far. `saturating_record` would not: it clamps to
-/// what an automatic histogram happens to hold, at first 4 µs.
-pub(super) fn add(histogram: &mut Histogram<u64>, value: u64, count: u64) {
-    if histogram.record_n(value, count).is_err() {
-        histogram.saturating_record_n(value, count);
-    }
-}
-
 impl ArmData {
     /// Histograms of an arm: the one way from samples to what verdicts read, at commit and in `verify`.
     pub fn from_record(record: &ArmRecord) -> Self {
-        let mut series: Vec<SeriesData> = record.series.iter().map(|_| SeriesData::new()).collect();
+        let mut series = vec![SeriesData::default(); record.series.len()];
         for sample in &record.samples {
             let data = &mut series[usize::from(sample.series)];
             match (sample.outcome, sample.completed) {
                 (Outcome::Ok, Some(completed)) => {
-                    add(&mut data.latency, completed.saturating_sub(sample.planned).0.max(1), 1);
+                    data.latency.record(completed.saturating_sub(sample.planned).0.max(1));
                     if let (Some(start), Some(sent)) = (sample.gpu_start, sample.sent) {
-                        add(&mut data.queue, start.saturating_sub(sent).0.max(1), 1);
+                        data.queue.record(start.saturating_sub(sent).0.max(1));
                     }
                     if let (Some(start), Some(end)) = (sample.gpu_start, sample.gpu_end) {
-                        add(&mut data.service, end.saturating_sub(start).0.max(1), 1);
+                        data.service.record(end.saturating_sub(start).0.max(1));
                     }
                 }
                 (Outcome::Timeout, _) | (Outcome::Ok, None) => data.censored += 1,
                 (Outcome::Oom | Outcome::Error(_) | Outcome::WrongResult, _) => data.failed += 1,
             }
+        }
+        for data in &mut series {
+            [&mut data.latency, &mut data.queue, &mut data.service].into_iter().for_each(Durations::shrink);
         }
         Self { summary: record.summary.clone(), series: record.series.iter().cloned().zip(series).collect() }
     }
@@ -237,9 +209,10 @@ mod tests {
             let record =
                 ArmRecord { series: vec!["x".to_owned()], samples: vec![sample], summary: ArmSummary::default() };
             let series = &ArmData::from_record(&record).series["x"];
-            for histogram in [&series.latency, &series.service] {
-                let error = (histogram.max() as f64 / latency as f64 - 1.0).abs();
-                assert!(error < 1e-3, "{latency} ns read as {} ns", histogram.max());
+            for durations in [&series.latency, &series.service] {
+                let [(bucket, 1)] = durations.iter().collect::<Vec<_>>()[..] else { panic!("{durations:?}") };
+                let error = (bucket.highest() as f64 / latency as f64 - 1.0).abs();
+                assert!(error < 1e-3, "{latency} ns read as {} ns", bucket.highest());
             }
         }
     }

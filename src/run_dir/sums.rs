@@ -16,7 +16,7 @@ const VERSION: u32 = 1;
 pub(super) type Sums = BTreeMap<String, String>;
 
 /// `finished.json`: written last. Its root hash stands for every byte of the run: what a signer signs.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Finished {
     format: String,

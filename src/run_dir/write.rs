@@ -176,9 +176,9 @@ impl RunDir {
     /// Where the record cannot be represented or written, or the arm is committed already.
     pub fn commit(&mut self, key: &ArmKey, record: &ArmRecord) -> Result<ArmData, RunDirError> {
         let encoded = encode(&self.manifest, key, record)?;
-        let data = encoded.data.clone();
-        self.commit_encoded(vec![encoded])?;
-        Ok(data)
+        self.write_arms(std::slice::from_ref(&encoded))?;
+        self.append(&[Event::Committed(encoded.committed.clone())])?;
+        Ok(self.keep(encoded).1)
     }
 
     /// Commits arms in this order: all their files first, then all their events. The files are synced beside one
@@ -191,14 +191,16 @@ impl RunDir {
         self.write_arms(&arms)?;
         let events: Vec<Event> = arms.iter().map(|arm| Event::Committed(arm.committed.clone())).collect();
         self.append(&events)?;
-        let mut data = Vec::with_capacity(arms.len());
-        for arm in arms {
-            self.samples += arm.committed.samples;
-            self.sums.insert(arm.committed.file, arm.committed.sha256);
-            self.arms.insert(arm.committed.arm.clone(), arm.intervals);
-            data.push((arm.committed.arm, arm.data));
-        }
-        Ok(data)
+        Ok(arms.into_iter().map(|arm| self.keep(arm)).collect())
+    }
+
+    /// Keeps of a committed arm what the end of the run writes; the rest goes to the caller.
+    fn keep(&mut self, arm: Encoded) -> (ArmKey, ArmData) {
+        let Encoded { committed, intervals, data, .. } = arm;
+        self.samples += committed.samples;
+        self.sums.insert(committed.file, committed.sha256);
+        self.arms.insert(committed.arm.clone(), intervals);
+        (committed.arm, data)
     }
 
     /// The arms' files, durable on return but without their events.

@@ -1,6 +1,11 @@
 //! The scenarios that the binary carries, and how a name or a path becomes a text.
 
+use std::io::Read as _;
+
 use super::mistake::nearest;
+
+/// Largest scenario, bytes.
+const LARGEST: u64 = 1 << 20;
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -28,7 +33,10 @@ pub enum LoadError {
         nearest: Option<String>,
     },
     /// The file cannot be read.
-    #[error("cannot read the scenario {path}: {source}")]
+    #[error("cannot read the scenario {path}: {source}{}", match source.kind() {
+        std::io::ErrorKind::NotFound => "; `crosstalk init -o FILE` writes one, `crosstalk list scenarios` names those built in",
+        _ => "",
+    })]
     Unreadable {
         /// Its path.
         path: String,
@@ -53,16 +61,48 @@ pub fn load(name_or_path: &str) -> Result<(String, String), LoadError> {
         let nearest = nearest(name_or_path, BUILTIN.iter().map(|(name, _)| *name));
         return Err(LoadError::Unknown { name: name_or_path.to_owned(), nearest });
     }
-    match std::fs::read_to_string(name_or_path) {
+    match read_text(name_or_path) {
         Ok(text) => Ok((name_or_path.to_owned(), text)),
         Err(source) => Err(LoadError::Unreadable { path: name_or_path.to_owned(), source }),
     }
+}
+
+/// A file as text. A device without an end, or a file taken for a scenario by mistake, must not fill the memory.
+fn read_text(path: &str) -> std::io::Result<String> {
+    let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(invalid(format!("it is larger than {} MiB: is it a scenario?", LARGEST >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let before = e.as_bytes().iter().take(e.utf8_error().valid_up_to());
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        invalid(format!("line {line} is no UTF-8 text: save the file as UTF-8"))
+    })
 }
 
 /// Whether a path that does not exist is rather a slip in the name of a built-in scenario of a folder.
 fn looks_built_in(name: &str) -> bool {
     let folder = name.split_once('/').map(|(folder, _)| folder);
     !name.ends_with(".toml") && folder.is_some_and(|f| BUILTIN.iter().any(|(n, _)| n.starts_with(&format!("{f}/"))))
+}
+
+/// One line per built-in scenario: its name, and what it asks.
+pub fn table() -> String {
+    let width = BUILTIN.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    BUILTIN.iter().map(|(name, text)| format!("{name:width$}  {}\n", description(text))).collect()
+}
+
+/// The same as JSON.
+pub fn list_json() -> serde_json::Value {
+    let entry = |(name, text): &(&str, &str)| serde_json::json!({ "name": name, "description": description(text) });
+    serde_json::Value::Array(BUILTIN.iter().map(entry).collect())
+}
+
+fn description(text: &str) -> String {
+    let scenario = super::read("built-in", text, crate::workload::CATALOGUE).ok();
+    scenario.and_then(|s| s.description).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -83,21 +123,4 @@ mod tests {
         let path = path.to_str().expect("unicode");
         assert_eq!(load(path).expect("a file"), (path.to_owned(), "schema = 1".to_owned()));
     }
-}
-
-/// One line per built-in scenario: its name, and what it asks.
-pub fn table() -> String {
-    let width = BUILTIN.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    BUILTIN.iter().map(|(name, text)| format!("{name:width$}  {}\n", description(text))).collect()
-}
-
-/// The same as JSON.
-pub fn list_json() -> serde_json::Value {
-    let entry = |(name, text): &(&str, &str)| serde_json::json!({ "name": name, "description": description(text) });
-    serde_json::Value::Array(BUILTIN.iter().map(entry).collect())
-}
-
-fn description(text: &str) -> String {
-    let scenario = super::read("built-in", text, crate::workload::CATALOGUE).ok();
-    scenario.and_then(|s| s.description).unwrap_or_default()
 }

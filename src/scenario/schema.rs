@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::design::Tier;
 use super::keys;
-use crate::field::{Field, Kind, Shape};
+use crate::field::{Field, Kind, LONGEST_NAME, Shape};
 use crate::workload::{Role, Workload};
 
 /// The schema, for the workloads of `catalogue`.
@@ -114,7 +114,7 @@ fn of_kind(kind: &Kind) -> Json {
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Text => json!({ "type": "string", "minLength": 1 }),
-        Kind::Name => text("[A-Za-z0-9_-][A-Za-z0-9._-]*"),
+        Kind::Name => text(&format!("[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{}}}", LONGEST_NAME - 1)),
         Kind::Date => json!({ "type": "string", "format": "date" }),
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Table(fields) => object(fields),

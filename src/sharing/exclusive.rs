@@ -12,7 +12,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| Ok(flat::whole_gpu(s, Policy::TimeSliced, false, |_, _| SmShare::All)),
     one_process: false,
-    own_share: |_| false,
+    own_share: |_, _| false,
 };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {

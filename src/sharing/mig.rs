@@ -8,7 +8,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::TimeSliced, |seat, _| seat, |_, _| SmShare::All),
     one_process: false,
-    own_share: |_| true,
+    own_share: |_, _| true,
 };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {

@@ -11,7 +11,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::Concurrent, |_, entry| entry, |e, sms| cap(e.sms, sms)),
     one_process: false,
-    own_share: |layout| layout.iter().all(|e| e.tenants == 1),
+    own_share: |entry, together| entry.reserved || !together,
 };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {

@@ -8,7 +8,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::TimeSliced, |seat, _| seat, |_, _| SmShare::All),
     one_process: false,
-    own_share: |layout| layout.iter().all(|e| e.tenants == 1),
+    own_share: |entry, together| entry.reserved || !together,
 };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {

@@ -52,8 +52,8 @@ struct Mode {
     topology: fn(&Seating<'_>) -> Result<Topology, SharingError>,
     /// All tenants live in one process.
     one_process: bool,
-    /// The mode promises each tenant a share of its own, under this layout.
-    own_share: fn(&[LayoutEntry]) -> bool,
+    /// Whether a tenant of this entry is promised a share of its own beside another, in the same entry or not.
+    own_share: fn(&LayoutEntry, bool) -> bool,
 }
 
 const fn of(mode: SharingMode) -> &'static Mode {
@@ -160,10 +160,12 @@ pub fn one_process(mode: SharingMode) -> bool {
     of(mode).one_process
 }
 
-/// Whether the mode promises every tenant of this layout a share of its own, so that a neighbour beside the victim
-/// must reach nearly its solo rate. Not where any two tenants share one place.
-pub fn promises_own_share(mode: SharingMode, layout: &[LayoutEntry]) -> bool {
-    (of(mode).own_share)(layout)
+/// Whether the tenant in `seat` is promised a share of its own beside the one in `beside`, so that it must reach nearly
+/// its solo rate there. Not where the two share one place, and not for a share that is only a cap.
+pub fn own_share(mode: SharingMode, layout: &[LayoutEntry], seats: &[Seat], seat: usize, beside: usize) -> bool {
+    let entry = |seat: usize| seats.get(seat).map(|s| s.entry);
+    let together = entry(seat) == entry(beside);
+    entry(seat).and_then(|e| layout.get(e)).is_some_and(|e| (of(mode).own_share)(e, together))
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn mig_3g_3g_halves_memory_and_bandwidth_and_shares_the_gpu() {
     assert_eq!((d.sms, d.l2_bytes, d.hbm_bandwidth), (60, 25 << 20, 1_500_000_000_000));
     assert_eq!((d.l2_bandwidth, d.copy_engines), (5_068_800_000_000, 3));
     assert_eq!(victim_places(&layout, &seats), [0]);
-    assert!(promises_own_share(Mig, &layout));
+    assert!(own_share(Mig, &layout, &seats, 1, 0));
     let v = view(&t, 1, h100());
     assert_eq!((v.sms, v.memory), (60, Bytes::mib(40448 - 326)));
 }
@@ -76,7 +76,7 @@ fn flat_modes_default_to_two_equal_tenants() {
 
 #[test]
 fn mps_percentages_are_caps_on_one_domain() {
-    let (_, seats, t) = arrange(Mps, &[sms(50), LayoutEntry { memory: Some(Bytes::gib(20)), ..sms(75) }]);
+    let (layout, seats, t) = arrange(Mps, &[sms(50), LayoutEntry { memory: Some(Bytes::gib(20)), ..sms(75) }]);
     assert_eq!((seats[0].share.as_str(), seats[1].share.as_str()), ("50 % of SMs", "75 % of SMs, 20GiB"));
     // Caps may sum to more than the whole.
     assert_eq!((t.contexts[0].sms, t.contexts[1].sms), (SmShare::Cap(66), SmShare::Cap(99)));
@@ -84,15 +84,15 @@ fn mps_percentages_are_caps_on_one_domain() {
     assert_eq!(t.contexts[0].process, t.contexts[1].process, "one server, one fault domain");
     assert_eq!((view(&t, 0, h100()).sms, view(&t, 0, h100()).memory), (66, Bytes::mib(81559 - 2 * 326)));
     assert_eq!(view(&t, 1, h100()).memory, Bytes::gib(20));
-    assert!(!promises_own_share(Mps, &[sms(50), sms(50)]));
+    assert!(!own_share(Mps, &layout, &seats, 1, 0), "a cap is no promise");
 }
 
 #[test]
 fn static_mps_partitions_are_reserved_in_whole_chunks() {
     // 50 % of 132 is 66, in chunks of 8: 64. 25 % is 33: 32.
-    let (layout, _, t) = arrange(Mps, &[reserved(50), reserved(25)]);
+    let (layout, seats, t) = arrange(Mps, &[reserved(50), reserved(25)]);
     assert_eq!((t.contexts[0].sms, t.contexts[1].sms), (SmShare::Own(64), SmShare::Own(32)));
-    assert!(promises_own_share(Mps, &layout));
+    assert!(own_share(Mps, &layout, &seats, 1, 0));
     let e = error(Mps, &[reserved(60), reserved(60)]);
     assert!(e.contains("120 %") && e.contains("for example 50%"), "{e}");
     // Rounding up to a chunk of 8 would hand out 20 × 8 of 132 SMs.
@@ -160,8 +160,8 @@ fn time_slicing_nests_inside_one_instance() {
     assert_eq!(t.computes[0].policy, Policy::TimeSliced);
     // Alone and in company are two kinds of place.
     assert_eq!(victim_places(&layout, &seats), [0, 2]);
-    assert!(!promises_own_share(MigTimeSlicing, &layout));
-    assert!(promises_own_share(MigTimeSlicing, &[entry("3g.40gb", 1), entry("3g.40gb", 1)]));
+    assert!(!own_share(MigTimeSlicing, &layout, &seats, 1, 0), "in turns with the victim");
+    assert!(own_share(MigTimeSlicing, &layout, &seats, 2, 0), "an instance of its own");
 }
 
 #[test]
@@ -179,13 +179,13 @@ fn mps_nests_with_caps_of_its_instance_and_a_server_each() {
 
 #[test]
 fn compute_instances_share_all_but_their_sms() {
-    let (_, seats, t) = arrange(MigComputeInstances, &[entry("1c.3g.40gb", 1), entry("2c.3g.40gb", 1)]);
+    let (layout, seats, t) = arrange(MigComputeInstances, &[entry("1c.3g.40gb", 1), entry("2c.3g.40gb", 1)]);
     assert_eq!(ids(&seats), ["0", "1"]);
     assert_eq!((t.domains.len(), t.computes.len()), (1, 2));
     // One compute slice has the 16 SMs of a 1g.
     assert_eq!((t.computes[0].sms, t.computes[1].sms), (16, 32));
     assert_eq!(view(&t, 0, h100()).memory, Bytes::mib(40448 - 2 * 326));
-    assert!(!promises_own_share(MigComputeInstances, &[entry("3g.40gb", 3)]));
+    assert!(!own_share(MigComputeInstances, &layout, &seats, 1, 0));
 
     let (layout, seats, t) = arrange(MigComputeInstances, &[entry("3g.40gb", 3), entry("3g.40gb", 1)]);
     assert_eq!(ids(&seats), ["0.0", "0.1", "0.2", "1"]);

@@ -8,5 +8,5 @@ pub(super) const MODE: Mode = Mode {
     resolve: |r| flat::alike(r, "whole GPU in turns"),
     topology: |s| Ok(flat::whole_gpu(s, Policy::TimeSliced, false, |_, _| SmShare::All)),
     one_process: false,
-    own_share: |_| false,
+    own_share: |_, _| false,
 };

@@ -119,25 +119,23 @@ fn deviation(least: &[f64], most: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::Histogram;
-
     use super::*;
     use crate::random::Key;
-    use crate::stats::Counts;
+    use crate::stats::{Counts, Durations};
 
     const DEADLINE: f64 = 1e9;
 
     fn pool(arms: &[(Vec<u64>, u64)]) -> Pool {
-        let counts: Vec<Counts> = arms
+        let served: Vec<Durations> = arms
             .iter()
-            .map(|(values, unserved)| {
-                let mut h = Histogram::new(3).unwrap();
-                h.auto(true);
-                values.iter().for_each(|v| h.record(*v).unwrap());
-                Counts::new(&h, *unserved)
+            .map(|(values, _)| {
+                let mut durations = Durations::default();
+                values.iter().for_each(|v| durations.record(*v));
+                durations
             })
             .collect();
-        Pool::new(&counts.iter().collect::<Vec<_>>())
+        let counts = |(served, (_, unserved)): (_, &(Vec<u64>, u64))| Counts::new(served, *unserved);
+        Pool::new(&served.iter().zip(arms).map(counts).collect::<Vec<_>>())
     }
 
     fn stream() -> Stream {

@@ -1,50 +1,40 @@
 //! Counts of latencies, of one arm and pooled over arms.
 
-use hdrhistogram::Histogram;
-
+use super::durations::{Bucket, Durations};
 use crate::scenario::Quantile;
 
-/// Significant bits of a histogram of three decimal digits: 2048 sub-buckets of which the upper half resolves.
-const RESOLVED_BITS: u32 = 10;
-
-/// Resolution of the host's monotonic clock, nanoseconds.
-const TIMER_TICK_NS: f64 = 1.0;
-
-/// Latencies of one series in one arm: the buckets that hold something, and what was never served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// (middle of the bucket in nanoseconds, count), rising.
-    buckets: Vec<(u64, u64)>,
-    /// Requests, those at +∞ included: open at the deadline, or failed.
-    total: u64,
+/// Latencies of one series in one arm, and how many of its requests were never served.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts<'a> {
+    served: &'a Durations,
+    /// Requests at +∞: open at the deadline, or failed.
+    unserved: u64,
 }
 
-impl Counts {
-    /// Nothing at all.
-    pub const EMPTY: Self = Self { buckets: Vec::new(), total: 0 };
-
-    /// What `histogram` (nanoseconds, three digits) holds, and `unserved` requests at +∞.
-    pub fn new(histogram: &Histogram<u64>, unserved: u64) -> Self {
-        let buckets = histogram
-            .iter_recorded()
-            .map(|bucket| (histogram.median_equivalent(bucket.value_iterated_to()), bucket.count_at_value()))
-            .collect();
-        Self { buckets, total: histogram.len() + unserved }
+impl<'a> Counts<'a> {
+    /// What `served` holds, and `unserved` requests at +∞.
+    pub fn new(served: &'a Durations, unserved: u64) -> Self {
+        Self { served, unserved }
     }
 
     /// Requests, those at +∞ included.
-    pub fn total(&self) -> u64 {
-        self.total
+    pub fn total(self) -> u64 {
+        self.served.len() + self.unserved
     }
 
-    /// The quantile `q` in nanoseconds; `None` where it lies at +∞, or where there is nothing.
-    pub fn quantile(&self, q: Quantile) -> Option<f64> {
-        let rank = rank_of(q, self.total)?;
+    /// The bucket of the quantile `q`; `None` where it lies at +∞, or where there is nothing.
+    pub fn bucket(self, q: Quantile) -> Option<Bucket> {
+        let rank = rank_of(q, self.total())?;
         let mut seen = 0;
-        self.buckets.iter().find_map(|(value, count)| {
+        self.served.iter().find_map(|(bucket, count)| {
             seen += count;
-            (seen >= rank).then_some(*value as f64)
+            (seen >= rank).then_some(bucket)
         })
+    }
+
+    /// The quantile `q` in nanoseconds, the middle of its bucket; `None` as in [`Self::bucket`].
+    pub fn quantile(self, q: Quantile) -> Option<f64> {
+        self.bucket(q).map(|bucket| bucket.middle() as f64)
     }
 }
 
@@ -55,25 +45,13 @@ pub(super) fn rank_of(q: Quantile, n: u64) -> Option<u64> {
     (n > 0).then_some(rank.max(1))
 }
 
-/// Width of the bucket that holds `ns` in a histogram of three digits.
-fn bucket_width(ns: u64) -> u64 {
-    1 << ns.max(1).ilog2().saturating_sub(RESOLVED_BITS)
-}
-
-/// ε of a quantile (verdict.md, "Estimates"): ln(1 + relative bucket width) + timer tick / q. A ratio has the coarser of
-/// its two. Without it a quantised bootstrap collapses to zero width and raises false alarms at the margin.
-pub fn resolution(ns: f64) -> f64 {
-    let ns = ns.max(1.0);
-    libm::log1p(bucket_width(ns as u64) as f64 / ns) + TIMER_TICK_NS / ns
-}
-
 /// Counts of several blocks, so laid out that a pooled quantile under any weights is a search over dot products.
 #[derive(Clone, Debug)]
 pub struct Pool {
     blocks: usize,
-    /// Middles of all buckets that hold something in any block, rising.
-    values: Vec<u64>,
-    /// Per value and block: requests of that block at or below the value.
+    /// All buckets that hold something in any block, rising.
+    buckets: Vec<Bucket>,
+    /// Per bucket and block: requests of that block in or below the bucket.
     cumulative: Vec<u32>,
     /// Per block: requests, those at +∞ included.
     totals: Vec<u32>,
@@ -81,23 +59,24 @@ pub struct Pool {
 
 impl Pool {
     /// Pools `arms`, one per block.
-    pub fn new(arms: &[&Counts]) -> Self {
+    pub fn new(arms: &[Counts<'_>]) -> Self {
         let blocks = arms.len();
-        let mut values: Vec<u64> = arms.iter().flat_map(|arm| arm.buckets.iter().map(|(value, _)| *value)).collect();
-        values.sort_unstable();
-        values.dedup();
-        let mut cumulative = vec![0; values.len() * blocks];
+        let mut buckets: Vec<Bucket> =
+            arms.iter().flat_map(|arm| arm.served.iter().map(|(bucket, _)| bucket)).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        let mut cumulative = vec![0; buckets.len() * blocks];
         for (block, arm) in arms.iter().enumerate() {
-            let mut buckets = arm.buckets.iter().peekable();
+            let mut counts = arm.served.iter().peekable();
             let mut below = 0u64;
-            for (row, value) in values.iter().enumerate() {
-                while let Some((_, count)) = buckets.next_if(|(bucket, _)| bucket <= value) {
+            for (row, bucket) in buckets.iter().enumerate() {
+                while let Some((_, count)) = counts.next_if(|(b, _)| b <= bucket) {
                     below += count;
                 }
                 cumulative[row * blocks + block] = saturated(below);
             }
         }
-        Self { blocks, values, cumulative, totals: arms.iter().map(|arm| saturated(arm.total)).collect() }
+        Self { blocks, buckets, cumulative, totals: arms.iter().map(|arm| saturated(arm.total())).collect() }
     }
 
     /// Blocks.
@@ -112,19 +91,18 @@ impl Pool {
 
     /// The pooled quantile `q` in nanoseconds; `None` where it lies at +∞, or where there is nothing.
     pub fn quantile(&self, q: Quantile) -> Option<f64> {
-        let row = self.row(&vec![1; self.blocks], q, 0)?;
-        Some(self.values[row] as f64)
+        Some(self.value(self.row(&vec![1; self.blocks], q, 0)?))
     }
 
-    /// Value of a row, nanoseconds.
+    /// Value of a row, nanoseconds: the middle of its bucket.
     pub(super) fn value(&self, row: usize) -> f64 {
-        self.values[row] as f64
+        self.buckets[row].middle() as f64
     }
 
     /// Row of the quantile `q` with block b counted `weights[b]` times, searched outwards from `hint`. `None`: at +∞.
     pub(super) fn row(&self, weights: &[u32], q: Quantile, hint: usize) -> Option<usize> {
         let rank = rank_of(q, weighted(&self.totals, weights))?;
-        let rows = self.values.len();
+        let rows = self.buckets.len();
         let reached = |row: usize| weighted(&self.cumulative[row * self.blocks..][..self.blocks], weights) >= rank;
         if rows == 0 || !reached(rows - 1) {
             return None;
@@ -183,18 +161,19 @@ mod tests {
     use crate::random::{Key, Stream};
     use proptest::prelude::*;
 
-    fn counts(values: &[u64], unserved: u64) -> Counts {
-        let mut h = Histogram::new(3).unwrap();
-        h.auto(true);
-        values.iter().for_each(|v| h.record(*v).unwrap());
-        Counts::new(&h, unserved)
+    fn durations(values: &[u64]) -> Durations {
+        let mut durations = Durations::default();
+        values.iter().for_each(|v| durations.record(*v));
+        durations
     }
 
     #[test]
     fn nothing_has_no_quantile() {
-        assert_eq!(counts(&[], 0).quantile(Quantile::P99), None);
+        let empty = Durations::EMPTY;
+        let nothing = Counts::new(&empty, 0);
+        assert_eq!(nothing.quantile(Quantile::P99), None);
         assert_eq!(Pool::new(&[]).quantile(Quantile::P99), None);
-        assert_eq!(Pool::new(&[&counts(&[], 0)]).quantile(Quantile::P50), None);
+        assert_eq!(Pool::new(&[nothing]).quantile(Quantile::P50), None);
         assert_eq!(rank_of(Quantile::P99, 0), None);
     }
 
@@ -202,13 +181,13 @@ mod tests {
     /// is not. With two unserved of 101 the rank of p99 is 100, beyond the 99 that were.
     #[test]
     fn what_was_not_served_lies_beyond_everything() {
-        let values: Vec<u64> = (1..=99).collect();
-        let one = counts(&values, 1);
+        let served = durations(&(1..=99).collect::<Vec<_>>());
+        let one = Counts::new(&served, 1);
         assert_eq!((one.total(), one.quantile(Quantile::P99)), (100, Some(99.0)));
         assert_eq!(one.quantile(Quantile::P999), None);
-        assert_eq!(counts(&values, 2).quantile(Quantile::P99), None);
-        assert_eq!(counts(&values, 2).quantile(Quantile::P50), Some(51.0));
-        assert_eq!(counts(&[], 5).quantile(Quantile::P50), None);
+        assert_eq!(Counts::new(&served, 2).quantile(Quantile::P99), None);
+        assert_eq!(Counts::new(&served, 2).quantile(Quantile::P50), Some(51.0));
+        assert_eq!(Counts::new(&Durations::EMPTY, 5).quantile(Quantile::P50), None);
     }
 
     #[test]
@@ -220,28 +199,16 @@ mod tests {
         assert_eq!(rank_of(Quantile(1), 5), Some(1));
     }
 
-    #[test]
-    fn widths_are_those_of_the_histogram() {
-        let mut h = Histogram::<u64>::new(3).unwrap();
-        h.auto(true);
-        h.record(1 << 40).unwrap();
-        for shift in 0..40 {
-            for value in [1u64 << shift, (1 << shift) + 1, (2 << shift) - 1, 3 << shift] {
-                assert_eq!(bucket_width(value), h.equivalent_range(value), "{value}");
-            }
-        }
-        // 5 µs: buckets of 4 ns, so ε = ln(1 + 4/5000) + 1/5000 = 0.0009997.
-        assert!((resolution(5_000.0) - 0.000_999_7).abs() < 1e-7);
-    }
-
     proptest! {
         #[test]
         fn a_pool_is_the_multiset_of_its_blocks(
             blocks in proptest::collection::vec((proptest::collection::vec(1u64..1_500, 0..30), 0u64..3), 1..6),
             q in 1u32..100_000, hint in 0usize..200, seed in 0u64..1_000,
         ) {
-            let arms: Vec<Counts> = blocks.iter().map(|(values, unserved)| counts(values, *unserved)).collect();
-            let pool = Pool::new(&arms.iter().collect::<Vec<_>>());
+            let served: Vec<Durations> = blocks.iter().map(|(values, _)| durations(values)).collect();
+            let arms: Vec<Counts<'_>> =
+                served.iter().zip(&blocks).map(|(served, (_, unserved))| Counts::new(served, *unserved)).collect();
+            let pool = Pool::new(&arms);
             let mut stream = Stream::new(seed, &[Key::Name("weights")]);
             let weights: Vec<u32> = arms.iter().map(|_| stream.below(4) as u32).collect();
             // Values up to 2047 have buckets of their own, so the pooled quantile is that of the sorted multiset.

@@ -5,12 +5,14 @@
 
 mod bootstrap;
 mod counts;
+mod durations;
 #[cfg(test)]
 mod reference;
 mod signed_rank;
 mod sizes;
 
 pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, log_ratio};
-pub use counts::{Counts, Pool, resolution};
+pub use counts::{Counts, Pool};
+pub use durations::{Bucket, Durations, resolution};
 pub use signed_rank::{SignedRank, hodges_lehmann};
 pub use sizes::{blocks_for_share, blocks_to_decide, detectable_effect, episode_share, min_requests, normal_quantile};

@@ -1,6 +1,5 @@
 //! The same data through an independent implementation: SciPy and NumPy (scripts/stats_reference.py).
 
-use hdrhistogram::Histogram;
 use serde::Deserialize;
 
 use super::*;
@@ -65,16 +64,15 @@ fn signed_rank_bounds_are_those_of_scipy() {
 #[test]
 fn bootstrap_bounds_are_those_of_numpy_within_resampling_error() {
     let pool = |arms: &[Vec<u64>]| {
-        let counts: Vec<Counts> = arms
+        let durations: Vec<Durations> = arms
             .iter()
             .map(|arm| {
-                let mut h = Histogram::new(3).unwrap();
-                h.auto(true);
-                arm.iter().for_each(|ns| h.record(*ns).unwrap());
-                Counts::new(&h, 0)
+                let mut durations = Durations::default();
+                arm.iter().for_each(|ns| durations.record(*ns));
+                durations
             })
             .collect();
-        Pool::new(&counts.iter().collect::<Vec<_>>())
+        Pool::new(&durations.iter().map(|arm| Counts::new(arm, 0)).collect::<Vec<_>>())
     };
     for case in reference().bootstrap {
         let (quiet, noisy) = (pool(&case.quiet), pool(&case.noisy));

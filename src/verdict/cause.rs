@@ -1,15 +1,15 @@
 //! Why a series is not isolated: in one word and one clause with its numbers, from what the device itself reports.
 //! Where that does not tell, the clause says so.
 
-use super::cell::{Arm, Cell, Pair};
+use super::cell::{Cell, Pair};
 use super::types::Cause;
 use super::validity;
 use crate::channel::Channel;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
-use crate::run_dir::SeriesData;
+use crate::run_dir::{ArmData, SeriesData};
 use crate::scenario::{Quantile, SharingMode};
-use crate::stats::{Counts, Pool};
+use crate::stats::{Counts, Durations, Pool};
 
 /// A change of a device time counts from this many ticks of the device's timer.
 const TICKS: f64 = 4.0;
@@ -98,7 +98,7 @@ fn clock(s: &Symptoms<'_>, times: (f64, f64)) -> Option<Cause> {
 
 /// The quantile lies among requests that were never served: their share is what is known.
 fn unserved(s: &Symptoms<'_>) -> Cause {
-    let noisy = s.pairs.iter().filter_map(|pair| pair.noisy.data.series.get(s.series));
+    let noisy = s.pairs.iter().filter_map(|pair| pair.noisy.series.get(s.series));
     let (served, censored, failed) =
         noisy.fold((0, 0, 0), |(l, c, f), data| (l + data.latency.len(), c + data.censored, f + data.failed));
     let percent = |part: u64| 100.0 * part as f64 / (served + censored + failed).max(1) as f64;
@@ -112,7 +112,7 @@ fn unserved(s: &Symptoms<'_>) -> Cause {
 /// What a saturated probe still tells: its service time and how much of the load was served.
 fn served(s: &Symptoms<'_>) -> String {
     let windows = || {
-        let all = s.pairs.iter().flat_map(|pair| &pair.noisy.data.summary.windows);
+        let all = s.pairs.iter().flat_map(|pair| &pair.noisy.summary.windows);
         all.filter(|w| w.probe == s.probe)
     };
     let (planned, completed): (u64, u64) = (windows().map(|w| w.planned).sum(), windows().map(|w| w.completed).sum());
@@ -128,16 +128,11 @@ fn served(s: &Symptoms<'_>) -> String {
 }
 
 /// The quantile `q` of a device time over the (quiet, noisy) arms, where it is known of nearly all requests.
-fn device_times(
-    s: &Symptoms<'_>,
-    of: fn(&SeriesData) -> &hdrhistogram::Histogram<u64>,
-    q: Quantile,
-) -> Option<(f64, f64)> {
-    let quantile = |arms: Vec<Arm<'_>>| {
-        let data: Vec<&SeriesData> = arms.iter().filter_map(|arm| arm.data.series.get(s.series)).collect();
+fn device_times(s: &Symptoms<'_>, of: fn(&SeriesData) -> &Durations, q: Quantile) -> Option<(f64, f64)> {
+    let quantile = |arms: Vec<&ArmData>| {
+        let data: Vec<&SeriesData> = arms.iter().filter_map(|arm| arm.series.get(s.series)).collect();
         let requests: u64 = data.iter().map(|d| d.latency.len()).sum();
-        let counts: Vec<Counts> = data.iter().map(|d| Counts::new(of(d), 0)).collect();
-        let pool = Pool::new(&counts.iter().collect::<Vec<_>>());
+        let pool = Pool::new(&data.iter().map(|d| Counts::new(of(d), 0)).collect::<Vec<_>>());
         if (pool.total() as f64) < KNOWN * requests as f64 { None } else { pool.quantile(q) }
     };
     let quiet = s.pairs.iter().map(|pair| pair.quiet).collect();

@@ -11,11 +11,11 @@ use crate::backend::ArmKey;
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
-use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
+use crate::run_dir::{ArmData, JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
 use crate::stats::{
-    Counts, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect, hodges_lehmann,
-    log_ratio, min_requests, normal_quantile, resolution,
+    Counts, Durations, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect,
+    hodges_lehmann, log_ratio, min_requests, normal_quantile, resolution,
 };
 
 /// Family-wise level of the lower bounds of a cell, two per series × quantile.
@@ -24,15 +24,8 @@ const FALSE_ALARM: f64 = 0.05;
 /// One block of a cell: its quiet and its noisy arm.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
-    pub(super) quiet: Arm<'a>,
-    pub(super) noisy: Arm<'a>,
-}
-
-/// One arm, with the counts of its series.
-#[derive(Clone, Copy)]
-pub(super) struct Arm<'a> {
-    pub(super) data: &'a ArmData,
-    counts: &'a BTreeMap<&'a str, Counts>,
+    pub(super) quiet: &'a ArmData,
+    pub(super) noisy: &'a ArmData,
 }
 
 /// What a cell is made of.
@@ -53,7 +46,7 @@ struct Subject<'a> {
     judged: Vec<(Quantile, JudgedBy)>,
     pairs: Vec<Pair<'a>>,
     /// (quiet, noisy) per block.
-    arms: Vec<(&'a Counts, &'a Counts)>,
+    arms: Vec<(Counts<'a>, Counts<'a>)>,
     /// (quiet, noisy) over the blocks.
     pools: (Pool, Pool),
     findings: Findings,
@@ -92,8 +85,6 @@ pub(super) fn judge_cells(run: &RecordedRun) -> Vec<CellVerdict> {
     let mut cells = Vec::new();
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
         let reason = skipped(run, index);
-        let arms: BTreeMap<&ArmKey, BTreeMap<&str, Counts>> =
-            run.arms.iter().filter(|(key, _)| key.arrangement == index).map(|(key, arm)| (key, counts(arm))).collect();
         for (victim, neighbour) in places(plan, arrangement, reason.is_some()) {
             let grids = arrangement.grids.iter().enumerate();
             let cell = Cell {
@@ -106,17 +97,17 @@ pub(super) fn judge_cells(run: &RecordedRun) -> Vec<CellVerdict> {
             };
             cells.push(match reason {
                 Some(reason) => cell.empty(Verdict::Skipped { reason: reason.clone() }),
-                None => cell.judge(run, &arms, &mut tables),
+                None => cell.judge(run, &mut tables),
             });
         }
     }
     cells
 }
 
-fn counts(arm: &ArmData) -> BTreeMap<&str, Counts> {
+/// A series of an arm; nothing where it does not occur.
+fn counts<'a>(arm: &'a ArmData, series: &str) -> Counts<'a> {
     // A request that failed was never served: it counts like one that is open at the deadline.
-    let of = |s: &SeriesData| Counts::new(&s.latency, s.censored + s.failed);
-    arm.series.iter().map(|(name, series)| (name.as_str(), of(series))).collect()
+    arm.series.get(series).map_or(Counts::new(&NOTHING, 0), |s| Counts::new(&s.latency, s.censored + s.failed))
 }
 
 /// (victim seat, neighbour) of an arrangement's cells, in plan order. One that was skipped before its grids were laid
@@ -161,29 +152,17 @@ impl<'a> Cell<'a> {
     }
 
     /// The blocks of one grid that have both arms.
-    fn pairs<'b>(
-        &self,
-        run: &'b RecordedRun,
-        counts: &'b BTreeMap<&'b ArmKey, BTreeMap<&'b str, Counts>>,
-        grid: usize,
-        first_block: u32,
-    ) -> Vec<Pair<'b>> {
+    fn pairs<'b>(&self, run: &'b RecordedRun, grid: usize, first_block: u32) -> Vec<Pair<'b>> {
         let arm = |block: u32, neighbour: Option<usize>| {
-            let key = ArmKey { arrangement: self.arrangement_index, grid, block, neighbour };
-            Some(Arm { data: run.arms.get(&key)?, counts: counts.get(&key)? })
+            run.arms.get(&ArmKey { arrangement: self.arrangement_index, grid, block, neighbour })
         };
         (first_block..first_block + self.plan.design.blocks)
             .filter_map(|block| Some(Pair { quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? }))
             .collect()
     }
 
-    fn judge(
-        &self,
-        run: &RecordedRun,
-        counts: &BTreeMap<&ArmKey, BTreeMap<&str, Counts>>,
-        tables: &mut BTreeMap<usize, SignedRank>,
-    ) -> CellVerdict {
-        let of_grid = |(index, grid): &(usize, &Grid)| (*index, self.pairs(run, counts, *index, grid.first_block));
+    fn judge(&self, run: &RecordedRun, tables: &mut BTreeMap<usize, SignedRank>) -> CellVerdict {
+        let of_grid = |(index, grid): &(usize, &Grid)| (*index, self.pairs(run, *index, grid.first_block));
         let pairs: BTreeMap<usize, Vec<Pair<'_>>> = self.grids.iter().map(of_grid).collect();
         let all: Vec<Pair<'_>> = pairs.values().flatten().copied().collect();
         let planned = self.grids.len() * self.plan.design.blocks as usize;
@@ -235,8 +214,8 @@ impl<'a> Cell<'a> {
                 self.plan.design.judged.iter().map(|q| (*q, by(*q).unwrap_or(JudgedBy::TooFew))).collect();
             let pairs: Vec<Pair<'b>> = grids.iter().filter_map(|grid| pairs.get(grid)).flatten().copied().collect();
             for series in &planned.series {
-                let arms = |side: fn(&Pair<'b>) -> Arm<'b>| -> Vec<&'b Counts> {
-                    pairs.iter().map(|pair| side(pair).counts.get(series.as_str()).unwrap_or(&NOTHING)).collect()
+                let arms = |side: fn(&Pair<'b>) -> &'b ArmData| -> Vec<Counts<'b>> {
+                    pairs.iter().map(|pair| counts(side(pair), series)).collect()
                 };
                 let (quiet, noisy) = (arms(|pair| pair.quiet), arms(|pair| pair.noisy));
                 subjects.push(Subject {
@@ -285,7 +264,7 @@ impl<'a> Cell<'a> {
         e.deviation = pooled.and_then(|d| d.deviation).map(|d| d * root);
         e.pooled = pooled.map(|d| Bounds { estimate: d.estimate, low: d.low, high: d.high });
         if by == JudgedBy::Blocks {
-            let ratio = |(quiet, noisy): &(&Counts, &Counts)| {
+            let ratio = |(quiet, noisy): &(Counts<'_>, Counts<'_>)| {
                 (quiet.total() > 0 && noisy.total() > 0)
                     .then(|| log_ratio(quiet.quantile(q), noisy.quantile(q), deadline))
             };
@@ -369,8 +348,8 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// An arm in which a series does not occur.
-static NOTHING: Counts = Counts::EMPTY;
+/// The latencies of a series that does not occur.
+static NOTHING: Durations = Durations::EMPTY;
 
 impl Estimates {
     /// L: the higher of the lower bounds, ε taken off. Their levels are chosen so that either may decide.

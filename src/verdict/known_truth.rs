@@ -121,7 +121,7 @@ fn rare_episodes_pass_the_signed_rank_alone_and_not_both_together() {
 #[test]
 fn timeouts_lie_beyond_everything() {
     let run = Lab::default().run_of(|stream, draw| {
-        let mut data = SeriesData::new();
+        let mut data = SeriesData::default();
         (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
         data.censored = if draw.neighbour.is_some() { 30 } else { 0 };
         data

@@ -19,6 +19,8 @@ mod validity;
 pub use requirements::exit_code;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 
+use jiff::civil::Date;
+
 use crate::channel::Channel;
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
@@ -46,7 +48,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
         scope_share: scope(plan, &cells),
-        warnings: warnings(run, &cells),
+        warnings: warnings(run),
         not_tested: not_tested(run),
         cells,
     }
@@ -87,20 +89,15 @@ fn declared_scope(tier: Tier) -> f64 {
     }
 }
 
-fn warnings(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
-    let plan = &run.manifest.plan;
+/// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
+/// day by which accepted risks expire.
+pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if cells.iter().all(|cell| cell.requirement == RequirementState::NotRequired) {
+    if !requirements::requires(plan) {
         warn(
             "nothing is required: this run cannot fail".to_owned(),
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
-        );
-    }
-    if !run.finished {
-        warn(
-            "the run was not finished: cells with missing arms are not called isolated".to_owned(),
-            "go on with `crosstalk run --resume DIR`",
         );
     }
     let needed = blocks_for_share(declared_scope(plan.design.tier), ALPHA);
@@ -121,11 +118,22 @@ fn warnings(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
             "use Poisson arrivals unless the application is periodic",
         );
     }
-    for accept in plan.accepted.iter().filter(|accept| accept.until < run.manifest.date) {
+    for accept in plan.accepted.iter().filter(|accept| accept.until < date) {
         warn(
             format!("the accepted risk for {} expired on {}", accept.cell, accept.until),
             "review it: renew `until`, or remove the entry",
         );
+    }
+    warnings
+}
+
+fn warnings(run: &RecordedRun) -> Vec<Warning> {
+    let mut warnings = foreseen(&run.manifest.plan, run.manifest.date);
+    if !run.finished {
+        warnings.push(Warning {
+            what: "the run was not finished: cells with missing arms are not called isolated".to_owned(),
+            advice: "go on with `crosstalk run --resume DIR`".to_owned(),
+        });
     }
     warnings
 }

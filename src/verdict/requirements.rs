@@ -16,6 +16,24 @@ pub fn exit_code(run: &RunVerdict) -> u8 {
     }
 }
 
+/// Whether anything is required of any cell of the plan.
+pub(super) fn requires(plan: &Plan) -> bool {
+    let decides = |word: Word| word != Word::Any;
+    plan.arrangements.iter().any(|arrangement| {
+        let rules = &arrangement.require;
+        // One that cannot run has no cells, and is asked for all the same.
+        let asked = arrangement.skipped.is_some() && rules.0.iter().any(|rule| decides(rule.word));
+        asked
+            || arrangement.grids.iter().any(|grid| {
+                let series = || grid.probes.iter().flat_map(|probe| &plan.panel[*probe].series);
+                grid.neighbours.iter().map(|neighbour| &plan.neighbours[*neighbour]).any(|neighbour| {
+                    let channel = neighbour.channels.first().copied().unwrap_or(Channel::Host);
+                    series().any(|series| rules.word_for(&neighbour.name, channel, series).is_some_and(decides))
+                })
+            })
+    })
+}
+
 /// Fills in what was required and expected of `cell`, whether it holds, and what surprises.
 pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
     let plan = &manifest.plan;

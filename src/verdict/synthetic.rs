@@ -98,7 +98,7 @@ impl Lab {
     /// A run in which each arm holds `self.requests` latencies in nanoseconds from `latency`.
     pub(super) fn run(&self, latency: impl Fn(&mut Stream, Draw) -> f64) -> RecordedRun {
         self.run_of(|stream, draw| {
-            let mut data = SeriesData::new();
+            let mut data = SeriesData::default();
             (0..self.requests).for_each(|_| record(&mut data, latency(stream, draw)));
             data
         })
@@ -201,14 +201,14 @@ impl Lab {
 
 /// Adds one latency in nanoseconds.
 pub(super) fn record(data: &mut SeriesData, ns: f64) {
-    data.latency.record(ns as u64).unwrap();
+    data.latency.record(ns as u64);
 }
 
 /// Adds one request with its times on the device, and what the host adds.
 pub(super) fn record_parts(data: &mut SeriesData, queue: f64, service: f64, host: f64) {
     record(data, queue + service + host);
-    data.queue.record(queue as u64).unwrap();
-    data.service.record(service as u64).unwrap();
+    data.queue.record(queue as u64);
+    data.service.record(service as u64);
 }
 
 /// A lognormal latency with median 100 µs; σ = 0.3 puts its p99 at twice the median.

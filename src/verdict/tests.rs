@@ -47,14 +47,14 @@ fn the_reference_is_isolated() {
 
 #[test]
 fn an_empty_series_is_inconclusive_never_zero() {
-    let run = Lab::default().run_of(|_, _| SeriesData::new());
+    let run = Lab::default().run_of(|_, _| SeriesData::default());
     assert_eq!(reason(&run), Reason::TooFewRequests);
     let cell = judge(&run).cells.remove(0);
     assert_eq!((cell.series[0].quiet_ns, cell.series[0].noisy_ns, cell.series[0].ratio), (None, None, None));
     // Nor is one that is empty in the noisy arms alone, or in a single one of them.
     for emptied in [24, 1] {
         let run = Lab::default().run_of(|stream, draw| {
-            let mut data = SeriesData::new();
+            let mut data = SeriesData::default();
             if draw.neighbour.is_none() || draw.block >= emptied {
                 (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
             }
@@ -162,7 +162,7 @@ fn reasons_in_the_quiet_arms_decide_whatever_the_data_show() {
 fn failures_count_as_never_served_and_few_of_them_are_noted() {
     let with = |quiet: u64, noisy: u64| {
         Lab::default().run_of(move |stream, draw| {
-            let mut data = SeriesData::new();
+            let mut data = SeriesData::default();
             (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
             data.failed = if draw.neighbour.is_some() { noisy } else { quiet };
             data
@@ -293,7 +293,7 @@ fn seats_are_named_where_the_victim_sits_in_several() {
 fn cause_of(sharing: SharingMode, channel: Channel, quiet: [f64; 3], noisy: [f64; 3], mhz: f64) -> (String, String) {
     let panel = vec![("probe", channel)];
     let mut run = Lab { sharing, panel, ..Lab::default() }.run_of(|stream, draw| {
-        let mut data = SeriesData::new();
+        let mut data = SeriesData::default();
         let parts = if draw.neighbour.is_some() { noisy } else { quiet };
         for _ in 0..1_000 {
             let [queue, service, host] = parts.map(|us| us * 1e3 * (1.0 + 0.02 * stream.uniform()));
@@ -315,7 +315,8 @@ fn causes_follow_the_device_s_own_times() {
     let (turns, text) = cause_of(TimeSlicing, memory, quiet, [2_100.0, 40.0, 5.0], 1_755.0);
     assert_eq!(turns, "turns");
     assert!(text.starts_with("waits 2.14 ms for its turn (p99), 3.06 µs when quiet"), "{text}");
-    assert_eq!(word(Mps, memory, [60.0, 45.0, 5.0], 1_755.0), "queue");
+    assert_eq!(word(Mps, memory, [60.0, 41.0, 5.0], 1_755.0), "queue");
+    assert_eq!(word(Mps, memory, [60.0, 45.0, 5.0], 1_755.0), "service", "each is slower, and the next one waits");
     assert_eq!(word(Mps, memory, [4.0, 80.0, 5.0], 1_755.0), "service");
     assert_eq!(word(TimeSlicing, memory, [4.0, 80.0, 5.0], 1_755.0), "service", "a mode is no cause");
     assert_eq!(word(Mps, memory, [3.0, 40.0, 45.0], 1_755.0), "host");
@@ -351,7 +352,7 @@ fn an_interval_across_the_margin_says_what_would_decide() {
     let lab = Lab { judged: vec![(Quantile::P50, JudgedBy::Blocks)], requests: 200, ..Lab::default() };
     let run = lab.run_of(|stream, _| {
         let level = libm::exp(0.15 * stream.normal());
-        let mut data = SeriesData::new();
+        let mut data = SeriesData::default();
         (0..200).for_each(|_| record(&mut data, level * lognormal(stream)));
         data
     });
@@ -373,12 +374,16 @@ fn warnings_advise() {
         whats,
         [
             "nothing is required: this run cannot fail",
-            "the run was not finished: cells with missing arms are not called isolated",
             "12 blocks see episodes in at least 32 % of the arms; the tier promises 25 %",
             "hbm-chase arrives at a fixed rate, which can lock in phase with time slices",
+            "the run was not finished: cells with missing arms are not called isolated",
         ]
     );
-    run = untouched();
-    run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
-    assert_eq!(judge(&run).warnings, []);
+    // What a plan requires is known before its cells are judged.
+    for (key, word, requires) in [("default", Word::Isolated, true), ("default", Word::Any, false)] {
+        run = untouched();
+        run.manifest.plan.arrangements[0].require = rules(&[(key, word)]);
+        let verdict = judge(&run);
+        assert_eq!((verdict.requires, verdict.warnings.is_empty()), (requires, requires), "{key} = {word:?}");
+    }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::PLACEBO;
-use super::cell::{Arm, Cell, Pair};
+use super::cell::{Cell, Pair};
 use super::types::Reason;
 use crate::backend::{ArmSummary, NeighbourSummary, WindowSummary};
-use crate::run_dir::RecordedRun;
+use crate::run_dir::{ArmData, RecordedRun};
 use crate::scenario::SharingMode;
+use crate::sharing;
 use crate::units::Share;
 
 /// Share of late, censored or failed requests that is tolerated.
@@ -46,8 +47,8 @@ pub(super) struct Intensity {
 pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity) -> Findings {
     let mut findings = Findings::default();
     let throttled = |side: fn(&Pair<'_>) -> Option<f64>| mean(pairs.iter().filter_map(side)).unwrap_or(0.0);
-    let quiet = throttled(|pair| pair.quiet.data.summary.throttled);
-    let noisy = throttled(|pair| pair.noisy.data.summary.throttled);
+    let quiet = throttled(|pair| pair.quiet.summary.throttled);
+    let noisy = throttled(|pair| pair.noisy.summary.throttled);
     if quiet > THROTTLED {
         findings.quiet = Some(Reason::Throttled { share: quiet });
     } else if noisy > THROTTLED {
@@ -69,15 +70,15 @@ pub(super) fn quiet_clock_is_lower(pairs: &[Pair<'_>]) -> bool {
 
 /// Mean SM clock of the quiet and the noisy arms in MHz, where both are known.
 pub(super) fn clocks(pairs: &[Pair<'_>]) -> Option<(f64, f64)> {
-    let known = |pair: &Pair<'_>| pair.quiet.data.summary.sm_mhz.zip(pair.noisy.data.summary.sm_mhz);
+    let known = |pair: &Pair<'_>| pair.quiet.summary.sm_mhz.zip(pair.noisy.summary.sm_mhz);
     let known: Vec<(f64, f64)> = pairs.iter().filter_map(known).collect();
     mean(known.iter().map(|(quiet, _)| *quiet)).zip(mean(known.iter().map(|(_, noisy)| *noisy)))
 }
 
 /// Findings that concern one series of one probe.
 pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findings {
-    let quiet = Side::of(pairs.iter().map(|pair| pair.quiet).collect(), probe, series);
-    let noisy = Side::of(pairs.iter().map(|pair| pair.noisy).collect(), probe, series);
+    let quiet = Side::of(&pairs.iter().map(|pair| pair.quiet).collect::<Vec<_>>(), probe, series);
+    let noisy = Side::of(&pairs.iter().map(|pair| pair.noisy).collect::<Vec<_>>(), probe, series);
     let mut findings = Findings { quiet: quiet.reason(), ..Findings::default() };
     if findings.quiet.is_none() {
         findings.noisy = noisy.reason();
@@ -98,11 +99,11 @@ struct Side {
 }
 
 impl Side {
-    fn of(arms: Vec<Arm<'_>>, probe: usize, series: &str) -> Self {
-        let windows = arms.iter().flat_map(|arm| arm.data.summary.windows.iter().filter(|w| w.probe == probe));
+    fn of(arms: &[&ArmData], probe: usize, series: &str) -> Self {
+        let windows = arms.iter().flat_map(|arm| arm.summary.windows.iter().filter(|w| w.probe == probe));
         let windows: Vec<&WindowSummary> = windows.collect();
         let sum = |of: fn(&WindowSummary) -> u64| windows.iter().map(|w| of(w)).sum::<u64>();
-        let data: Vec<_> = arms.iter().filter_map(|arm| arm.data.series.get(series)).collect();
+        let data: Vec<_> = arms.iter().filter_map(|arm| arm.series.get(series)).collect();
         let (censored, failed) = data.iter().fold((0, 0), |(c, f), s| (c + s.censored, f + s.failed));
         let all = data.iter().map(|s| s.latency.len()).sum::<u64>() + censored + failed;
         Self {
@@ -152,8 +153,7 @@ pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usi
     }
     let (mut reason, mut rates) = (None, Vec::new());
     for (index, grid) in &cell.grids {
-        let arms: Vec<&ArmSummary> =
-            pairs.get(index).into_iter().flatten().map(|pair| &pair.noisy.data.summary).collect();
+        let arms: Vec<&ArmSummary> = pairs.get(index).into_iter().flatten().map(|pair| &pair.noisy.summary).collect();
         if arms.is_empty() {
             continue;
         }
@@ -179,20 +179,9 @@ pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usi
 /// Part of its solo rate that a neighbour must reach: 90 % where its seat has a share of its own, half of a fair share
 /// elsewhere (verdict.md, "Fair arms", 5). Of several seats the least is asked, for the solo rate is that of all.
 fn required_rate(cell: &Cell<'_>, seats: &[usize]) -> f64 {
-    let own_share = |seat: &usize| promises_own_share(cell, *seat);
+    let a = cell.arrangement;
+    let own_share = |seat: &usize| sharing::own_share(a.sharing, &a.layout, &a.seats, *seat, cell.victim);
     if !seats.is_empty() && seats.iter().all(own_share) { 0.9 } else { 0.5 / (seats.len() + 1) as f64 }
-}
-
-/// Whether a seat's share is its own beside the victim's.
-fn promises_own_share(cell: &Cell<'_>, seat: usize) -> bool {
-    let entry = |seat: usize| cell.arrangement.seats.get(seat).map(|s| s.entry);
-    let reserved = entry(seat).and_then(|e| cell.arrangement.layout.get(e)).is_some_and(|e| e.reserved);
-    match cell.arrangement.sharing {
-        SharingMode::Mig | SharingMode::GreenContexts | SharingMode::SeparateGpus => true,
-        SharingMode::MigTimeSlicing | SharingMode::MigMps => reserved || entry(seat) != entry(cell.victim),
-        SharingMode::Mps | SharingMode::MigComputeInstances => reserved,
-        SharingMode::Exclusive | SharingMode::Streams | SharingMode::TimeSlicing => false,
-    }
 }
 
 /// Mean pending share of the seat that has the least; zero where no seat reported.

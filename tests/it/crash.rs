@@ -106,5 +106,11 @@ fn an_interrupt_ends_cleanly_with_what_was_measured() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--resume"));
+    let notes = || {
+        let log = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
+        log.lines().filter(|line| line.starts_with("{\"note\"")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(), [r#"{"note":{"interrupted":{}}}"#]);
     crosstalk().args(["run", "--resume"]).arg(&out).assert().success();
+    assert_eq!(notes(), [r#"{"note":{"interrupted":{}}}"#, r#"{"note":{"resumed":{}}}"#]);
 }

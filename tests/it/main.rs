@@ -1,8 +1,11 @@
 //! Integration tests: the library and the binary as a user has them.
+#![expect(clippy::unwrap_used, reason = "what helpers of a test cannot do fails the test")]
 
 mod awake;
+mod bad_input;
 mod bands;
 mod catalogue;
+mod cli;
 mod crash;
 mod determinism;
 mod leaks;

@@ -59,7 +59,7 @@ fn time_slicing_mps_and_mig_come_out_as_physics_says() {
             "weak loads do not order against them"
         );
     }
-    let pcie = verdict.cells.iter().find(|c| c.name == "mig/h2d").unwrap();
+    let pcie = cell(&verdict, "mig/d2h");
     assert_ne!(pcie.verdict.word(), "isolated", "MIG does not partition PCIe");
 }
 

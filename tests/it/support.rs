@@ -1,9 +1,10 @@
 //! What the integration tests share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use assert_cmd::Command;
+use assert_cmd::assert::Assert;
 use crosstalk::backend::sim::Simulator;
 use crosstalk::backend::{ArmKey, ArmPlan, ArmRecord, Backend, Load, Window};
 use crosstalk::experiment;
@@ -198,4 +199,85 @@ pub fn mean_latency(record: &ArmRecord) -> f64 {
 pub fn quantile(mut values: Vec<u64>, q: f64) -> u64 {
     values.sort_unstable();
     values[((values.len() as f64 * q).ceil() as usize).clamp(1, values.len()) - 1]
+}
+
+/// A scenario of one arrangement and few blocks, with these lines at its end: keys of the arrangement, or more tables.
+pub fn small(rest: &str) -> String {
+    format!(
+        r#"
+schema = 1
+name = "small"
+device = "sim:a30"
+[design]
+blocks = 6
+blocks_per_generation = 2
+window = "60ms"
+[victim]
+panel = [{{ probe = "launch" }}]
+[[neighbour]]
+noise = "idle"
+[[neighbour]]
+name = "hog"
+noise = "hbm-read"
+[[arrangement]]
+name = "ts"
+sharing = "time-slicing"
+{rest}
+"#
+    )
+}
+
+pub fn stdout(ended: Assert) -> String {
+    String::from_utf8(ended.get_output().stdout.clone()).unwrap()
+}
+
+pub fn stderr(ended: Assert) -> String {
+    String::from_utf8(ended.get_output().stderr.clone()).unwrap()
+}
+
+/// A folder of a test's own.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    pub fn bytes(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        self.bytes(name, text.as_bytes())
+    }
+
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// A copy of the folder `from`.
+    pub fn copy(&self, from: &str, to: &str) -> PathBuf {
+        for (name, bytes) in tree(&self.path(from)) {
+            let path = self.path(to).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        self.path(to)
+    }
+
+    pub fn tree(&self) -> Vec<(String, Vec<u8>)> {
+        tree(self.root())
+    }
 }

@@ -379,13 +379,7 @@ impl State {
     }
 
     /// Agents and the sender do what is due now.
-    fn act(
-        &mut self,
-        host: &mut Host,
-        mut noise: Option<&mut Noise>,
-        open: Option<&mut Open<'_>>,
-        send: Option<Nanos>,
-    ) {
+    fn act(&mut self, host: &mut Host, noise: Option<&mut Noise>, open: Option<&mut Open<'_>>, send: Option<Nanos>) {
         let mut reports = std::mem::take(&mut self.reports);
         if let Some(open) = open {
             if send.is_some_and(|at| at <= self.now) {
@@ -404,7 +398,7 @@ impl State {
                 }
             }
         }
-        if let Some(noise) = noise.as_deref_mut() {
+        if let Some(noise) = noise {
             for (index, neighbour) in self.neighbours.iter_mut().enumerate() {
                 if neighbour.agent.next().is_none_or(|at| at > self.now) {
                     continue;

@@ -3,3 +3,4 @@
 mod damage;
 mod fixture;
 mod round_trip;
+mod schema;
