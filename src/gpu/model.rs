@@ -90,6 +90,10 @@ pub struct Clock {
     pub floor_mhz: u32,
     /// SM clock of an idle GPU.
     pub idle_mhz: u32,
+    /// With nothing to run for this long, milliseconds, the SM clock falls to that of an idle GPU, and rises slowly under
+    /// the next work. Absent: it stays up while contexts exist, as on data-centre parts.
+    #[serde(default)]
+    pub idle_after_ms: Option<f64>,
 }
 
 /// Power, watts at the highest clock.

@@ -92,6 +92,9 @@ pub(super) struct Constants {
     pub max_blocks: u32,
     pub max_ghz: f64,
     pub floor_ghz: f64,
+    pub idle_ghz: f64,
+    /// Nanoseconds without work after which the clock falls to `idle_ghz`; `u64::MAX`: never.
+    pub idle_after: u64,
     pub l1_bytes: f64,
     pub l1_cycles: f64,
     /// Bytes per cycle and SM.
@@ -152,6 +155,8 @@ impl Constants {
             max_blocks: m.sm.max_blocks.max(1),
             max_ghz,
             floor_ghz: f64::from(m.clock.floor_mhz) / 1e3,
+            idle_ghz: f64::from(m.clock.idle_mhz) / 1e3,
+            idle_after: m.clock.idle_after_ms.map_or(u64::MAX, |ms| (ms * 1e6) as u64),
             l1_bytes: f64::from(m.sm.l1_kib) * 1024.0,
             l1_cycles: f64::from(m.sm.l1_latency_cycles),
             l1_width: f64::from(m.sm.l1_bytes_per_cycle),

@@ -309,7 +309,7 @@ impl Machine {
             self.in_order(ended, |machine, q| machine.end(q, t, done));
         }
         if let Some(seen) = self.due(t, |state| state == State::Pending) {
-            self.in_order(seen, |machine, q| machine.arrive(q));
+            self.in_order(seen, |machine, q| machine.arrive(q, t));
         }
         for g in 0..self.counts.0 {
             if self.gpus[g].tick <= t {
@@ -423,6 +423,9 @@ impl Machine {
             Kind::Host => {}
         }
         self.gpus[g].barriers &= !(1 << q);
+        if self.k.idle_after != u64::MAX && kind != Kind::Host && self.is_idle(g) {
+            self.gpus[g].idle_since = t;
+        }
         if kind == Kind::Host && head.times > 1 {
             // Each repetition takes the lock anew, behind who waits.
             self.heads[q].times -= 1;
@@ -448,7 +451,8 @@ impl Machine {
     }
 
     /// The device sees the head of queue `q`.
-    fn arrive(&mut self, q: usize) {
+    fn arrive(&mut self, q: usize, t: u64) {
+        self.wake(q, t);
         let head = &mut self.heads[q];
         let x = usize::from(head.context);
         let kind = self.works[usize::from(head.work)].kind;
@@ -479,6 +483,27 @@ impl Machine {
             }
             Kind::Host => self.call(q, usize::from(self.domains[d].gpu)),
         }
+    }
+
+    /// Work of queue `q` reaches its GPU, whose clock may have fallen for want of any.
+    fn wake(&mut self, q: usize, t: u64) {
+        let after = self.k.idle_after;
+        if after == u64::MAX || self.works[usize::from(self.heads[q].work)].kind == Kind::Host {
+            return;
+        }
+        let c = usize::from(self.contexts[usize::from(self.heads[q].context)].compute);
+        let g = usize::from(self.domains[usize::from(self.computes[c].domain)].gpu);
+        let idle = t - self.gpus[g].idle_since;
+        if idle > after && self.is_idle(g) {
+            self.gpus[g].clock.wake(t, idle - after, &self.k);
+            // It may wait for its turn before it runs; the clock rises from now on.
+            self.gpus[g].idle_since = t;
+        }
+    }
+
+    /// Whether nothing runs on GPU `g`.
+    fn is_idle(&self, g: usize) -> bool {
+        self.gpus[g].copies == 0 && bits(self.gpus[g].domains).all(|d| self.domains[d].running == 0)
     }
 
     /// The host call at the head of queue `q` asks for the driver's lock.

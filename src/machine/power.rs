@@ -105,6 +105,20 @@ impl Clock {
         self.ghz.to_bits() != before.to_bits()
     }
 
+    /// Work comes at `t` after the clock had fallen for `asleep` nanoseconds: it rises from that of an idle GPU.
+    pub fn wake(&mut self, t: u64, asleep: u64, k: &Constants) {
+        let pause = t - self.since;
+        let asleep = asleep.min(pause);
+        self.cycles += self.ghz * (pause - asleep) as f64 + k.idle_ghz * asleep as f64;
+        self.account(t);
+        self.scaled_work = 0.0;
+        self.fixed_work = 0.0;
+        self.since = t;
+        self.capped = false;
+        self.ghz = k.idle_ghz;
+        self.ns = 1.0 / self.ghz;
+    }
+
     /// As it is at `t`: a pause longer than a step is one step.
     pub fn at(&self, t: u64, k: &Constants) -> Self {
         let mut clock = *self;

@@ -8,7 +8,7 @@
 use super::engine::{Machine, bits};
 use super::power::TICK;
 use super::share::{level, queueing};
-use super::state::Head;
+use super::state::{DomainState, Head};
 use super::work::{Kind, LINE, SECTOR, Work};
 use crate::channel::Channel;
 
@@ -478,8 +478,13 @@ impl Machine {
         if share == 0.0 {
             return 0.0;
         }
-        let others = self.domains.iter().enumerate().filter(|(other, _)| *other != d);
-        share * others.map(|(_, domain)| domain.uses[resource as usize]).sum::<f64>()
+        let others = self.domains.iter().enumerate().filter(|(other, _)| *other != d).map(|(_, domain)| domain);
+        // Copies begin and end outside of the solves that note what else is used.
+        let uses = |domain: &DomainState| match resource {
+            Resource::CopyEngine => f64::from(domain.copies_running.count_ones()),
+            _ => domain.uses[resource as usize],
+        };
+        share * others.map(uses).sum::<f64>()
     }
 
     /// Shares the PCIe link of GPU `g`: each direction, then both together.

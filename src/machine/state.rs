@@ -112,6 +112,8 @@ pub(super) struct GpuState {
     /// Running work with barriers, and how much of the barrier path it uses.
     pub barriers: u64,
     pub crowded: f64,
+    /// Since when it has had nothing to run, where it has nothing.
+    pub idle_since: u64,
     /// Who holds the driver's lock, and who waits for it.
     pub lock: Option<u8>,
     pub callers: u64,
@@ -129,6 +131,7 @@ impl GpuState {
             copies: 0,
             barriers: 0,
             crowded: 0.0,
+            idle_since: 0,
             lock: None,
             callers: 0,
             tlb_tick: u64::MAX,

@@ -1,9 +1,16 @@
 //! Integration tests: the library and the binary as a user has them.
 #![expect(clippy::unwrap_used, reason = "what helpers of a test cannot do fails the test")]
 
+mod awake;
 mod bad_input;
+mod bands;
+mod catalogue;
 mod cli;
 mod crash;
 mod determinism;
+mod leaks;
+mod modes;
 mod quickstart;
+mod saturated;
 mod support;
+mod turns;

@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
-use crosstalk::backend::Backend;
 use crosstalk::backend::sim::Simulator;
+use crosstalk::backend::{ArmKey, ArmPlan, ArmRecord, Backend, Load, Window};
 use crosstalk::experiment;
 use crosstalk::gpu::{self, GpuModel};
 use crosstalk::plan::Plan;
 use crosstalk::run_dir::{Digest, Manifest, RecordedRun, RunDir};
 use crosstalk::scenario;
+use crosstalk::units::Nanos;
 use crosstalk::verdict::{self, CellVerdict, RunVerdict, SeriesVerdict};
 use crosstalk::workload::CATALOGUE;
 
@@ -90,6 +91,114 @@ pub fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
     walk(root, root, &mut out);
     out.sort();
     out
+}
+
+/// A scenario of these panel entries, neighbour entries (one inline table each) and keys of one arrangement.
+pub fn scenario_text(
+    design: &str,
+    panel: &[impl AsRef<str>],
+    neighbours: &[impl AsRef<str>],
+    arrangement: &str,
+) -> String {
+    let list = |entries: Vec<&str>| entries.join(", ");
+    format!(
+        "schema = 1\nname = \"test\"\nneighbour = [{}]\n[design]\n{design}\n[victim]\npanel = [{}]\n[[arrangement]]\nname = \
+         \"a\"\n{arrangement}\n",
+        list(neighbours.iter().map(AsRef::as_ref).collect()),
+        list(panel.iter().map(AsRef::as_ref).collect())
+    )
+}
+
+/// Panel entries ("probe") or neighbours ("noise") of these workloads with their defaults.
+pub fn entries(key: &str, ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| format!("{{ {key} = \"{id}\" }}")).collect()
+}
+
+/// One arrangement whose arms a test runs by itself, where a mean or a rate is enough and needs no verdict.
+pub struct Bench {
+    simulator: Simulator,
+    plan: Plan,
+}
+
+impl Bench {
+    pub fn new(
+        model: &'static GpuModel,
+        panel: &[impl AsRef<str>],
+        neighbours: &[impl AsRef<str>],
+        arrangement: &str,
+    ) -> Self {
+        Self::on(Simulator::new(model, None), model, panel, neighbours, arrangement)
+    }
+
+    pub fn on(
+        simulator: Simulator,
+        model: &'static GpuModel,
+        panel: &[impl AsRef<str>],
+        neighbours: &[impl AsRef<str>],
+        arrangement: &str,
+    ) -> Self {
+        let plan = plan(&scenario_text("", panel, neighbours, arrangement), &simulator, model, None);
+        Self { simulator, plan }
+    }
+
+    /// Workload of the first probe.
+    pub fn probe(&self) -> &str {
+        &self.plan.panel[0].workload
+    }
+
+    /// One arm on fresh tenants with the victim in its first place: `probe` alone, or beside neighbour `noise`.
+    pub fn arm(&self, probe: usize, noise: Option<usize>, load: Load, length: Nanos) -> ArmRecord {
+        let grids = &self.plan.arrangements[0].grids;
+        let fits =
+            |n: usize| grids[n].probes.contains(&probe) && noise.is_none_or(|n2| grids[n].neighbours.contains(&n2));
+        let grid = (0..grids.len()).find(|n| fits(*n)).unwrap();
+        let mut session = self.simulator.open(&self.plan, 0, grid).unwrap();
+        let record = session.run_arm(&ArmPlan {
+            key: ArmKey { arrangement: 0, grid, block: 0, neighbour: noise },
+            noise,
+            windows: vec![Window { probe, load, length }],
+            washout: Nanos::millis(10),
+            drain: Nanos::secs(2),
+        });
+        record.unwrap()
+    }
+
+    /// Requests per second of a closed loop of depth 4, from the first completion to the last in the window.
+    pub fn rate(&self, probe: usize, noise: Option<usize>, length: Nanos) -> f64 {
+        let record = self.arm(probe, noise, Load::Closed { depth: 4 }, length);
+        let window = &record.summary.windows[0];
+        let end = window.start + window.length;
+        let done: Vec<Nanos> = record.samples.iter().filter_map(|s| s.completed).filter(|c| *c <= end).collect();
+        let (first, last) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+        (done.len() - 1) as f64 / (*last - *first).as_secs_f64()
+    }
+
+    /// Mean latency of a closed loop of depth 1, nanoseconds.
+    pub fn mean(&self, probe: usize, noise: Option<usize>, length: Nanos) -> f64 {
+        mean_latency(&self.arm(probe, noise, Load::Closed { depth: 1 }, length))
+    }
+
+    /// Mean latency beside `noise` ÷ alone in the same place.
+    pub fn ratio(&self, probe: usize, noise: usize, length: Nanos) -> f64 {
+        self.mean(probe, Some(noise), length) / self.mean(probe, None, length)
+    }
+}
+
+/// Latencies of the first series, nanoseconds, in order of planned time.
+pub fn latencies(record: &ArmRecord) -> Vec<u64> {
+    let first = record.samples.iter().filter(|s| s.series == 0);
+    first.filter_map(|s| Some((s.completed? - s.planned).0)).collect()
+}
+
+pub fn mean_latency(record: &ArmRecord) -> f64 {
+    let all = latencies(record);
+    assert!(!all.is_empty(), "no request was served");
+    all.iter().sum::<u64>() as f64 / all.len() as f64
+}
+
+pub fn quantile(mut values: Vec<u64>, q: f64) -> u64 {
+    values.sort_unstable();
+    values[((values.len() as f64 * q).ceil() as usize).clamp(1, values.len()) - 1]
 }
 
 /// A scenario of one arrangement and few blocks, with these lines at its end: keys of the arrangement, or more tables.

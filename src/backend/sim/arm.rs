@@ -4,14 +4,13 @@ use crate::backend::{ArmPlan, ArmRecord, ArmSummary, BackendError, Load, Neighbo
 use crate::machine::Done;
 use crate::plan::{Plan, PlannedNeighbour};
 use crate::random::{Key, Stream};
-use crate::scenario::SharingMode;
 use crate::tenant::{Place, Requests, Stamps, arrivals};
 use crate::units::{Nanos, Rate};
 
-use super::State;
 use super::agent::{Agent, Report};
 use super::code::Code;
 use super::host::Host;
+use super::{State, keeps_awake};
 
 /// Noise holds at most this much work in its queue beyond two requests (verdict.md, fair arms 5).
 const QUEUED_WORK: Nanos = Nanos::millis(50);
@@ -37,9 +36,7 @@ pub(super) fn run(
         [Key::Name(&planned.name), Key::Number(arm.key.block.into()), Key::Name(arm_name), Key::Name(purpose)]
     };
 
-    // Under time-slicing an empty kernel would take a turn of its own: the host sleeps there, in quiet and noisy arms.
-    let keep_awake = !matches!(planned.sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
-    let mut host = Host::new(&state.model, plan.seed, &key("host"), origin, keep_awake);
+    let mut host = Host::new(&state.model, plan.seed, &key("host"), origin, keeps_awake(planned.sharing));
     let mut noise = arm.noise.map(|n| {
         let code = grid.neighbours.iter().position(|g| *g == n).unwrap_or(0);
         Noise::new(&plan.neighbours[n], code, state.neighbours.len())
@@ -159,7 +156,7 @@ impl Noise {
             let code = &neighbour.noise[self.code];
             let depth = if code.enqueued { self.queued.min(2) } else { 1 };
             for _ in 0..depth {
-                let at = host.act(state.now) + host.calls(code.calls, Nanos::ZERO);
+                let at = host.act(state.now) + host.calls(code.posts(), Nanos::ZERO);
                 neighbour.agent.send(seat.next_id, at);
                 seat.next_id += 1;
             }
@@ -202,7 +199,7 @@ impl Noise {
             wanted = (QUEUED_WORK.0 / took).clamp(2, u64::from(self.queued.max(2))) as usize;
         }
         while agent.committed() < wanted {
-            agent.send(seat.next_id, at + host.calls(code.calls, Nanos::ZERO));
+            agent.send(seat.next_id, at + host.calls(code.posts(), Nanos::ZERO));
             seat.next_id += 1;
         }
     }

@@ -188,6 +188,35 @@ fn the_clock_falls_above_the_cap_and_recovers() {
 }
 
 #[test]
+fn the_clock_falls_for_want_of_work_where_the_file_says_so() {
+    let mut model = model();
+    model.clock.idle_after_ms = Some(5.0);
+    model.clock.idle_mhz = 250;
+    let awake = Rig::new(&halves());
+    for (mut rig, pause, expected) in [
+        (Rig::with(&model, &halves()), 4_900_000, 10_000),
+        // 10 000 cycles at 250 MHz instead of 1000.
+        (Rig::with(&model, &halves()), 50_000_000, 40_000),
+        (awake, 50_000_000, 10_000),
+    ] {
+        let first = rig.submit(0, spin(10_000), 1, 0);
+        rig.drain();
+        let end = rig.span(first).1;
+        // The clock belongs to the whole GPU: so does sleep.
+        let a = rig.submit(1, spin(10_000), 1, end + pause);
+        rig.drain();
+        assert_eq!(rig.length(a), expected, "after {pause} ns");
+        assert_eq!(rig.machine.throttled(0), Nanos::ZERO, "no cap held it down");
+    }
+    // Work in the other instance keeps it up.
+    let mut rig = Rig::with(&model, &halves());
+    rig.submit(0, spin(100_000_000), 1, 0);
+    let a = rig.submit(1, spin(10_000), 1, 50_000_000);
+    rig.drain();
+    assert_eq!(rig.length(a), 10_000);
+}
+
+#[test]
 fn the_clock_never_falls_below_its_floor() {
     let mut model = hot();
     model.power.cap_w = 150.0;

@@ -69,6 +69,15 @@ fn leaks_of_room_take_room() {
     let a = rig.submit(0, wait(4, 1_000), 1, 100_000);
     rig.drain();
     assert_eq!(rig.length(a), 2_000);
+    // One engine each, and the copy next door holds mine as well: I begin when it is done.
+    let whole = Leak { channel: Channel::CopyEngine, share: Share::percent(100) };
+    let mut rig = Rig::leaking(&model(), &halves(), &[whole]);
+    let other = rig.machine.queue(1).unwrap();
+    let first = rig.submit(1, copy(200_000, Direction::ToHost), 1, 0);
+    rig.submit_to(other, 1, copy(400_000, Direction::ToHost), 1, 0);
+    let a = rig.submit(0, copy(200_000, Direction::ToHost), 1, 100);
+    rig.drain();
+    assert_eq!(rig.span(a).0, rig.span(first).1 + 1_000);
     // 2 GiB and the context next door leave me 5 GiB − 200 MiB − (2048 + 200)/2 MiB.
     let mut rig = Rig::leaking(&model(), &halves(), &leak(Channel::HbmCapacity));
     rig.machine.alloc(1, Bytes::gib(2)).unwrap();

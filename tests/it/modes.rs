@@ -1,0 +1,81 @@
+//! Every sharing mode from a scenario to a verdict.
+
+use std::fmt::Write;
+
+use crosstalk::backend::sim::Simulator;
+use crosstalk::scenario::SharingMode;
+
+use crate::support::{model, plan, run_in};
+
+/// Each mode with a layout of `half` instances.
+fn scenario(modes: &[&str], half: &str) -> String {
+    let mut text = r#"schema = 1
+name = "modes"
+[design]
+blocks = 3
+window = "30ms"
+[victim]
+panel = [{ probe = "launch" }, { probe = "hbm-chase" }, { probe = "h2d" }, { probe = "alloc" }]
+[[neighbour]]
+noise = "idle"
+[[neighbour]]
+noise = "hbm-read"
+params = { footprint = "20%" }
+[[neighbour]]
+noise = "alloc-churn"
+"#
+    .to_owned();
+    for mode in modes {
+        let layout = match *mode {
+            "mig" => format!("layout = [\"{half}\", \"{half}\"]"),
+            "mig-compute-instances" => format!("layout = [{{ profile = \"{half}\", tenants = 2 }}]"),
+            "mig+time-slicing" | "mig+mps" => {
+                format!("layout = [{{ profile = \"{half}\", tenants = 2 }}, \"{half}\"]")
+            }
+            _ => String::new(),
+        };
+        let _ = write!(text, "[[arrangement]]\nname = \"{}\"\nsharing = \"{mode}\"\n{layout}\n", name(mode));
+    }
+    text
+}
+
+fn name(mode: &str) -> String {
+    mode.replace('+', "-with-")
+}
+
+fn runs_to_its_end(id: &str, modes: &[&str], half: &str) {
+    let model = model(id);
+    let simulator = Simulator::new(model, None);
+    let text = scenario(modes, half);
+    let plan = plan(&text, &simulator, model, None);
+    let folder = tempfile::tempdir().unwrap();
+    let (run, verdict) = run_in(&folder.path().join("run"), &simulator, &plan, &text);
+    assert!(run.skipped.is_empty(), "{id}: {:?}", run.skipped);
+    let arms: u64 = plan.arrangements.iter().map(|a| a.arms(3)).sum();
+    assert_eq!(run.arms.len() as u64, arms);
+    for mode in modes {
+        let cells: Vec<_> = verdict
+            .cells
+            .iter()
+            .filter(|c| {
+                c.name.starts_with(&format!("{}/", name(mode))) || c.name.starts_with(&format!("{}@", name(mode)))
+            })
+            .collect();
+        assert!(cells.len() >= 3, "{id}, {mode}");
+        for s in cells.iter().flat_map(|c| &c.series) {
+            assert!(s.requests.0 > 0 && s.requests.1 > 0, "{id}, {mode}: {s:#?}");
+        }
+    }
+}
+
+#[test]
+fn all_modes_run_on_an_h100() {
+    let modes: Vec<String> = SharingMode::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(modes.len(), 10);
+    runs_to_its_end("h100-sxm", &modes.iter().map(String::as_str).collect::<Vec<_>>(), "3g.40gb");
+}
+
+#[test]
+fn mig_modes_run_on_an_a30() {
+    runs_to_its_end("a30", &["mig", "mig-compute-instances", "mig+time-slicing", "mig+mps"], "2g.12gb");
+}
