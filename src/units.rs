@@ -50,15 +50,16 @@ impl Nanos {
     }
 }
 
+// Sums and multiples stop at [`Nanos::MAX`]: a plan of centuries is long, and never short by an overflow.
 impl Add for Nanos {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        self.saturating_add(other)
     }
 }
 impl AddAssign for Nanos {
     fn add_assign(&mut self, other: Self) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 impl Sub for Nanos {
@@ -70,7 +71,7 @@ impl Sub for Nanos {
 impl Mul<u64> for Nanos {
     type Output = Self;
     fn mul(self, n: u64) -> Self {
-        Self(self.0 * n)
+        Self(self.0.saturating_mul(n))
     }
 }
 impl Div<u64> for Nanos {

@@ -160,6 +160,14 @@ fn create(args: &Args, host: &Host) -> Result<Started, CliError> {
 fn resume(args: &Args, path: &Path, host: &Host) -> Result<Started, CliError> {
     let (dir, run) = RunDir::resume(path)?;
     let recorded = &run.manifest;
+    let this = concat!("crosstalk ", env!("CARGO_PKG_VERSION"));
+    if recorded.created_by != this {
+        return Err(CliError::Usage(format!(
+            "{} was begun by {}, and this is {this}: go on with that version, or begin a new run",
+            path.display(),
+            recorded.created_by
+        )));
+    }
     // A run goes on where it was begun, whatever named the device then.
     let begun_on = (recorded.provenance == Provenance::Simulated).then(|| simulated(&recorded.plan));
     let selected = select(args.overrides.device.as_deref(), begun_on.as_deref(), None, host)?;

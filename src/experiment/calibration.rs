@@ -15,6 +15,8 @@ const SOLO: Nanos = Nanos::millis(200);
 /// Requests a calibration window should see, and the longest it may be lengthened to.
 const ENOUGH: u64 = 10;
 const LONGEST: Nanos = Nanos::secs(4);
+/// A neighbour with pauses runs alone for at least this many of its bursts.
+const BURSTS: u64 = 3;
 /// `auto` is this part of the closed-loop rate (verdict.md): one tenth.
 const PART: u64 = 10;
 /// Expected exceedances that a per-arm quantile needs, and that a pooled one needs over all blocks.
@@ -49,9 +51,8 @@ pub(crate) fn calibrate(
         if stopped() {
             return Ok(None);
         }
-        let window = Window { probe: grid.probes[0], load: Load::Open { rate: Rate(0), poisson: false }, length: SOLO };
-        let record = session.run_arm(&arm(Some(neighbour), vec![window]))?;
-        let solo_rate = record.summary.neighbours.iter().map(|n| n.rate).sum();
+        let burst = plan.neighbours[neighbour].burst;
+        let solo_rate = solo_rate(grid.probes[0], neighbour, SOLO.max(burst * BURSTS), &arm, session)?;
         neighbours.push(NeighbourCalibration { neighbour, solo_rate });
     }
 
@@ -61,17 +62,25 @@ pub(crate) fn calibrate(
         let (closed_rate, rate) = match planned.arrivals {
             Arrivals::Poisson(rate) | Arrivals::Fixed(rate) => (None, rate),
             Arrivals::Auto => {
-                let mut lowest: Option<Rate> = None;
+                let mut rates = Vec::with_capacity(states.len());
                 for &noise in &states {
                     if stopped() {
                         return Ok(None);
                     }
                     let rate = closed_rate(probe, planned.outstanding, noise, &arm, session)?;
-                    lowest = Some(lowest.map_or(rate, |l| l.min(rate)));
+                    // Beside a neighbour that lets nothing through, the others say what load is fair, and its own arms
+                    // show what it does. A probe that does not even run undisturbed cannot be calibrated.
+                    if noise.is_none() && rate.0 == 0 {
+                        return Err(BackendError {
+                            what: format!(
+                                "{}: no request completed within {LONGEST} beside a quiet neighbour",
+                                planned.name
+                            ),
+                        });
+                    }
+                    rates.push(rate);
                 }
-                let lowest = lowest.filter(|r| r.0 > 0).ok_or_else(|| BackendError {
-                    what: format!("{}: no request completed within {LONGEST} of calibration", planned.name),
-                })?;
+                let lowest = rates.into_iter().filter(|r| r.0 > 0).min().unwrap_or_default();
                 (Some(lowest), Rate((lowest.0 / PART).max(1)))
             }
         };
@@ -79,6 +88,26 @@ pub(crate) fn calibrate(
         probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged });
     }
     Ok(Some(Calibration { arrangement, grid: grid_index, probes, neighbours }))
+}
+
+/// Rate of a neighbour alone over all its seats, in a window long enough to see some of its requests.
+fn solo_rate(
+    probe: usize,
+    neighbour: usize,
+    shortest: Nanos,
+    arm: &impl Fn(Option<usize>, Vec<Window>) -> ArmPlan,
+    session: &mut dyn Session,
+) -> Result<f64, BackendError> {
+    let mut length = shortest;
+    loop {
+        let window = Window { probe, load: Load::Open { rate: Rate(0), poisson: false }, length };
+        let summary = session.run_arm(&arm(Some(neighbour), vec![window]))?.summary;
+        let fewest = summary.neighbours.iter().map(|n| n.completed).min().unwrap_or(0);
+        if fewest >= ENOUGH || length >= LONGEST.max(shortest) {
+            return Ok(summary.neighbours.iter().map(|n| n.rate).sum());
+        }
+        length = (length * 4).min(LONGEST.max(shortest));
+    }
 }
 
 /// Rate of a closed loop at the outstanding limit beside `noise`, in a window long enough to see some requests.

@@ -4,9 +4,9 @@ mod blocks;
 mod calibration;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, mpsc};
+use std::time::Duration;
 
 use crate::backend::{ArmKey, Backend, BackendError, Session};
 use crate::plan::Plan;
@@ -14,6 +14,9 @@ use crate::run_dir::{Calibration, Encoded, Manifest, Note, RecordedRun, RunDir, 
 use crate::units::Nanos;
 
 use blocks::generations;
+
+/// Generations per session that may be run before their turn to be committed.
+const AHEAD: usize = 2;
 
 /// The generation in which a session calibrates: its allocations are those of no block.
 const CALIBRATION: u32 = u32::MAX;
@@ -247,19 +250,22 @@ impl<'a> Context<'a> {
         }
 
         let next = AtomicUsize::new(0);
+        let committed = Committed::default();
         let failure: Mutex<Option<ExperimentError>> = Mutex::new(None);
         let failed = AtomicBool::new(false);
         let (send, receive) = mpsc::channel::<(usize, Message)>();
         std::thread::scope(|scope| {
             for _ in 0..sessions {
                 let send = send.clone();
-                let (next, failure, failed) = (&next, &failure, &failed);
+                let (next, committed, failure, failed) = (&next, &committed, &failure, &failed);
                 scope.spawn(move || {
                     let mut open = None;
                     let mut outcome = Ok(());
-                    while !self.stopped() && !failed.load(Ordering::Relaxed) && outcome.is_ok() {
+                    let ended = || self.stopped() || failed.load(Ordering::Relaxed);
+                    while !ended() && outcome.is_ok() {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(generation) = work.get(index) else { break };
+                        committed.wait_until_near(index, AHEAD * sessions, &ended);
                         outcome = self.run_generation(generation, &mut open, &mut |encoded| {
                             // The receiver is gone only when the commit failed, and its error is what counts.
                             let _ = send.send((index, Message::Arm(Box::new(encoded))));
@@ -276,11 +282,11 @@ impl<'a> Context<'a> {
                 });
             }
             drop(send);
-            let committed = commit_in_order(receive, commit);
-            if committed.is_err() {
+            let outcome = commit_in_order(receive, commit, &committed);
+            if outcome.is_err() {
                 failed.store(true, Ordering::Relaxed);
             }
-            committed
+            outcome
         })?;
         match failure.into_inner() {
             Ok(Some(error)) => Err(error),
@@ -329,13 +335,46 @@ fn close(open: Open<'_>) -> Result<(), ExperimentError> {
     Ok(())
 }
 
+/// Generations that are committed, all before this one. Nobody runs far ahead of it: what waits for its turn is lost in
+/// a crash.
+#[derive(Default)]
+struct Committed {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Committed {
+    fn up_to(&self, count: usize) {
+        if let Ok(mut current) = self.count.lock() {
+            *current = count;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until generation `index` is at most `ahead` from the first that is not committed, or the run has ended.
+    fn wait_until_near(&self, index: usize, ahead: usize, ended: &dyn Fn() -> bool) {
+        let Ok(mut count) = self.count.lock() else { return };
+        while index >= *count + ahead && !ended() {
+            // The end of a run notifies nobody: look again by the clock.
+            match self.changed.wait_timeout(count, Duration::from_millis(20)) {
+                Ok((current, _)) => count = current,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 enum Message {
     Arm(Box<Encoded>),
     End,
 }
 
 /// Commits arms generation by generation, whatever the order in which they arrive.
-fn commit_in_order(receive: mpsc::Receiver<(usize, Message)>, commit: &mut Commit<'_>) -> Result<(), ExperimentError> {
+fn commit_in_order(
+    receive: mpsc::Receiver<(usize, Message)>,
+    commit: &mut Commit<'_>,
+    committed: &Committed,
+) -> Result<(), ExperimentError> {
     let mut waiting: BTreeMap<usize, Vec<Message>> = BTreeMap::new();
     let mut current = 0;
     for (index, message) in receive {
@@ -357,6 +396,7 @@ fn commit_in_order(receive: mpsc::Receiver<(usize, Message)>, commit: &mut Commi
             }
             waiting.remove(&current);
             current += 1;
+            committed.up_to(current);
         }
     }
     Ok(())

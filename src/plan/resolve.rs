@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
 use crate::gpu::{Gpu, GpuModel, Inventory};
 use crate::provenance::Provenance;
-use crate::scenario::{Arrangement, Neighbour, Probe, Scenario};
+use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario};
 use crate::sharing;
 use crate::units::Nanos;
 use crate::workload::Params;
 
 /// Alone, a probe slower than this forms a panel of its own (verdict.md, the panel).
 const SLOW: Nanos = Nanos::millis(1);
+
+/// Requests of one window at most.
+const MOST_REQUESTS: f64 = 5e6;
 
 /// What of a scenario is impossible on this machine: every mistake, each with its arrangement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +42,7 @@ impl Plan {
                 Err(mistake) => mistakes.push(format!("arrangement {:?}: {mistake}", arrangement.name)),
             }
         }
+        mistakes.extend(scenario.panel.iter().filter_map(|probe| too_many_requests(probe, scenario.design.window)));
         if !mistakes.is_empty() {
             return Err(PlanError(mistakes));
         }
@@ -55,6 +59,19 @@ impl Plan {
             accepted: scenario.accepted.clone(),
         })
     }
+}
+
+/// A window's requests are planned in advance and held in memory.
+fn too_many_requests(probe: &Probe, window: Nanos) -> Option<String> {
+    let (Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) = probe.arrivals else { return None };
+    let requests = rate.as_f64() * window.as_secs_f64();
+    (requests > MOST_REQUESTS).then(|| {
+        format!(
+            "probe {:?}: {rate} in a window of {window} are {requests:.0} requests, at most {MOST_REQUESTS:.0} are held: \
+             lower the rate or the window",
+            probe.name
+        )
+    })
 }
 
 fn written(params: &Params) -> BTreeMap<String, String> {

@@ -217,7 +217,7 @@ pub(super) const ARRIVALS_TABLE: &[Field] = &[
     Field::optional("poisson", ARRIVAL_RATE, "A Poisson process of this rate."),
     Field::optional("fixed", ARRIVAL_RATE, "Evenly spaced; can phase-lock with time slices."),
 ];
-const ARRIVAL_RATE: Kind = Kind::Rate { min: Rate(1), max: Rate::per_second(10_000_000) };
+const ARRIVAL_RATE: Kind = Kind::Rate { min: Rate(1), max: Rate::per_second(1_000_000) };
 pub(super) const SLO_BOUND: Kind = Kind::Duration { min: Nanos(1), max: Nanos::secs(3_600) };
 
 const REQUIRE_WORDS: &[&str] = words::<5>();

@@ -43,6 +43,8 @@ pub struct Requests {
     late: u64,
     sent: Vec<Sent>,
     marks: Vec<MarkStamp>,
+    /// Marks of one request, in order.
+    expected: Vec<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,13 +61,14 @@ struct Sent {
     sent: Nanos,
     done: Option<(Stamps, Outcome)>,
     last_mark: Nanos,
+    /// Marks reached.
+    reached: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct MarkStamp {
     series: u16,
     planned: Nanos,
-    sent: Nanos,
     stamps: Stamps,
 }
 
@@ -92,7 +95,15 @@ impl Requests {
             late: 0,
             sent: Vec::new(),
             marks: Vec::new(),
+            expected: Vec::new(),
         }
+    }
+
+    /// Each request passes these marks, in this order: those that it never reaches are censored, not dropped.
+    #[must_use]
+    pub fn with_marks(mut self, marks: &[u16]) -> Self {
+        self.expected = marks.to_vec();
+        self
     }
 
     /// Planned time of the next request, if there is one.
@@ -130,7 +141,7 @@ impl Requests {
         }
         self.free = self.free.max(busy_until);
         self.in_flight += 1;
-        self.sent.push(Sent { planned, sent: at, done: None, last_mark: planned });
+        self.sent.push(Sent { planned, sent: at, done: None, last_mark: planned, reached: 0 });
         self.sent.len() - 1
     }
 
@@ -147,8 +158,9 @@ impl Requests {
     /// the mark before it, or the request's own.
     pub fn mark(&mut self, id: usize, mark: u16, stamps: Stamps) {
         let request = &mut self.sent[id];
-        self.marks.push(MarkStamp { series: mark + 1, planned: request.last_mark, sent: request.sent, stamps });
+        self.marks.push(MarkStamp { series: mark + 1, planned: request.last_mark, stamps });
         request.last_mark = stamps.completed;
+        request.reached += 1;
     }
 
     /// Requests that are planned by `at` and not done by then.
@@ -190,18 +202,27 @@ impl Requests {
             });
             done.is_some()
         };
+        let unsent = match &self.source {
+            Source::Planned(planned) => &planned[self.sent.len()..],
+            Source::Closed => &[],
+        };
         for request in &self.sent {
             summary.planned += 1;
             summary.completed += u64::from(record(0, request.planned, Some(request.sent), request.done));
         }
-        if let Source::Planned(planned) = &self.source {
-            for planned in &planned[self.sent.len()..] {
-                summary.planned += 1;
-                record(0, *planned, None, None);
-            }
+        for planned in unsent {
+            summary.planned += 1;
+            record(0, *planned, None, None);
         }
-        for mark in self.marks.iter().filter(|m| m.stamps.completed <= deadline) {
-            record(mark.series, mark.planned, Some(mark.sent), Some((mark.stamps, Outcome::Ok)));
+        // A mark's wait on the device counts from the mark before it: nothing of it was to be done earlier.
+        for mark in &self.marks {
+            record(mark.series, mark.planned, Some(mark.planned), Some((mark.stamps, Outcome::Ok)));
+        }
+        let sent = self.sent.iter().map(|request| (request.reached, request.last_mark));
+        for (reached, last) in sent.chain(unsent.iter().map(|planned| (0, *planned))) {
+            for mark in self.expected.iter().skip(reached) {
+                record(mark + 1, last, None, None);
+            }
         }
         summary
     }
@@ -315,5 +336,19 @@ mod tests {
         let of = |series| samples.iter().filter(|s| s.series == series).map(latency).collect::<Vec<_>>();
         assert_eq!(of(4), [Some(240)]);
         assert_eq!(of(5), [Some(90), Some(150)]);
+    }
+
+    #[test]
+    fn marks_that_are_never_reached_are_censored() {
+        let mut r = Requests::open(vec![Nanos(10), Nanos(20)], Nanos::ZERO, Nanos(100), 1).with_marks(&[0, 0, 0]);
+        let id = r.send(Nanos(10), Nanos(10));
+        r.mark(id, 0, seen(Nanos(60)));
+        r.mark(id, 0, seen(Nanos(130)));
+        let mut samples = Vec::new();
+        r.finish(Nanos(120), Place::default(), &mut samples);
+        let tokens: Vec<_> = samples.iter().filter(|s| s.series == 1).map(|s| (s.planned.0, s.outcome)).collect();
+        // One in time, one after the deadline, one never; and the three of the request that was never sent.
+        let open = Outcome::Timeout;
+        assert_eq!(tokens, [(10, Outcome::Ok), (60, open), (130, open), (20, open), (20, open), (20, open)]);
     }
 }

@@ -16,6 +16,8 @@ use super::{State, keeps_awake};
 const QUEUED_WORK: Nanos = Nanos::millis(50);
 /// A window opens with this many unrecorded requests, or with as many as this time holds.
 const WARM_UP: (u32, Nanos) = (16, Nanos::millis(50));
+/// How long the first window waits for the noise to finish something.
+const LEAD: Nanos = Nanos::secs(1);
 /// A tenant whose work has not left the device this long after it stopped sending hangs.
 const HANG: Nanos = Nanos::secs(60);
 
@@ -29,31 +31,31 @@ pub(super) fn run(
 ) -> Result<ArmRecord, BackendError> {
     let planned = &plan.arrangements[arrangement];
     let grid = &planned.grids[grid];
-    let gpu = 0;
+    let gpu = state.gpu;
     let origin = state.now;
     let arm_name = arm.noise.map_or("quiet", |n| plan.neighbours[n].name.as_str());
-    let key = |purpose| {
-        [Key::Name(&planned.name), Key::Number(arm.key.block.into()), Key::Name(arm_name), Key::Name(purpose)]
+    // Each tenant's host draws from a stream of its own: what one does moves nothing of another.
+    let host_of = |state: &State, seat: usize| {
+        let seat = &planned.seats[seat].id;
+        let arm = [Key::Name(&planned.name), Key::Number(arm.key.block.into()), Key::Name(arm_name)];
+        let key = [arm[0], arm[1], arm[2], Key::Name("host"), Key::Name(seat)];
+        Host::new(&state.model, plan.seed, &key, origin, keeps_awake(planned.sharing))
     };
-
-    let mut host = Host::new(&state.model, plan.seed, &key("host"), origin, keeps_awake(planned.sharing));
+    let mut host = host_of(state, grid.victim);
     let mut noise = arm.noise.map(|n| {
         let code = grid.neighbours.iter().position(|g| *g == n).unwrap_or(0);
-        Noise::new(&plan.neighbours[n], code, state.neighbours.len())
+        let hosts = grid.neighbour_seats.iter().map(|seat| host_of(state, *seat)).collect();
+        Noise::new(&plan.neighbours[n], code, hosts)
     });
 
     state.run_to(origin + arm.washout, &mut host, noise.as_mut(), None)?;
     let mut meter = None;
     if let Some(noise) = &mut noise {
         let start = state.now;
-        noise.start(state, &mut host);
-        // Noise runs before the first planned arrival: until each seat has finished something, or for as long as its
-        // longest request takes.
-        while !noise.all_ran() && state.now < start + Nanos::secs(1) {
-            if !state.step(start + Nanos::secs(1), &mut host, Some(noise), None)? {
-                break;
-            }
-        }
+        noise.start(state);
+        // Noise runs before the first planned arrival: until each seat has finished something. A seat that takes longer
+        // shows by its rate.
+        while !noise.all_ran() && state.step(start + LEAD, &mut host, Some(noise), None)? {}
     }
 
     let mut series = Vec::new();
@@ -81,7 +83,7 @@ pub(super) fn run(
         if meter.is_none() {
             meter = Some(Meter::start(state, gpu, noise.as_mut()));
         }
-        let requests = requests(window, probe.outstanding, start, &mut stream);
+        let requests = requests(window, probe.outstanding, start, &mut stream).with_marks(&state.probes[code].marks());
         let deadline = start + window.length + arm.drain;
         let requests = state.window(code, requests, deadline, &mut host, noise.as_mut())?;
         let place = Place { origin, probe: window.probe, window: index as u16, series: first };
@@ -123,6 +125,8 @@ struct Noise {
     started: Nanos,
     active: bool,
     seats: Vec<NoiseSeat>,
+    /// The host of each seat.
+    hosts: Vec<Host>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,7 +141,7 @@ struct NoiseSeat {
 }
 
 impl Noise {
-    fn new(neighbour: &PlannedNeighbour, code: usize, seats: usize) -> Self {
+    fn new(neighbour: &PlannedNeighbour, code: usize, hosts: Vec<Host>) -> Self {
         Self {
             code,
             queued: neighbour.queued,
@@ -145,14 +149,16 @@ impl Noise {
             burst: neighbour.burst,
             started: Nanos::ZERO,
             active: false,
-            seats: vec![NoiseSeat::default(); seats],
+            seats: vec![NoiseSeat::default(); hosts.len()],
+            hosts,
         }
     }
 
-    fn start(&mut self, state: &mut State, host: &mut Host) {
+    fn start(&mut self, state: &mut State) {
         self.started = state.now;
         self.active = true;
-        for (seat, neighbour) in self.seats.iter_mut().zip(&mut state.neighbours) {
+        let seats = self.seats.iter_mut().zip(&mut self.hosts);
+        for ((seat, host), neighbour) in seats.zip(&mut state.neighbours) {
             let code = &neighbour.noise[self.code];
             let depth = if code.enqueued { self.queued.min(2) } else { 1 };
             for _ in 0..depth {
@@ -176,17 +182,10 @@ impl Noise {
     }
 
     /// A request of seat `index` is done: the next ones follow.
-    fn completed(
-        &mut self,
-        index: usize,
-        started: Option<Nanos>,
-        ended: Nanos,
-        agent: &mut Agent,
-        code: &Code,
-        host: &mut Host,
-    ) {
-        let at = self.next_burst(host.seen(ended));
-        let seat = &mut self.seats[index];
+    fn completed(&mut self, index: usize, started: Option<Nanos>, ended: Nanos, agent: &mut Agent, code: &Code) {
+        let seen = self.hosts[index].seen(ended);
+        let at = self.next_burst(seen);
+        let (seat, host) = (&mut self.seats[index], &self.hosts[index]);
         seat.completed += 1;
         seat.longest_gap = seat.longest_gap.max(ended.saturating_sub(seat.last));
         seat.last = ended;
@@ -407,7 +406,7 @@ impl State {
                 neighbour.agent.act(&mut self.machine, code, self.now, &mut reports);
                 for report in reports.drain(..) {
                     if let Report::Done { started, ended, .. } = report {
-                        noise.completed(index, started, ended, &mut neighbour.agent, code, host);
+                        noise.completed(index, started, ended, &mut neighbour.agent, code);
                     }
                 }
                 noise.account(index, self.now, &neighbour.agent, code);
@@ -434,7 +433,7 @@ impl State {
             neighbour.agent.finished(&mut self.machine, code, done, &mut reports);
             for report in reports.drain(..) {
                 if let Report::Done { started, ended, .. } = report {
-                    noise.completed(index, started, ended, &mut neighbour.agent, code, host);
+                    noise.completed(index, started, ended, &mut neighbour.agent, code);
                 }
             }
             noise.account(index, done.ended, &neighbour.agent, code);

@@ -30,6 +30,12 @@ pub(super) struct Code {
 }
 
 impl Code {
+    /// The marks of one request, in order.
+    pub(super) fn marks(&self) -> Vec<u16> {
+        let mark = |step: &Step| if let Step::Submit { mark, .. } = step { *mark } else { None };
+        self.steps.iter().filter_map(mark).collect()
+    }
+
     pub(super) fn compile(
         machine: &mut Machine,
         context: usize,

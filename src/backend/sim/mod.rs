@@ -95,6 +95,8 @@ struct State {
     machine: Box<Machine>,
     model: GpuModel,
     now: Nanos,
+    /// The victim's GPU.
+    gpu: usize,
     victim: Agent,
     /// Per probe of the grid, in its order.
     probes: Vec<Code>,
@@ -160,6 +162,7 @@ impl Session for SimSession<'_> {
             machine,
             model,
             now: Nanos::ZERO,
+            gpu: self.topology.domains[self.topology.computes[self.topology.contexts[grid.victim].compute].domain].gpu,
             victim,
             probes,
             neighbours,
