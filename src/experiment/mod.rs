@@ -2,6 +2,8 @@
 
 mod blocks;
 mod calibration;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -100,6 +100,10 @@ fn scenarios() {
     scratch.file("illegal.toml", &small(illegal));
     let nowhere = "[[accept]]\ncell = \"ts/nobody\"\nreason = \"r\"\nby = \"b\"\nuntil = 2030-01-01";
     scratch.file("accept.toml", &small(nowhere));
+    let flood = small("")
+        .replace("window = \"60ms\"", "window = \"600s\"\nmax_window = \"600s\"")
+        .replace("{ probe = \"launch\" }", "{ probe = \"launch\", arrivals = { poisson = \"1000000/s\" } }");
+    scratch.file("flood.toml", &flood);
     scratch.file("empty.toml", "");
     scratch.bytes("binary.toml", b"schema = 1\nname = \"\xff\xfe\"\n");
     scratch.bytes("huge.toml", &vec![b'#'; (1 << 20) + 1]);
@@ -107,6 +111,7 @@ fn scenarios() {
     all(
         &scratch,
         &[
+            case(&["check", "flood.toml"], 2, &["600000000 requests", "lower the rate or the window"]),
             case(&["run", "quikstart"], 2, &["did you mean `quickstart`?", "a file is named with its path"]),
             case(&["run", ""], 2, &["there are: quickstart"]),
             case(&["run", "missing.toml"], 2, &["missing.toml", "No such file", "crosstalk init"]),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crosstalk::backend::sim::Simulator;
 use crosstalk::scenario::SharingMode;
 
-use crate::support::{model, plan, run_in};
+use crate::support::{entries, model, plan, run_in, scenario_text, simulate};
 
 /// Each mode with a layout of `half` instances.
 fn scenario(modes: &[&str], half: &str) -> String {
@@ -78,4 +78,21 @@ fn all_modes_run_on_an_h100() {
 #[test]
 fn mig_modes_run_on_an_a30() {
     runs_to_its_end("a30", &["mig", "mig-compute-instances", "mig+time-slicing", "mig+mps"], "2g.12gb");
+}
+
+#[test]
+fn the_clock_of_the_victim_is_that_of_its_own_gpu() {
+    // A power virus on one GPU throttles that one: whoever sits on the other must not be charged with it.
+    let text = scenario_text(
+        "blocks = 9\nwindow = \"50ms\"",
+        &entries("probe", &["launch", "compute"]),
+        &entries("noise", &["idle", "tensor-burst"]),
+        "sharing = \"separate-gpus\"\nvictim_at = [\"0\", \"1\"]",
+    );
+    let model = model("h100-pcie");
+    let (run, verdict) = simulate(&text, &Simulator::new(model, None), model, None);
+    for cell in &verdict.cells {
+        assert_eq!(cell.verdict.word(), "isolated", "{}: {:#?}", cell.name, cell.series);
+    }
+    assert!(run.arms.values().all(|arm| arm.summary.throttled == Some(0.0)));
 }
