@@ -16,7 +16,10 @@ const SLOW: Nanos = Nanos::millis(1);
 /// Requests of one window at most.
 const MOST_REQUESTS: f64 = 5e6;
 
-/// What of a scenario is impossible on this machine: every mistake, each with its arrangement.
+/// Shortest washout outside the simulator (verdict.md, "Fair arms", 4).
+const LEAST_WASHOUT: Nanos = Nanos::secs(1);
+
+/// What of a scenario is impossible on this machine: every mistake, with its arrangement where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct PlanError(pub Vec<String>);
@@ -25,7 +28,8 @@ impl Plan {
     /// What `scenario` means on GPU number `gpu` of `inventory`, of which `model` is the data where it is known.
     ///
     /// # Errors
-    /// Lists every arrangement that is impossible here, each with why and the nearest possible choice.
+    /// Lists every arrangement that is impossible here, each with why and the nearest possible choice, and a washout that
+    /// is too short for a GPU.
     pub fn resolve(
         scenario: &Scenario,
         inventory: &Inventory,
@@ -33,6 +37,13 @@ impl Plan {
         model: Option<&GpuModel>,
     ) -> Result<Self, PlanError> {
         let mut mistakes = Vec::new();
+        let washout = scenario.design.washout;
+        if inventory.provenance != Provenance::Simulated && washout < LEAST_WASHOUT {
+            mistakes.push(format!(
+                "washout {washout}: at least {LEAST_WASHOUT} is needed outside the simulator, for a GPU keeps the \
+                 neighbour's heat and clocks that long"
+            ));
+        }
         let mut arrangements = Vec::with_capacity(scenario.arrangements.len());
         for arrangement in &scenario.arrangements {
             let resolver =
@@ -223,5 +234,60 @@ impl Resolver<'_> {
             self.arrangement.neighbours.iter().partition(|n| self.scenario.neighbours[**n].workload.host_bound());
         let together = (!together.is_empty()).then_some(together);
         together.into_iter().chain(alone.into_iter().map(|n| vec![n])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::read;
+    use crate::workload::CATALOGUE;
+
+    /// A whole GPU that nobody divides, found with this provenance.
+    fn inventory(provenance: Provenance) -> Inventory {
+        let gpu = Gpu {
+            uuid: "GPU-0".to_owned(),
+            name: "NVIDIA H100 80GB HBM3".to_owned(),
+            model: Some("h100-sxm".to_owned()),
+            memory: None,
+            sms: None,
+            mig: None,
+            instances: Vec::new(),
+        };
+        Inventory { provenance, driver: None, gpus: vec![gpu] }
+    }
+
+    #[test]
+    fn only_the_simulator_forgets_within_less_than_a_second() {
+        let text = |washout: &str| {
+            format!(
+                r#"
+                schema = 1
+                name = "washout"
+                [design]
+                washout = "{washout}"
+                [victim]
+                panel = [{{ probe = "launch" }}]
+                [[neighbour]]
+                name = "idle"
+                noise = "idle"
+                [[arrangement]]
+                name = "ts"
+                sharing = "time-slicing"
+                "#
+            )
+        };
+        let model = crate::gpu::find_model("h100-sxm");
+        for provenance in [Provenance::Measured, Provenance::StandIn, Provenance::Simulated] {
+            for (washout, enough) in [("999ms", false), ("1s", true)] {
+                let scenario = read("washout.toml", &text(washout), CATALOGUE).map_err(|m| m.render(false)).unwrap();
+                let plan = Plan::resolve(&scenario, &inventory(provenance), 0, model);
+                let expected = enough || provenance == Provenance::Simulated;
+                assert_eq!(plan.is_ok(), expected, "{provenance:?} {washout}: {plan:?}");
+                if let Err(error) = plan {
+                    assert!(error.to_string().starts_with("washout 999ms: at least 1s"), "{error}");
+                }
+            }
+        }
     }
 }

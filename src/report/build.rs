@@ -316,17 +316,18 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
     let isolated = |share: f64| percent(share).trim_end_matches(" %").to_owned();
     let margins: Vec<String> = plan.design.judged.iter().map(|q| isolated(plan.design.margins.of(*q).0)).collect();
     let quantiles: Vec<String> = plan.design.judged.iter().map(ToString::to_string).collect();
-    let share = nine_digits(verdict.scope_share);
+    let share = verdict.scope_share.and_then(nine_digits);
     // Rounded up: the promise is made for the greater share.
-    let episodes = share.map_or_else(
-        || "–, for what share of arms is not known".to_owned(),
-        |s| format!("≥ {} of arms", percent((s * 100.0 - 1e-6).ceil() / 100.0)),
-    );
+    let episodes = match (verdict.scope_share, share) {
+        (None, _) => "medians alone see no episodes".to_owned(),
+        (_, Some(s)) => format!("for episodes in ≥ {} of arms", percent((s * 100.0 - 1e-6).ceil() / 100.0)),
+        (_, None) => "for episodes in –, for what share of arms is not known".to_owned(),
+    };
     let mut not_tested = verdict.not_tested.clone();
     not_tested.extend(NEVER_TESTED.iter().map(|s| (*s).to_owned()));
     Scope {
         text: format!(
-            "Isolated means: against these neighbours, within {} % at {}, for episodes in {episodes}.",
+            "Isolated means: against these neighbours, within {} % at {}, {episodes}.",
             margins.join("/"),
             quantiles.join("/"),
         ),

@@ -259,7 +259,7 @@ pub(super) fn verdict() -> RunVerdict {
         ],
         requires: true,
         requirement: RequirementState::NotMet,
-        scope_share: 0.174_596,
+        scope_share: Some(0.174_596),
         warnings: vec![Warning {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),

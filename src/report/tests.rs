@@ -210,7 +210,7 @@ fn differences_below_nine_digits_do_not_reach_the_report() {
         s.quiet_ns = s.quiet_ns.map(|ns| ns * (1.0 + 1e-13));
         s.ratio = s.ratio.map(|r| Interval { estimate: r.estimate * (1.0 - 1e-13), ..r });
     }
-    other.scope_share *= 1.0 + 1e-13;
+    other.scope_share = other.scope_share.map(|share| share * (1.0 + 1e-13));
     assert_ne!(verdict, other);
     assert_eq!(Report::build(&run, &verdict), Report::build(&run, &other));
 }
@@ -222,7 +222,7 @@ fn numbers_that_are_none_stay_none() {
         s.ratio = Some(Interval { estimate: f64::INFINITY, low: None, high: Some(f64::NAN) });
         (s.quiet_ns, s.noisy_ns, s.requests) = (None, None, (0, 5));
     }
-    verdict.scope_share = f64::NAN;
+    verdict.scope_share = Some(f64::NAN);
     let report = Report::build(&run, &verdict);
     let series = &report.runs[0].cells[0].series[0];
     assert_eq!((series.ratio.unwrap().estimate, series.change_ns, report.runs[0].scope.share), (None, None, None));

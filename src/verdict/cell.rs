@@ -62,6 +62,8 @@ struct Estimates {
     quiet_ns: Option<f64>,
     noisy_ns: Option<f64>,
     epsilon: f64,
+    /// Blocks with requests on both sides.
+    blocks: usize,
     /// Standard deviation of a block's difference: the larger of the two views.
     deviation: Option<f64>,
 }
@@ -181,7 +183,8 @@ impl<'a> Cell<'a> {
         let faster = |q: Quantile, e: &Estimates| {
             e.upper().is_some_and(|upper| upper < -0.5 * libm::log1p(self.plan.design.margins.of(q).0))
         };
-        let not_awake = validity::quiet_clock_is_lower(&all) || rows.iter().any(|(_, q, _, e)| faster(*q, e));
+        let not_awake =
+            validity::quiet_clock_is_lower(&all) == Some(true) || rows.iter().any(|(_, q, _, e)| faster(*q, e));
         let mut cell = self.empty(Verdict::Inconclusive { reason: Reason::Incomplete });
         cell.series = rows
             .iter()
@@ -263,12 +266,12 @@ impl<'a> Cell<'a> {
         let root = libm::sqrt(subject.arms.len() as f64);
         e.deviation = pooled.and_then(|d| d.deviation).map(|d| d * root);
         e.pooled = pooled.map(|d| Bounds { estimate: d.estimate, low: d.low, high: d.high });
+        let both = |(quiet, noisy): &&(Counts<'_>, Counts<'_>)| quiet.total() > 0 && noisy.total() > 0;
+        let arms: Vec<_> = subject.arms.iter().filter(both).collect();
+        e.blocks = arms.len();
         if by == JudgedBy::Blocks {
-            let ratio = |(quiet, noisy): &(Counts<'_>, Counts<'_>)| {
-                (quiet.total() > 0 && noisy.total() > 0)
-                    .then(|| log_ratio(quiet.quantile(q), noisy.quantile(q), deadline))
-            };
-            let ratios: Vec<LogBounds> = subject.arms.iter().filter_map(ratio).collect();
+            let ratios: Vec<LogBounds> =
+                arms.iter().map(|(quiet, noisy)| log_ratio(quiet.quantile(q), noisy.quantile(q), deadline)).collect();
             let each = |of: fn(&LogBounds) -> f64| -> Vec<f64> { ratios.iter().map(of).collect() };
             let table = tables.entry(ratios.len()).or_insert_with(|| SignedRank::new(ratios.len()));
             let taken = each(|r| r.taken);
@@ -358,8 +361,12 @@ impl Estimates {
         bounds.reduce(f64::max).map(|low| low - self.epsilon)
     }
 
-    /// U: the wider of the upper bounds, ε added; unbounded where either is.
+    /// U: the wider of the upper bounds, ε added; unbounded where either is. A bootstrap over a handful of blocks is
+    /// narrow because it has seen little: below [`least_blocks`] there is no bound, for the pooled view neither.
     fn upper(&self) -> Option<f64> {
+        if self.blocks < least_blocks() {
+            return None;
+        }
         let pooled = self.pooled?.high?;
         let paired = if self.both { self.paired?.high? } else { pooled };
         Some(pooled.max(paired) + self.epsilon)
@@ -375,8 +382,15 @@ impl Estimates {
             let z = if distance > 0.0 { z } else { normal_quantile(level) };
             blocks_to_decide(sd, distance.abs() - self.epsilon, z)
         });
-        Reason::Underpowered { detectable, blocks_needed: needed.map(|n| n.max(blocks + 1)) }
+        let least = least_blocks() as u32;
+        let needed = needed.map(|n| n.max(blocks + 1).max(least)).or((blocks < least).then_some(least));
+        Reason::Underpowered { detectable, blocks_needed: needed }
     }
+}
+
+/// Fewest blocks for which the exact signed-rank bound at [`ALPHA`] exists: 0.5^n ≤ α, seven at 1 %.
+fn least_blocks() -> usize {
+    libm::ceil(-libm::log2(ALPHA)) as usize
 }
 
 fn interval(estimate: f64, low: Option<f64>, high: Option<f64>) -> Interval {

@@ -15,23 +15,25 @@ mod synthetic;
 mod tests;
 mod types;
 mod validity;
+mod warnings;
 
-pub use requirements::exit_code;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
-
-use jiff::civil::Date;
+pub use warnings::foreseen;
 
 use crate::channel::Channel;
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
-use crate::scenario::{Arrivals, Tier};
-use crate::stats::{blocks_for_share, episode_share};
+use crate::scenario::{Quantile, SharingMode};
+use crate::stats::episode_share;
 
 /// Level of every one-sided bound that an Isolated rests on.
 const ALPHA: f64 = 0.01;
 
 /// Workload of the placebo: the neighbour's host loop without GPU calls.
 const PLACEBO: &str = "idle";
+
+/// Lowest quantile that sees an episode which a part of the arms alone has.
+const TAIL: Quantile = Quantile(95_000);
 
 /// Judges a recorded run, whole or interrupted.
 pub fn judge(run: &RecordedRun) -> RunVerdict {
@@ -48,19 +50,24 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
         scope_share: scope(plan, &cells),
-        warnings: warnings(run),
-        not_tested: not_tested(run),
+        warnings: warnings::of(run, &cells),
+        not_tested: not_tested(plan, &cells),
         cells,
     }
 }
 
-/// A placebo that is not isolated makes every other cell of its arrangement and place Inconclusive, whatever it shows.
+/// A placebo that moves, either way, makes every other cell of its arrangement and place Inconclusive, whatever it shows.
 fn apply_placebo(plan: &Plan, cells: &mut [CellVerdict]) {
     let is_placebo = |cell: &CellVerdict| plan.neighbours[cell.neighbour].workload == PLACEBO;
+    let moves = |s: &SeriesVerdict| match &s.verdict {
+        Verdict::Degraded | Verdict::Violated => true,
+        Verdict::Inconclusive { reason } => *reason == Reason::QuietArmNotAwake,
+        Verdict::Isolated | Verdict::Skipped { .. } => false,
+    };
     let failed: Vec<(usize, String)> = cells
         .iter()
         .filter(|cell| is_placebo(cell))
-        .filter(|cell| cell.series.iter().any(|s| matches!(s.verdict, Verdict::Degraded | Verdict::Violated)))
+        .filter(|cell| cell.series.iter().any(moves))
         .map(|cell| (cell.arrangement, cell.seat.clone()))
         .collect();
     for cell in cells.iter_mut().filter(|cell| !is_placebo(cell)) {
@@ -74,81 +81,44 @@ fn apply_placebo(plan: &Plan, cells: &mut [CellVerdict]) {
     }
 }
 
-/// π* of what was run: of the Isolated with the fewest blocks, or of the design where nothing is Isolated.
-fn scope(plan: &Plan, cells: &[CellVerdict]) -> f64 {
-    let isolated = cells.iter().flat_map(|cell| &cell.series).filter(|s| s.verdict == Verdict::Isolated);
-    episode_share(isolated.map(|s| s.blocks).min().unwrap_or(plan.design.blocks), ALPHA)
+/// π* of what was run: of the Isolated with the fewest blocks, or of the design where nothing is Isolated. Episodes lie
+/// in the tail: medians see none, whatever the number of blocks.
+fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
+    let isolated = || cells.iter().flat_map(|cell| &cell.series).filter(|s| s.verdict == Verdict::Isolated);
+    let blocks = if isolated().next().is_some() {
+        isolated().filter(|s| s.quantile >= TAIL).map(|s| s.blocks).min()
+    } else {
+        plan.design.judged.iter().any(|q| *q >= TAIL).then_some(plan.design.blocks)
+    };
+    blocks.map(|blocks| episode_share(blocks, ALPHA))
 }
 
-/// π* that a tier declares (verdict.md, "The design").
-fn declared_scope(tier: Tier) -> f64 {
-    match tier {
-        Tier::Smoke => 0.25,
-        Tier::Acceptance => 0.10,
-        Tier::Certify => 0.05,
-    }
-}
-
-/// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
-/// day by which accepted risks expire.
-pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if !requirements::requires(plan) {
-        warn(
-            "nothing is required: this run cannot fail".to_owned(),
-            "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
-        );
-    }
-    let needed = blocks_for_share(declared_scope(plan.design.tier), ALPHA);
-    if plan.design.blocks < needed {
-        warn(
-            format!(
-                "{} blocks see episodes in at least {:.0} % of the arms; the tier promises {:.0} %",
-                plan.design.blocks,
-                100.0 * episode_share(plan.design.blocks, ALPHA),
-                100.0 * declared_scope(plan.design.tier),
-            ),
-            &format!("set `blocks` to {needed} or more"),
-        );
-    }
-    for probe in plan.panel.iter().filter(|probe| matches!(probe.arrivals, Arrivals::Fixed(_))) {
-        warn(
-            format!("{} arrives at a fixed rate, which can lock in phase with time slices", probe.name),
-            "use Poisson arrivals unless the application is periodic",
-        );
-    }
-    for accept in plan.accepted.iter().filter(|accept| accept.until < date) {
-        warn(
-            format!("the accepted risk for {} expired on {}", accept.cell, accept.until),
-            "review it: renew `until`, or remove the entry",
-        );
-    }
-    warnings
-}
-
-fn warnings(run: &RecordedRun) -> Vec<Warning> {
-    let mut warnings = foreseen(&run.manifest.plan, run.manifest.date);
-    if !run.finished {
-        warnings.push(Warning {
-            what: "the run was not finished: cells with missing arms are not called isolated".to_owned(),
-            advice: "go on with `crosstalk run --resume DIR`".to_owned(),
-        });
-    }
-    warnings
-}
-
-/// Channels that no neighbour of an arrangement that ran loads, and those that crosstalk cannot load yet.
-fn not_tested(run: &RecordedRun) -> Vec<String> {
-    let plan = &run.manifest.plan;
-    let ran = plan.arrangements.iter().enumerate().filter(|(index, _)| cell::skipped(run, *index).is_none());
-    let loaded: Vec<Channel> = ran
-        .flat_map(|(_, arrangement)| &arrangement.grids)
-        .flat_map(|grid| &grid.neighbours)
-        .map(|neighbour| &plan.neighbours[*neighbour])
-        .filter(|neighbour| neighbour.workload != PLACEBO)
-        .flat_map(|neighbour| neighbour.channels.iter().copied())
-        .collect();
-    let missing = Channel::ALL.iter().filter(|channel| !loaded.contains(channel)).map(|channel| channel.id());
+/// Channels that the run did not test, and those that crosstalk cannot load yet.
+fn not_tested(plan: &Plan, cells: &[CellVerdict]) -> Vec<String> {
+    let tested: Vec<Channel> = cells.iter().flat_map(|cell| tested(plan, cell)).collect();
+    let missing = Channel::ALL.iter().filter(|channel| !tested.contains(channel)).map(|channel| channel.id());
     missing.chain(Channel::NOT_BUILT.iter().copied()).map(str::to_owned).collect()
+}
+
+/// Channels that a cell tests: its neighbour loads them and ran, and a probe that feels them was judged. Beside an
+/// exclusive victim, and as a placebo, the neighbour runs its host loop alone, and nothing is tested.
+fn tested(plan: &Plan, cell: &CellVerdict) -> Vec<Channel> {
+    let neighbour = &plan.neighbours[cell.neighbour];
+    let exclusive = plan.arrangements[cell.arrangement].sharing == SharingMode::Exclusive;
+    if exclusive || neighbour.workload == PLACEBO || !cell.neighbour_rate.is_some_and(|rate| rate > 0.0) {
+        return Vec::new();
+    }
+    let judged: Vec<&str> = cell.series.iter().filter(|s| was_judged(&s.verdict)).map(|s| s.series.as_str()).collect();
+    let probes = plan.panel.iter().filter(|p| p.series.iter().any(|series| judged.contains(&series.as_str())));
+    let felt: Vec<Channel> = probes.flat_map(|probe| probe.channels.iter().copied()).collect();
+    neighbour.channels.iter().copied().filter(|channel| felt.contains(channel)).collect()
+}
+
+/// Whether the data were fit to be judged, though they may not suffice to decide.
+fn was_judged(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Isolated | Verdict::Degraded | Verdict::Violated => true,
+        Verdict::Inconclusive { reason } => matches!(reason, Reason::Underpowered { .. }),
+        Verdict::Skipped { .. } => false,
+    }
 }

@@ -1,20 +1,11 @@
-//! What was required and what was expected: by cell, by channel, by series; and the exit code that follows.
+//! What was required and what was expected: by cell, by channel, by series.
 
 use super::decide::overall;
-use super::types::{CellVerdict, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict};
+use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, Verdict};
 use crate::channel::Channel;
 use crate::plan::Plan;
 use crate::run_dir::Manifest;
 use crate::scenario::{Accept, Expectation, Word};
-
-/// 0: every requirement met, or its risk accepted; 1: one is not met; 4: the data cannot say.
-pub fn exit_code(run: &RunVerdict) -> u8 {
-    match run.requirement {
-        RequirementState::NotMet => 1,
-        RequirementState::Undecided => 4,
-        RequirementState::NotRequired | RequirementState::Met | RequirementState::Accepted => 0,
-    }
-}
 
 /// Whether anything is required of any cell of the plan.
 pub(super) fn requires(plan: &Plan) -> bool {
@@ -181,7 +172,7 @@ fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neighbour: &str
 mod tests {
     use jiff::civil::date;
 
-    use super::super::synthetic::{Lab, lognormal, rules};
+    use super::super::synthetic::{Lab, exit_code, lognormal, rules};
     use super::super::{RunVerdict, judge};
     use super::*;
     use crate::run_dir::RecordedRun;

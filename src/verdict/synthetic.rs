@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::civil::date;
 
+use super::RunVerdict;
 use crate::backend::{ArmKey, ArmSummary, NeighbourSummary, WindowSummary};
 use crate::channel::Channel;
+use crate::cli::Exit;
 use crate::gpu::{Gpu, Inventory};
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
 use crate::provenance::Provenance;
@@ -219,4 +221,9 @@ pub(super) fn lognormal(stream: &mut Stream) -> f64 {
 /// Rules in the order given.
 pub(super) fn rules(rules: &[(&str, Word)]) -> Expectation {
     Expectation(rules.iter().map(|(key, word)| Rule { key: (*key).to_owned(), word: *word }).collect())
+}
+
+/// What the shell would see.
+pub(super) fn exit_code(run: &RunVerdict) -> u8 {
+    Exit::from(run.requirement).code()
 }

@@ -209,11 +209,11 @@ pub struct RunVerdict {
     pub requires: bool,
     /// Worst state over all cells.
     pub requirement: RequirementState,
-    /// Share of arms that an episode must hit to be seen (π*).
-    pub scope_share: f64,
+    /// Share of arms that an episode must hit to be seen (π*); `None`: medians alone see no episodes.
+    pub scope_share: Option<f64>,
     /// Warnings.
     pub warnings: Vec<Warning>,
-    /// Channels that no neighbour of the run loads.
+    /// Channels that no neighbour of the run loaded beside a judged probe that feels them.
     pub not_tested: Vec<String>,
 }
 
@@ -226,6 +226,26 @@ impl Verdict {
             Self::Violated => "violated",
             Self::Inconclusive { .. } => "inconclusive",
             Self::Skipped { .. } => "skipped",
+        }
+    }
+}
+
+impl Reason {
+    /// The reason in a few words, without its number.
+    pub(super) const fn words(&self) -> &'static str {
+        match self {
+            Self::ControlFailed { .. } => "a control failed",
+            Self::LateRequests { .. } => "late requests",
+            Self::NeighbourBelowIntensity { .. } => "its neighbour did too little",
+            Self::NeighbourNotOverlapping { .. } => "its neighbour made no progress for a stretch",
+            Self::Timeouts { .. } => "timeouts",
+            Self::Failures { .. } => "failed requests",
+            Self::Backlog => "the backlog grew",
+            Self::Throttled { .. } => "throttled while quiet",
+            Self::QuietArmNotAwake => "the quiet arms were slower",
+            Self::TooFewRequests => "too few requests",
+            Self::Underpowered { .. } => "too few blocks, or too wide an interval",
+            Self::Incomplete => "arms are missing",
         }
     }
 }

@@ -46,14 +46,14 @@ pub(super) struct Intensity {
 /// Findings that concern all series of a cell.
 pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity) -> Findings {
     let mut findings = Findings::default();
-    let throttled = |side: fn(&Pair<'_>) -> Option<f64>| mean(pairs.iter().filter_map(side)).unwrap_or(0.0);
-    let quiet = throttled(|pair| pair.quiet.summary.throttled);
-    let noisy = throttled(|pair| pair.noisy.summary.throttled);
-    if quiet > THROTTLED {
-        findings.quiet = Some(Reason::Throttled { share: quiet });
-    } else if noisy > THROTTLED {
+    // Where nobody could read it, nothing is claimed either way.
+    let throttled = |side: fn(&Pair<'_>) -> Option<f64>| {
+        mean(pairs.iter().filter_map(side)).filter(|share| *share > THROTTLED).map(|share| Reason::Throttled { share })
+    };
+    findings.quiet = throttled(|pair| pair.quiet.summary.throttled);
+    if findings.quiet.is_none() {
         // Throttling that the neighbour causes is interference: it is kept, and named.
-        findings.notes.push(Reason::Throttled { share: noisy });
+        findings.notes.extend(throttled(|pair| pair.noisy.summary.throttled));
     }
     if pairs.len() < planned {
         findings.noisy = Some(Reason::Incomplete);
@@ -63,9 +63,9 @@ pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity)
     findings
 }
 
-/// Whether the SM clock of the quiet arms was lower by more than 1 %: they were not awake.
-pub(super) fn quiet_clock_is_lower(pairs: &[Pair<'_>]) -> bool {
-    clocks(pairs).is_some_and(|(quiet, noisy)| quiet < noisy * (1.0 - CLOCK_TOLERANCE))
+/// Whether the SM clock of the quiet arms was lower by more than 1 %: they were not awake. `None` where nobody knows.
+pub(super) fn quiet_clock_is_lower(pairs: &[Pair<'_>]) -> Option<bool> {
+    clocks(pairs).map(|(quiet, noisy)| quiet < noisy * (1.0 - CLOCK_TOLERANCE))
 }
 
 /// Mean SM clock of the quiet and the noisy arms in MHz, where both are known.

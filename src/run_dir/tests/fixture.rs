@@ -177,7 +177,7 @@ pub(super) fn verdict() -> RunVerdict {
         cells: Vec::new(),
         requires: false,
         requirement: RequirementState::NotRequired,
-        scope_share: 0.1 + 0.2,
+        scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }

@@ -1,0 +1,135 @@
+//! What a reader must know of a run beside its verdicts: what is risky about its plan, and what its data lack.
+
+use jiff::civil::Date;
+
+use super::types::{CellVerdict, Reason, Verdict, Warning};
+use super::{ALPHA, PLACEBO, cell, requirements};
+use crate::plan::Plan;
+use crate::run_dir::RecordedRun;
+use crate::scenario::{Arrivals, SharingMode, Tier};
+use crate::stats::{blocks_for_share, episode_share};
+
+/// π* that a tier declares (verdict.md, "The design").
+fn declared_scope(tier: Tier) -> f64 {
+    match tier {
+        Tier::Smoke => 0.25,
+        Tier::Acceptance => 0.10,
+        Tier::Certify => 0.05,
+    }
+}
+
+/// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
+/// day by which accepted risks expire.
+pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
+    if !requirements::requires(plan) {
+        warn(
+            "nothing is required: this run cannot fail".to_owned(),
+            "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
+        );
+    }
+    let needed = blocks_for_share(declared_scope(plan.design.tier), ALPHA);
+    if plan.design.blocks < needed {
+        warn(
+            format!(
+                "{} blocks see episodes in at least {:.0} % of the arms; the tier promises {:.0} %",
+                plan.design.blocks,
+                100.0 * episode_share(plan.design.blocks, ALPHA),
+                100.0 * declared_scope(plan.design.tier),
+            ),
+            &format!("set `blocks` to {needed} or more"),
+        );
+    }
+    for probe in plan.panel.iter().filter(|probe| matches!(probe.arrivals, Arrivals::Fixed(_))) {
+        warn(
+            format!("{} arrives at a fixed rate, which can lock in phase with time slices", probe.name),
+            "use Poisson arrivals unless the application is periodic",
+        );
+    }
+    for probe in plan.panel.iter().filter(|probe| !probe.slos.is_empty()) {
+        let slos: Vec<String> = probe.slos.iter().map(|slo| format!("{} ≤ {}", slo.quantile, slo.bound)).collect();
+        warn(
+            format!("the objective of {} ({}) is not judged by this version", probe.name, slos.join(", ")),
+            "compare it with the probe's absolute latency in the report",
+        );
+    }
+    for arrangement in plan.arrangements.iter().filter(|arrangement| arrangement.skipped.is_none()) {
+        let placebo = |n: &usize| plan.neighbours[*n].workload == PLACEBO;
+        if arrangement.sharing == SharingMode::Exclusive {
+            warn(
+                format!(
+                    "no noise runs beside an exclusive victim: the cells of {} are a reference, not a test",
+                    arrangement.name
+                ),
+                "require isolation of an arrangement that shares",
+            );
+        } else if !arrangement.grids.iter().flat_map(|grid| &grid.neighbours).any(placebo) {
+            warn(
+                format!(
+                    "no placebo in {}: whether the neighbour's host loop alone moves the victim is not known",
+                    arrangement.name
+                ),
+                "add a neighbour with `noise = \"idle\"`",
+            );
+        }
+    }
+    for accept in plan.accepted.iter().filter(|accept| accept.until < date) {
+        warn(
+            format!("the accepted risk for {} expired on {}", accept.cell, accept.until),
+            "review it: renew `until`, or remove the entry",
+        );
+    }
+    warnings
+}
+
+/// All warnings of a run: those of its plan, then those of its data.
+pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
+    let mut warnings = foreseen(&run.manifest.plan, run.manifest.date);
+    if !run.finished {
+        warnings.push(Warning {
+            what: "the run was not finished: cells with missing arms are not called isolated".to_owned(),
+            advice: "go on with `crosstalk run --resume DIR`".to_owned(),
+        });
+    }
+    warnings.extend(undecided_placebos(run, cells));
+    let unread = run.arms.values().filter(|arm| arm.summary.sm_mhz.is_none() || arm.summary.throttled.is_none());
+    let unread = unread.count();
+    if unread > 0 {
+        warnings.push(Warning {
+            what: format!(
+                "clock or throttling not readable: in {unread} of {} arms nobody knows whether the GPU was awake and at \
+                 full clock",
+                run.arms.len()
+            ),
+            advice: "give the tenants access to NVML's clocks and throttle reasons".to_owned(),
+        });
+    }
+    warnings
+}
+
+/// Per arrangement, a placebo that neither holds nor moves: the control says nothing about the other cells.
+fn undecided_placebos(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
+    let plan = &run.manifest.plan;
+    let mut warnings = Vec::new();
+    for (index, arrangement) in plan.arrangements.iter().enumerate() {
+        if arrangement.sharing == SharingMode::Exclusive || cell::skipped(run, index).is_some() {
+            continue;
+        }
+        let undecided = |cell: &CellVerdict| match &cell.verdict {
+            Verdict::Inconclusive { reason: Reason::QuietArmNotAwake } => None,
+            Verdict::Inconclusive { reason } => Some(reason.words()),
+            _ => None,
+        };
+        let mut placebos = cells
+            .iter()
+            .filter(|cell| cell.arrangement == index && plan.neighbours[cell.neighbour].workload == PLACEBO);
+        if let Some(words) = placebos.find_map(undecided) {
+            warnings.push(Warning {
+                what: format!("the placebo of {} is inconclusive: {words}", arrangement.name),
+                advice: "read its other cells with care until the placebo is isolated".to_owned(),
+            });
+        }
+    }
+    warnings
+}
