@@ -17,6 +17,7 @@ mod types;
 mod validity;
 
 pub use requirements::exit_code;
+pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 
 use jiff::civil::Date;
@@ -26,12 +27,10 @@ use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, Tier};
 use crate::stats::{blocks_for_share, episode_share};
+use crate::workload::PLACEBO;
 
 /// Level of every one-sided bound that an Isolated rests on.
 const ALPHA: f64 = 0.01;
-
-/// Workload of the placebo: the neighbour's host loop without GPU calls.
-const PLACEBO: &str = "idle";
 
 /// Judges a recorded run, whole or interrupted.
 pub fn judge(run: &RecordedRun) -> RunVerdict {
@@ -89,6 +88,12 @@ fn declared_scope(tier: Tier) -> f64 {
     }
 }
 
+/// A share of arms in whole per cent, rounded up: the promise is made for the greater share.
+pub(crate) fn scope_percent(share: f64) -> u32 {
+    // The millionth takes up what 100 × 0.1 leaves.
+    (share * 100.0 - 1e-6).ceil() as u32
+}
+
 /// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
 /// day by which accepted risks expire.
 pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
@@ -104,10 +109,10 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     if plan.design.blocks < needed {
         warn(
             format!(
-                "{} blocks see episodes in at least {:.0} % of the arms; the tier promises {:.0} %",
+                "{} blocks see episodes in at least {} % of the arms; the tier promises {} %",
                 plan.design.blocks,
-                100.0 * episode_share(plan.design.blocks, ALPHA),
-                100.0 * declared_scope(plan.design.tier),
+                scope_percent(episode_share(plan.design.blocks, ALPHA)),
+                scope_percent(declared_scope(plan.design.tier)),
             ),
             &format!("set `blocks` to {needed} or more"),
         );
