@@ -175,7 +175,7 @@ pub struct ArmSummary {
     pub neighbours: Vec<NeighbourSummary>,
     /// Mean SM clock over the windows, MHz.
     pub sm_mhz: Option<f64>,
-    /// Mean power draw, watts.
+    /// Power draw at the end of the last window, watts.
     pub power_w: Option<f64>,
     /// Part of the time in which the clock was held down by the power cap.
     pub throttled: Option<f64>,

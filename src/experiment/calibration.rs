@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::backend::{ArmKey, ArmPlan, BackendError, Load, Session, Window};
 use crate::plan::{Grid, Plan};
 use crate::run_dir::{Calibration, JudgedBy, NeighbourCalibration, ProbeCalibration};
-use crate::scenario::{Arrivals, Quantile};
+use crate::scenario::{Arrivals, Design, Quantile};
 use crate::units::{Nanos, Rate};
 
 /// Length of a closed-loop window.
@@ -20,9 +20,9 @@ const BURSTS: u64 = 3;
 /// `auto` is this part of the closed-loop rate (verdict.md): one tenth.
 const PART: u64 = 10;
 /// Expected exceedances that a per-arm quantile needs, and that a pooled one needs over all blocks.
-const EXCEEDANCES: f64 = 10.0;
+const EXCEEDANCES: u64 = 10;
 /// Requests per window below which nothing is judged.
-const LEAST: f64 = 20.0;
+const LEAST: u64 = 20;
 
 /// Calibrates one grid on a session of its own generation; `None` where it is asked to stop.
 ///
@@ -84,7 +84,7 @@ pub(crate) fn calibrate(
                 (Some(lowest), Rate((lowest.0 / PART).max(1)))
             }
         };
-        let (window, judged) = judged(plan, rate);
+        let (window, judged) = judged(&plan.design, rate);
         probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged });
     }
     Ok(Some(Calibration { arrangement, grid: grid_index, probes, neighbours }))
@@ -143,37 +143,145 @@ pub(crate) fn length(plan: &Plan, grid: &Grid) -> Nanos {
 /// The window of a probe as far as the plan tells it: a rate of the user's fixes it, `auto` is known after calibration.
 pub(crate) fn planned_window(plan: &Plan, probe: usize) -> Nanos {
     match plan.panel[probe].arrivals {
-        Arrivals::Poisson(rate) | Arrivals::Fixed(rate) => judged(plan, rate).0,
+        Arrivals::Poisson(rate) | Arrivals::Fixed(rate) => judged(&plan.design, rate).0,
         Arrivals::Auto => plan.design.window,
     }
 }
 
-/// Window length for `rate`, lengthened up to the design's limit where the highest judged quantile needs it, and how
-/// each declared quantile is judged there. The rate is never raised.
-fn judged(plan: &Plan, rate: Rate) -> (Nanos, Vec<(Quantile, JudgedBy)>) {
-    let design = &plan.design;
-    let blocks = f64::from(design.blocks);
-    let needed = |q: Quantile| LEAST.max((EXCEEDANCES / ((1.0 - q.as_f64()) * blocks)).ceil());
+/// Requests expected in a window from which a quantile is judged by blocks.
+pub(crate) fn needed_by_blocks(q: Quantile) -> u64 {
+    needed_over(q, 1)
+}
+
+/// Requests expected in a window from which a quantile is judged over all blocks together.
+pub(crate) fn needed_pooled(q: Quantile, blocks: u32) -> u64 {
+    needed_over(q, blocks)
+}
+
+fn needed_over(q: Quantile, windows: u32) -> u64 {
+    // So many of 100 000 requests exceed the quantile.
+    let exceeding = u64::from(100_000_u32.saturating_sub(q.0)) * u64::from(windows);
+    (EXCEEDANCES * 100_000).div_ceil(exceeding.max(1)).max(LEAST)
+}
+
+/// Window length for `rate`, lengthened up to the design's limit where the highest judged quantile needs it to be judged
+/// pooled, and how each declared quantile is judged there. The rate is never raised. This is the only such rule: `check`
+/// prints what it says.
+pub(crate) fn judged(design: &Design, rate: Rate) -> (Nanos, Vec<(Quantile, JudgedBy)>) {
     let requests = |window: Nanos| rate.as_f64() * window.as_secs_f64();
 
     let mut window = design.window;
     if let Some(highest) = design.judged.last() {
         // Poisson counts scatter: a tenth more than needed, so that the plan's count is met in the mean.
-        let wanted = needed(*highest) * 1.1;
+        let wanted = needed_pooled(*highest, design.blocks) as f64 * 1.1;
         if requests(window) < wanted && rate.0 > 0 {
             let length = Nanos::millis((wanted / rate.as_f64() * 1e3).ceil() as u64);
             window = length.clamp(design.window, design.max_window.max(design.window));
         }
     }
     let how = |q: Quantile| {
-        let exceedances = requests(window) * (1.0 - q.as_f64());
-        if exceedances >= EXCEEDANCES && requests(window) >= LEAST {
+        if requests(window) >= needed_by_blocks(q) as f64 {
             JudgedBy::Blocks
-        } else if requests(window) >= needed(q) {
+        } else if requests(window) >= needed_pooled(q, design.blocks) as f64 {
             JudgedBy::Pooled
         } else {
             JudgedBy::TooFew
         }
     };
     (window, design.judged.iter().map(|q| (*q, how(*q))).collect())
+}
+
+/// The lowest rate at which a declared quantile is judged by blocks or, where `pooled` will do, over all blocks
+/// together: found by asking [`judged`].
+pub(crate) fn lowest_rate(design: &Design, q: Quantile, pooled: bool) -> Rate {
+    let holds = |rate: u64| {
+        judged(design, Rate(rate))
+            .1
+            .iter()
+            .any(|(declared, by)| *declared == q && (*by == JudgedBy::Blocks || pooled && *by == JudgedBy::Pooled))
+    };
+    // More requests are never judged less. The upper end is beyond any device.
+    let (mut fails, mut enough) = (0, 1_u64 << 50);
+    while enough - fails > 1 {
+        let middle = fails + (enough - fails) / 2;
+        if holds(middle) { enough = middle } else { fails = middle }
+    }
+    Rate(enough)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Margins, Tier};
+
+    /// p50 and p99 over 24 blocks of 400 ms, lengthened to 2 s at most.
+    fn design() -> Design {
+        Design {
+            tier: Tier::Smoke,
+            blocks: 24,
+            blocks_per_generation: 4,
+            window: Nanos::millis(400),
+            max_window: Nanos::secs(2),
+            washout: Nanos::secs(1),
+            drain: Nanos::secs(2),
+            judged: vec![Quantile::P50, Quantile::P99],
+            margins: Margins::default(),
+        }
+    }
+
+    fn at(rate: u64) -> (Nanos, [JudgedBy; 2]) {
+        let (window, judged) = judged(&design(), Rate::per_second(rate));
+        (window, [judged[0].1, judged[1].1])
+    }
+
+    #[test]
+    fn requests_needed_follow_from_ten_exceedances() {
+        // p99: one in a hundred exceeds, so 1000 in a window; over 24 blocks 1000 / 24 = 41.7. Never below twenty.
+        assert_eq!(needed_by_blocks(Quantile::P99), 1_000);
+        assert_eq!(needed_pooled(Quantile::P99, 24), 42);
+        assert_eq!(needed_by_blocks(Quantile::P50), 20);
+        assert_eq!(needed_pooled(Quantile::P50, 24), 20);
+        assert_eq!(needed_by_blocks(Quantile::P999), 10_000);
+    }
+
+    #[test]
+    fn the_requests_of_a_window_decide_how_a_quantile_is_judged() {
+        use JudgedBy::{Blocks, Pooled, TooFew};
+        let short = Nanos::millis(400);
+        // 2500/s × 0.4 s = 1000 requests: ten beyond p99 in each arm.
+        assert_eq!(at(2_500), (short, [Blocks, Blocks]));
+        // One less, and the window is not lengthened for it: pooled is enough.
+        assert_eq!(at(2_497), (short, [Blocks, Pooled]));
+        assert_eq!(at(120), (short, [Blocks, Pooled]));
+        // 100/s: 40 of the 42 that p99 needs pooled. A tenth more than 42 take 462 ms.
+        assert_eq!(at(100), (Nanos::millis(462), [Blocks, Pooled]));
+        // 21/s: 46.2 would take 2.2 s, beyond the longest window; 2 s give just 42.
+        assert_eq!(at(21), (Nanos::secs(2), [Blocks, Pooled]));
+        assert_eq!(at(20), (Nanos::secs(2), [Blocks, TooFew]));
+        assert_eq!(at(9), (Nanos::secs(2), [TooFew, TooFew]));
+        assert_eq!(at(0), (short, [TooFew, TooFew]));
+    }
+
+    #[test]
+    fn a_window_is_never_longer_than_the_design_allows_nor_shorter_than_its_own() {
+        for rate in (0..4_000).step_by(7) {
+            let window = at(rate).0;
+            assert!((Nanos::millis(400)..=Nanos::secs(2)).contains(&window), "{window} at {rate}/s");
+        }
+        let odd = Design { max_window: Nanos::millis(100), ..design() };
+        assert_eq!(judged(&odd, Rate::per_second(20)).0, Nanos::millis(400));
+    }
+
+    #[test]
+    fn the_lowest_rate_is_where_the_rule_turns() {
+        for (q, pooled, rate) in [
+            (Quantile::P99, false, 2_500),
+            (Quantile::P99, true, 21),
+            (Quantile::P50, false, 10),
+            (Quantile::P50, true, 10),
+        ] {
+            let lowest = lowest_rate(&design(), q, pooled);
+            assert!(lowest.0.abs_diff(Rate::per_second(rate).0) <= 1, "{q} pooled {pooled}: {lowest:?}");
+        }
+    }
 }

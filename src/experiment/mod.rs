@@ -1,7 +1,7 @@
 //! The experiment: calibration, generations, blocks, arms. It knows no backend.
 
 mod blocks;
-mod calibration;
+pub(crate) mod calibration;
 #[cfg(test)]
 mod tests;
 

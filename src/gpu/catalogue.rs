@@ -37,14 +37,6 @@ pub fn nearest_model(id: &str) -> Option<&'static GpuModel> {
     nearest(&id, models().iter(), |m| &m.id)
 }
 
-/// The model of a product name as a driver prints it, of the card or of one of its MIG devices
-/// ("NVIDIA H200 MIG 1g.18gb").
-pub fn model_by_name(name: &str) -> Option<&'static GpuModel> {
-    let name = name.split(" MIG ").next().unwrap_or(name).trim();
-    let bare = |text: &str| text.trim_start_matches("NVIDIA ").to_lowercase();
-    models().iter().find(|m| std::iter::once(&m.name).chain(&m.other_names).any(|n| bare(n) == bare(name)))
-}
-
 /// The candidate whose key is nearest to `text`, if it is near at all (Jaro–Winkler ≥ 0.7).
 pub(super) fn nearest<'a, T>(
     text: &str,
@@ -69,7 +61,6 @@ mod tests {
         for text in FILES {
             let model: GpuModel = toml::from_str(text).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(find_model(&model.id), Some(&model));
-            assert_eq!(model_by_name(&model.name), Some(find_model(&model.id).unwrap()));
         }
         assert_eq!(models().len(), FILES.len());
         assert_eq!(find_model("h100"), None);
@@ -158,20 +149,6 @@ mod tests {
             assert!(p.idle_w + p.issue_w < p.cap_w, "{}: arithmetic alone", m.id);
             assert!(p.idle_w + p.tensor_w < p.cap_w, "{}: tensor cores alone", m.id);
             assert!(p.idle_w + p.tensor_w + p.hbm_w > p.cap_w, "{}: tensor cores and memory", m.id);
-        }
-    }
-
-    #[test]
-    fn product_names_lead_to_their_model() {
-        for (name, id) in [
-            ("NVIDIA H100 80GB HBM3", Some("h100-sxm")),
-            ("NVIDIA H200 MIG 1g.18gb", Some("h200")),
-            ("NVIDIA A100-PCIE-40GB", Some("a100-40gb")),
-            ("Tesla T4", Some("t4")),
-            ("H100 PCIe", Some("h100-pcie")),
-            ("NVIDIA H100", None),
-        ] {
-            assert_eq!(model_by_name(name).map(|m| m.id.as_str()), id, "{name}");
         }
     }
 

@@ -7,7 +7,7 @@ mod list;
 mod mig_uuid;
 mod model;
 
-pub use catalogue::{find_model, model_by_name, models, nearest_model};
+pub use catalogue::{find_model, models, nearest_model};
 pub use inventory::{Gpu, Instance, Inventory, simulated};
 pub use layout::{LayoutError, LayoutProblem, Placement, create_in_order, parse_layout, place_layout};
 pub use list::{gpus_json, gpus_table, profiles_json, profiles_table};

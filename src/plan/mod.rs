@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 use crate::gpu::Inventory;
 use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, SharingMode, Slo};
-use crate::units::{Bytes, Nanos, Share};
+use crate::units::{Nanos, Share};
 
 /// What a run will do: complete, so that everything right of the run directory needs nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -141,11 +141,5 @@ impl Plan {
     /// The GPU under test.
     pub fn gpu(&self) -> &crate::gpu::Gpu {
         &self.inventory.gpus[self.gpu]
-    }
-
-    /// Memory that a seat's share promises, where the layout says so.
-    pub fn promised_memory(&self, arrangement: usize, seat: usize) -> Option<Bytes> {
-        let a = &self.arrangements[arrangement];
-        a.layout.get(a.seats.get(seat)?.entry)?.memory
     }
 }

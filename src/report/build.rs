@@ -6,16 +6,14 @@ use crate::plan::{Plan, PlannedArrangement};
 use crate::run_dir::RecordedRun;
 use crate::scenario::Accept;
 use crate::verdict::{CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict};
+use crate::verdict::{accept_names, scope_percent};
 
-use super::format::{count, nine_digits, percent};
+use super::format::{count, nine_digits};
 use super::model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
     Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
 };
 use super::words;
-
-/// Workload whose host loop makes no GPU calls.
-const PLACEBO: &str = "idle";
 
 /// What no run of crosstalk says anything about.
 const NEVER_TESTED: &[&str] = &["capacity of side channels", "driver, firmware and container escape"];
@@ -27,7 +25,7 @@ impl Report {
     }
 
     /// A report over several runs, in their order.
-    pub fn over<'a>(runs: impl IntoIterator<Item = (&'a RecordedRun, &'a RunVerdict)>) -> Self {
+    pub(super) fn over<'a>(runs: impl IntoIterator<Item = (&'a RecordedRun, &'a RunVerdict)>) -> Self {
         let runs: Vec<RunReport> = runs.into_iter().map(|(run, verdict)| run_report(run, verdict)).collect();
         let banner = runs.iter().find_map(|r| r.header.banner.clone());
         Self { banner, format: Self::FORMAT.to_owned(), version: Self::VERSION, runs }
@@ -38,7 +36,7 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let plan = &run.manifest.plan;
     let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
     let accepted = accepted(run, &verdict.cells);
-    let requirements = requirements(verdict, &cells, &accepted);
+    let requirements = requirements(plan, verdict, &cells, &accepted);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
@@ -137,7 +135,7 @@ fn rows(plan: &Plan, cells: &[CellVerdict], columns: &BTreeMap<(usize, usize), C
             Row {
                 neighbour: neighbour.name.clone(),
                 channel: neighbour.channels.first().copied(),
-                placebo: neighbour.workload == PLACEBO,
+                placebo: neighbour.workload == crate::workload::PLACEBO,
                 cells: columns
                     .keys()
                     .map(|place| cells.iter().position(|c| c.neighbour == i && place_of(plan, c) == *place))
@@ -202,10 +200,14 @@ fn skipped(reason: &str) -> Why {
     Why { reason: "skipped".to_owned(), text: reason.to_owned(), of: Vec::new(), advice: None }
 }
 
-/// A surprise in any series makes the cell one; else what was expected of all that moved was.
+/// A surprise in any series makes the cell one, and an open verdict is neither; else what was expected of all that moved
+/// was.
 fn expected(c: &CellVerdict) -> Expected {
     if !c.surprises.is_empty() {
         return Expected::No;
+    }
+    if matches!(c.verdict, Verdict::Inconclusive { .. } | Verdict::Skipped { .. }) {
+        return Expected::Undecided;
     }
     let moved = matches!(c.verdict, Verdict::Degraded | Verdict::Violated);
     let mut relevant = c.series.iter().filter(|s| !moved || matches!(s.verdict, Verdict::Degraded | Verdict::Violated));
@@ -245,15 +247,18 @@ fn ratio(i: Interval) -> Ratio {
     Ratio { estimate: nine_digits(i.estimate), low: i.low.and_then(nine_digits), high: i.high.and_then(nine_digits) }
 }
 
-fn requirements(verdict: &RunVerdict, cells: &[Cell], accepted: &[AcceptedRisk]) -> Requirements {
+fn requirements(plan: &Plan, verdict: &RunVerdict, cells: &[Cell], accepted: &[AcceptedRisk]) -> Requirements {
     let items: Vec<Requirement> = cells
         .iter()
-        .filter(|c| c.requirement != RequirementState::NotRequired)
-        .map(|c| {
+        .zip(&verdict.cells)
+        .filter(|(c, _)| c.requirement != RequirementState::NotRequired)
+        .map(|(c, judged)| {
+            // One per accepted risk of the plan, in its order.
             let risks: Vec<String> = accepted
                 .iter()
-                .filter(|a| a.cell == c.name && a.state == AcceptState::InForce)
-                .map(|a| format!("{} (by {}, until {})", a.reason, a.by, a.until))
+                .zip(&plan.accepted)
+                .filter(|(a, risk)| a.state == AcceptState::InForce && covers(plan, risk, judged))
+                .map(|(a, _)| format!("{} (by {}, until {})", a.reason, a.by, a.until))
                 .collect();
             Requirement { cell: c.name.clone(), state: c.requirement, text: words::requirement(c, &risks) }
         })
@@ -286,13 +291,19 @@ fn summary(requires: bool, items: &[Requirement]) -> String {
 
 /// Accepted risks, with what became of each. The day of the run decides whether one had run out.
 fn accepted(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<AcceptedRisk> {
-    let state = |a: &Accept| match cells.iter().find(|c| c.name == a.cell) {
-        None => AcceptState::NoSuchCell,
-        Some(_) if a.until < run.manifest.date => AcceptState::Expired,
-        Some(c) if matches!(c.requirement, RequirementState::Met | RequirementState::NotRequired) => {
+    let plan = &run.manifest.plan;
+    let holds = |c: &&CellVerdict| matches!(c.requirement, RequirementState::Met | RequirementState::NotRequired);
+    let state = |a: &Accept| {
+        let covered: Vec<&CellVerdict> = cells.iter().filter(|c| covers(plan, a, c)).collect();
+        if covered.is_empty() {
+            AcceptState::NoSuchCell
+        } else if a.until < run.manifest.date {
+            AcceptState::Expired
+        } else if covered.iter().all(holds) {
             AcceptState::NotNeeded
+        } else {
+            AcceptState::InForce
         }
-        Some(_) => AcceptState::InForce,
     };
     let one = |a: &Accept| AcceptedRisk {
         cell: a.cell.clone(),
@@ -302,7 +313,13 @@ fn accepted(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<AcceptedRisk> {
         until: a.until,
         state: state(a),
     };
-    run.manifest.plan.accepted.iter().map(one).collect()
+    plan.accepted.iter().map(one).collect()
+}
+
+/// Whether an accepted risk is one of this cell's, by the rule from which the exit code follows.
+fn covers(plan: &Plan, risk: &Accept, cell: &CellVerdict) -> bool {
+    let place = plan.arrangements.get(cell.arrangement).zip(plan.neighbours.get(cell.neighbour));
+    place.is_some_and(|(arrangement, neighbour)| accept_names(risk, cell, &arrangement.name, &neighbour.name))
 }
 
 fn surprises(cells: &[CellVerdict]) -> Vec<Surprise> {
@@ -313,14 +330,13 @@ fn surprises(cells: &[CellVerdict]) -> Vec<Surprise> {
 }
 
 fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
-    let isolated = |share: f64| percent(share).trim_end_matches(" %").to_owned();
+    let isolated = |share: f64| super::format::percent(share).trim_end_matches(" %").to_owned();
     let margins: Vec<String> = plan.design.judged.iter().map(|q| isolated(plan.design.margins.of(*q).0)).collect();
     let quantiles: Vec<String> = plan.design.judged.iter().map(ToString::to_string).collect();
     let share = verdict.scope_share.and_then(nine_digits);
-    // Rounded up: the promise is made for the greater share.
     let episodes = match (verdict.scope_share, share) {
         (None, _) => "medians alone see no episodes".to_owned(),
-        (_, Some(s)) => format!("for episodes in ≥ {} of arms", percent((s * 100.0 - 1e-6).ceil() / 100.0)),
+        (_, Some(s)) => format!("for episodes in ≥ {} % of arms", scope_percent(s)),
         (_, None) => "for episodes in –, for what share of arms is not known".to_owned(),
     };
     let mut not_tested = verdict.not_tested.clone();

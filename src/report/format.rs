@@ -17,7 +17,7 @@ pub(crate) fn nine_digits(x: f64) -> Option<f64> {
 /// `x` with three significant digits, or with `most` decimals where that is fewer.
 fn significant(x: f64, most: usize) -> String {
     let decimals = |x: f64| {
-        let magnitude = if x == 0.0 { 0 } else { x.abs().log10().floor() as i32 };
+        let magnitude = if x == 0.0 { 0 } else { libm::log10(x.abs()).floor() as i32 };
         (2 - magnitude).clamp(0, most as i32) as usize
     };
     let text = format!("{x:.0$}", decimals(x));

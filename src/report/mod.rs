@@ -19,7 +19,7 @@ pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
     Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
 };
-pub use plan::{plan_json, plan_text};
+pub use plan::plan_text;
 
 /// A format of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

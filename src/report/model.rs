@@ -236,6 +236,8 @@ pub enum Expected {
     Yes,
     /// Not as the scenario expects.
     No,
+    /// The verdict is open: inconclusive or skipped.
+    Undecided,
     /// The scenario expects nothing here.
     Unstated,
 }

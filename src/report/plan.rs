@@ -3,28 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::channel::Channel;
+use crate::experiment::calibration;
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedProbe};
 use crate::provenance::Provenance;
+use crate::run_dir::JudgedBy;
 use crate::scenario::{Arrivals, Expectation, LayoutEntry, Quantile};
 use crate::units::{Nanos, Rate, Share};
 use crate::verdict::Warning;
 
 use super::format::{NONE, count, duration, rate, share, time};
 use super::text::{Line, Page, Tint};
-use super::{Options, ReportError, words};
-
-/// Exceedances that a judged quantile needs: per arm to be judged by blocks, over all blocks to be judged pooled.
-const EXCEEDANCES: u64 = 10;
-
-/// The plan as JSON.
-///
-/// # Errors
-/// Where the plan has no such form, which is a bug of crosstalk.
-pub fn plan_json(plan: &Plan) -> Result<String, ReportError> {
-    let mut text = serde_json::to_string_pretty(plan)?;
-    text.push('\n');
-    Ok(text)
-}
+use super::{Options, words};
 
 /// The plan as text, with its estimated `length`, what it would reconfigure, a line each, and what is risky about it.
 pub fn plan_text(plan: &Plan, length: Nanos, reconfigure: &[String], notes: &[Warning], options: &Options) -> String {
@@ -125,13 +114,15 @@ fn design(page: &mut Page, plan: &Plan) {
             95_000..99_900 => d.margins.p99,
             _ => d.margins.p999,
         };
-        let text = format!(
-            "isolated within {}, violated above {}; judged by blocks from {} requests a window, pooled from {}",
+        let (by_blocks, pooled) = (calibration::needed_by_blocks(*q), calibration::needed_pooled(*q, d.blocks));
+        let mut text = format!(
+            "isolated within {}, violated above {}; judged by blocks from {by_blocks} requests a window",
             share(isolated),
             share(violated),
-            requests_by_blocks(*q),
-            requests_pooled(*q, d.blocks),
         );
+        if pooled < by_blocks {
+            text.push_str(&format!(", pooled from {pooled}"));
+        }
         table.push(vec![Line::of(Tint::Faint, &q.to_string()), plain(&text)]);
     }
     page.table(2, 1, &table);
@@ -139,16 +130,6 @@ fn design(page: &mut Page, plan: &Plan) {
 
 fn natural(n: Nanos) -> String {
     time(n.0 as f64)
-}
-
-/// Requests in a window from which a quantile is judged by blocks.
-fn requests_by_blocks(q: Quantile) -> u64 {
-    (EXCEEDANCES * 100_000).div_ceil(u64::from(100_000 - q.0))
-}
-
-/// Requests in a window from which a quantile is judged over all blocks together.
-fn requests_pooled(q: Quantile, blocks: u32) -> u64 {
-    (EXCEEDANCES * 100_000).div_ceil(u64::from(100_000 - q.0) * u64::from(blocks.max(1)))
 }
 
 fn panel(page: &mut Page, plan: &Plan) {
@@ -169,40 +150,42 @@ fn panel(page: &mut Page, plan: &Plan) {
     }
 }
 
-/// How each quantile of a probe will be judged: said where the rate is the user's, a condition where it is calibrated.
+/// How each quantile of a probe will be judged, as calibration decides it: said where the rate is the user's, a condition
+/// where it is calibrated.
 fn judged(plan: &Plan, probe: &PlannedProbe) -> String {
     let d = &plan.design;
-    let of = |q: &Quantile| match probe.arrivals {
-        Arrivals::Auto => format!(
-            "{q} by blocks from {} (from {} with the longest window), pooled from {}",
-            needed(requests_by_blocks(*q), d.window),
-            needed(requests_by_blocks(*q), d.max_window),
-            needed(requests_pooled(*q, d.blocks), d.max_window),
-        ),
-        Arrivals::Poisson(r) | Arrivals::Fixed(r) => {
-            if expected(r, d.window) >= requests_by_blocks(*q) {
-                format!("{q} by blocks")
-            } else if expected(r, d.max_window) >= requests_by_blocks(*q) {
-                format!("{q} by blocks, in a longer window")
-            } else if expected(r, d.max_window) >= requests_pooled(*q, d.blocks) {
-                format!("{q} pooled")
-            } else {
-                format!("{q} NOT: {} give {} a window", rate(r.as_f64()), count(expected(r, d.max_window), "request"))
-            }
+    let user = match probe.arrivals {
+        Arrivals::Poisson(r) | Arrivals::Fixed(r) => r,
+        Arrivals::Auto => {
+            let of = |q: &Quantile| {
+                let by_blocks = calibration::lowest_rate(d, *q, false);
+                let pooled = calibration::lowest_rate(d, *q, true);
+                let mut text = format!("{q} by blocks from {}", rate(by_blocks.as_f64()));
+                if pooled < by_blocks {
+                    text.push_str(&format!(", pooled from {}", rate(pooled.as_f64())));
+                }
+                text
+            };
+            return format!("judged: {}", d.judged.iter().map(of).collect::<Vec<_>>().join("; "));
         }
     };
-    format!("judged: {}", d.judged.iter().map(of).collect::<Vec<_>>().join("; "))
+    let (window, how) = calibration::judged(d, user);
+    let of = |(q, by): &(Quantile, JudgedBy)| match by {
+        JudgedBy::Blocks => format!("{q} by blocks"),
+        JudgedBy::Pooled => format!("{q} pooled"),
+        JudgedBy::TooFew => {
+            let requests = count(expected(user, window), "request");
+            format!("{q} NOT: {} give {requests} a window", rate(user.as_f64()))
+        }
+    };
+    let longer = if window > d.window { format!("; in windows of {}", natural(window)) } else { String::new() };
+    format!("judged: {}{longer}", how.iter().map(of).collect::<Vec<_>>().join("; "))
 }
 
 /// Requests expected in a window, rounded down.
 fn expected(r: Rate, window: Nanos) -> u64 {
     // Thousandths per second × nanoseconds.
     (u128::from(r.0) * u128::from(window.0) / 1_000_000_000_000) as u64
-}
-
-/// The rate that gives so many requests in a window.
-fn needed(requests: u64, window: Nanos) -> String {
-    rate(requests as f64 / window.as_secs_f64())
 }
 
 fn arrivals(probe: &PlannedProbe) -> String {
@@ -349,34 +332,24 @@ mod tests {
     }
 
     #[test]
-    fn requests_needed_follow_from_ten_exceedances() {
-        // p99: one in a hundred exceeds, so 1000 in a window; over 24 blocks 1000 / 24 = 41.7.
-        assert_eq!(requests_by_blocks(Quantile::P99), 1_000);
-        assert_eq!(requests_pooled(Quantile::P99, 24), 42);
-        assert_eq!(requests_by_blocks(Quantile::P50), 20);
-        assert_eq!(requests_by_blocks(Quantile::P999), 10_000);
-    }
-
-    #[test]
     fn a_rate_of_the_users_own_decides_what_is_judged_before_the_run() {
         let mut plan = fixture::plan();
-        // 2500/s × 0.4 s = 1000 requests a window: p99 just by blocks.
-        assert_eq!(judged(&plan, &plan.panel[1]), "judged: p50 by blocks; p99 by blocks");
-        plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(600));
-        assert_eq!(judged(&plan, &plan.panel[1]), "judged: p50 by blocks; p99 by blocks, in a longer window");
-        plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(21));
-        assert_eq!(judged(&plan, &plan.panel[1]), "judged: p50 by blocks, in a longer window; p99 pooled");
-        plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(20));
-        assert_eq!(
-            judged(&plan, &plan.panel[1]),
-            "judged: p50 by blocks, in a longer window; p99 NOT: 20/s give 40 requests a window"
-        );
+        let mut at = |rate| {
+            plan.panel[1].arrivals = Arrivals::Poisson(Rate::per_second(rate));
+            judged(&plan, &plan.panel[1])
+        };
+        // 2500/s × 0.4 s = 1000 requests a window: p99 just by blocks. With fewer it is pooled, not given more time.
+        assert_eq!(at(2_500), "judged: p50 by blocks; p99 by blocks");
+        assert_eq!(at(600), "judged: p50 by blocks; p99 pooled");
+        assert_eq!(at(100), "judged: p50 by blocks; p99 pooled; in windows of 462 ms");
+        assert_eq!(at(20), "judged: p50 by blocks; p99 NOT: 20/s give 40 requests a window; in windows of 2 s");
     }
 
     #[test]
-    fn the_plan_reads_back_from_its_json() {
-        let plan = fixture::plan();
-        let text = plan_json(&plan).unwrap();
-        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    fn what_is_said_of_a_calibrated_rate_holds_at_that_rate() {
+        let mut plan = fixture::plan();
+        plan.panel[1].arrivals = Arrivals::Auto;
+        let text = "judged: p50 by blocks from 10/s; p99 by blocks from 2500/s, pooled from 21/s";
+        assert_eq!(judged(&plan, &plan.panel[1]), text);
     }
 }

@@ -317,6 +317,7 @@ fn not_isolated(page: &mut Page, run: &RunReport) {
         match cell.expected {
             Expected::Yes => line.push(Tint::Plain, "(expected)"),
             Expected::No => line.push(Tint::Bad, "(a SURPRISE)"),
+            Expected::Undecided => line.push(Tint::Plain, "(undecided)"),
             Expected::Unstated => line.push(Tint::Plain, "(nothing was expected)"),
         }
         line.push(Tint::Plain, ": ");

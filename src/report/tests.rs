@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use crate::provenance::Provenance;
 use crate::run_dir::{JudgedBy, RecordedRun};
+use crate::scenario::Word;
 use crate::verdict::{Interval, Reason, RequirementState, RunVerdict, Verdict};
 
 use super::fixture::{self, open_cell, quiet_cell};
 use super::text::{Line, Tint};
-use super::{AcceptState, Format, Options, Report, Style, render, report_schema, run_schema};
+use super::{AcceptState, Expected, Format, Options, Report, Style, render, report_schema, run_schema};
 
 fn at(width: usize) -> Options {
     Options { width, style: Style::Plain }
@@ -286,6 +287,51 @@ fn an_accepted_risk_that_does_not_count_is_told_apart() {
     assert_eq!(states(&run)[1], AcceptState::NotNeeded, "the last day counts, and the cell holds by itself");
     run.manifest.date = date(2027, 7, 1);
     assert_eq!(states(&run)[0], AcceptState::Expired);
+}
+
+#[test]
+fn a_risk_accepted_without_a_seat_is_named_at_every_seat() {
+    let (mut run, mut verdict) = (fixture::run(), fixture::verdict());
+    let mut far = verdict.cells[0].clone();
+    verdict.cells[0].name = "mig@0.0/d2h".to_owned();
+    verdict.cells[0].seat = "0.0".to_owned();
+    (far.name, far.seat) = ("mig@1.0/d2h".to_owned(), "1.0".to_owned());
+    verdict.cells.push(far);
+    let texts = |run: &RecordedRun| -> Vec<String> {
+        let report = Report::build(run, &verdict).runs.remove(0);
+        let d2h = report.requirements.items.into_iter().filter(|item| item.cell.ends_with("/d2h"));
+        d2h.map(|item| item.text).collect()
+    };
+    let who = "accepted: tenants copy at start only (by platform team, until 2027-06-30)";
+    assert_eq!(texts(&run).iter().map(|text| text.contains(who)).collect::<Vec<_>>(), [true, true]);
+    assert_eq!(Report::build(&run, &verdict).runs[0].accepted[0].state, AcceptState::InForce);
+    run.manifest.plan.accepted[0].cell = "mig@1.0/d2h".to_owned();
+    assert_eq!(texts(&run).iter().map(|text| text.contains(who)).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn an_open_cell_is_neither_as_expected_nor_a_surprise() {
+    let (run, mut verdict) = (fixture::run(), fixture::verdict());
+    let skipped = Verdict::Skipped { reason: "MIG is off".to_owned() };
+    for open in [Verdict::Inconclusive { reason: Reason::Backlog }, skipped] {
+        for word in [Some(Word::NotIsolated), None] {
+            verdict.cells[0].verdict = open.clone();
+            verdict.cells[0].series.iter_mut().for_each(|s| s.expected = word);
+            assert_eq!(Report::build(&run, &verdict).runs[0].cells[0].expected, Expected::Undecided, "{open:?}");
+        }
+    }
+}
+
+#[test]
+fn the_scope_is_the_same_number_in_the_report_and_in_the_warning() {
+    let (mut run, mut verdict) = (fixture::run(), fixture::verdict());
+    // 3 blocks: 1 − 0.01^(1/3) = 78.5 %, which is promised as 79 %.
+    run.manifest.plan.design.blocks = 3;
+    verdict.scope_share = Some(crate::stats::episode_share(3, 0.01));
+    let warnings = crate::verdict::foreseen(&run.manifest.plan, run.manifest.date);
+    assert!(warnings.iter().any(|w| w.what.contains("at least 79 % of the arms")), "{warnings:?}");
+    let scope = Report::build(&run, &verdict).runs.remove(0).scope.text;
+    assert!(scope.contains("≥ 79 % of arms"), "{scope}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{ArmData, JudgedBy, Manifest, RecordedRun, RunDirError, SeriesData, h
 use crate::backend::ArmKey;
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
-use crate::stats::{Bucket, Counts};
+use crate::stats::Bucket;
 use crate::verdict::RunVerdict;
 
 const FORMAT: &str = "crosstalk-digest";
@@ -60,7 +60,7 @@ pub struct DigestSeries {
     pub completed: u64,
     /// Requests open at the deadline: at +∞ in every quantile.
     pub censored: u64,
-    /// Requests that failed.
+    /// Requests that failed: at +∞ likewise.
     pub failed: u64,
     /// Latencies of the completed requests in nanoseconds: a histogram of HdrHistogram's V2 format, deflated, in base64.
     pub latency: String,
@@ -206,10 +206,10 @@ fn ln_ratio_ppm(noisy: &SeriesData, quiet: &SeriesData, quantile: Quantile) -> O
     }
 }
 
-/// A quantile with the censored requests at +∞, which is `Some(None)`; `None` where there is no request. The smallest
+/// A quantile with the requests at +∞ that were never served, which is `Some(None)`; `None` where there is no request. The smallest
 /// latency that at least the share `quantile` of all requests does not exceed.
 fn quantile_of(series: &SeriesData, quantile: Quantile) -> Option<Option<u64>> {
-    let requests = Counts::new(&series.latency, series.censored);
+    let requests = series.counts();
     (requests.total() > 0).then(|| requests.bucket(quantile).map(Bucket::highest))
 }
 
@@ -224,16 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_counts_the_censored_at_infinity() {
+    fn a_quantile_counts_what_was_never_served_at_infinity() {
         // Ten requests: the median is the 5th, p90 the 9th, p91 the 10th. Below 2048 ns buckets are 1 ns wide.
         let all = series(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 0);
         let nine = series(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 1);
+        let failing = SeriesData { censored: 0, failed: 1, ..nine.clone() };
         for (data, quantile, expected) in [
             (&all, 50_000, Some(Some(5))),
             (&all, 90_000, Some(Some(9))),
             (&all, 91_000, Some(Some(10))),
             (&nine, 90_000, Some(Some(9))),
             (&nine, 91_000, Some(None)),
+            (&failing, 90_000, Some(Some(9))),
+            (&failing, 91_000, Some(None)),
+            (&SeriesData { failed: 1, ..SeriesData::default() }, 50_000, Some(None)),
             (&series(&[], 1), 50_000, Some(None)),
             (&series(&[], 0), 50_000, None),
         ] {
@@ -256,6 +260,9 @@ mod tests {
         assert_eq!(ln_ratio_ppm(&fast, &lost, Quantile::P50), Some(-UNBOUNDED_PPM));
         assert_eq!(ln_ratio_ppm(&lost, &lost, Quantile::P50), None);
         assert_eq!(ln_ratio_ppm(&slow, &none, Quantile::P50), None);
+        // Two of three fail: the median is one of them, however fast the third was.
+        let failing = SeriesData { failed: 2, ..fast.clone() };
+        assert_eq!(ln_ratio_ppm(&failing, &fast, Quantile::P50), Some(UNBOUNDED_PPM));
     }
 
     #[test]

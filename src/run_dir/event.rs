@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, EVENTS};
 use super::{ArmData, Calibration, RunDirError};
 use crate::backend::{ArmKey, ArmSummary};
+use crate::provenance::Provenance;
 
 pub(super) const FORMAT: &str = "crosstalk-events";
 pub(super) const VERSION: u32 = 1;
@@ -17,6 +18,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct Header {
     pub(super) format: String,
     pub(super) version: u32,
+    /// Where the numbers come from.
+    pub(super) provenance: Provenance,
     /// Ties the events to the manifest.
     pub(super) manifest_sha256: String,
 }

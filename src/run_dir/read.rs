@@ -10,6 +10,7 @@ use super::samples::{self, Label};
 use super::sums::Sums;
 use super::{ArmData, Digest, Manifest, RecordedRun, RunDirError, SeriesData, hlog, sums};
 use crate::backend::{ArmKey, ArmRecord};
+use crate::provenance::Provenance;
 
 /// Reads a run, finished or not. Whatever is read is compared with its checksum first.
 ///
@@ -95,7 +96,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, RunDirError> {
     let manifest_text = manifest_bytes(path)?;
     let manifest = parse_manifest(&manifest_text)?;
     let stated = sums::read(path)?;
-    if let Some((_, sums)) = &stated {
+    if let Some((finished, sums)) = &stated {
+        same_provenance(FINISHED, finished.provenance, &manifest)?;
         for file in [MANIFEST, EVENTS] {
             files::read_checked(path, file, SUMS, sum_of(sums, file)?)?;
         }
@@ -109,6 +111,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, RunDirError> {
         let expected = log.header.manifest_sha256;
         return Err(RunDirError::Checksum { file: MANIFEST.to_owned(), by: at_line(1), expected, found });
     }
+    same_provenance(&at_line(1), log.header.provenance, &manifest)?;
     let mut opened = replay(manifest, log, stated.is_some())?;
     opened.run.arms = match &stated {
         Some((_, sums)) => from_hlogs(path, &opened, sums)?,
@@ -128,7 +131,18 @@ pub(super) fn manifest_bytes(path: &Path) -> Result<Vec<u8>, RunDirError> {
 }
 
 pub(super) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, RunDirError> {
-    files::from_json(MANIFEST, bytes, Manifest::FORMAT, Manifest::VERSION)
+    let manifest: Manifest = files::from_json(MANIFEST, bytes, Manifest::FORMAT, Manifest::VERSION)?;
+    same_provenance(&format!("{MANIFEST}, plan.inventory"), manifest.plan.inventory.provenance, &manifest)?;
+    Ok(manifest)
+}
+
+/// What calls itself measured must be so throughout: `found`, which `file` says, is what the manifest says.
+fn same_provenance(file: &str, found: Provenance, manifest: &Manifest) -> Result<(), RunDirError> {
+    if found == manifest.provenance {
+        return Ok(());
+    }
+    let expected = format!("provenance {:?}, as {MANIFEST} says", manifest.provenance);
+    Err(RunDirError::damaged(file, expected, format!("{found:?}")))
 }
 
 /// What the events say has happened.
@@ -251,11 +265,8 @@ fn compare(committed: &Committed, kept: &ArmData, rebuilt: &ArmData) -> Result<(
 
 fn read_digest(path: &Path, sums: &Sums, manifest: &Manifest) -> Result<Digest, RunDirError> {
     let digest = Digest::from_json(&files::read_checked(path, DIGEST, SUMS, sum_of(sums, DIGEST)?)?)?;
-    if digest.provenance == manifest.provenance {
-        return Ok(digest);
-    }
-    let expected = format!("provenance {:?}, as {MANIFEST} says", manifest.provenance);
-    Err(RunDirError::damaged(DIGEST, expected, format!("{:?}", digest.provenance)))
+    same_provenance(DIGEST, digest.provenance, manifest)?;
+    Ok(digest)
 }
 
 /// Every file below `root`, sorted, by its path from there.

@@ -9,7 +9,7 @@ use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
-use crate::stats::Durations;
+use crate::stats::{Counts, Durations};
 use crate::units::{Nanos, Rate};
 
 /// `manifest.json`: written first, atomically, before anything is measured.
@@ -157,8 +157,16 @@ pub struct SeriesData {
     pub service: Durations,
     /// Requests not completed by the deadline: at +∞ in every quantile.
     pub censored: u64,
-    /// Requests that failed.
+    /// Requests that failed: at +∞ likewise.
     pub failed: u64,
+}
+
+impl SeriesData {
+    /// Every request of the arm, for quantiles: one that failed was never served, and counts like one that is open at
+    /// the deadline.
+    pub fn counts(&self) -> Counts<'_> {
+        Counts::new(&self.latency, self.censored + self.failed)
+    }
 }
 
 impl ArmData {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RunDirError;
 use super::files::{self, FINISHED, SUMS};
+use crate::provenance::Provenance;
 
 const FORMAT: &str = "crosstalk-finished";
 const VERSION: u32 = 1;
@@ -21,6 +22,8 @@ pub(super) type Sums = BTreeMap<String, String>;
 pub(super) struct Finished {
     format: String,
     version: u32,
+    /// Where the numbers come from.
+    pub(super) provenance: Provenance,
     /// SHA-256 of `SHA256SUMS`.
     pub(super) root_sha256: String,
     /// Files in `SHA256SUMS`.
@@ -32,10 +35,11 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    pub(super) fn new(sums: &Sums, arms: u64, samples: u64, sums_text: &[u8]) -> Self {
+    pub(super) fn new(provenance: Provenance, sums: &Sums, arms: u64, samples: u64, sums_text: &[u8]) -> Self {
         Self {
             format: FORMAT.to_owned(),
             version: VERSION,
+            provenance,
             root_sha256: files::sha256(sums_text),
             files: sums.len() as u64,
             arms,

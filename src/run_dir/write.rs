@@ -15,6 +15,7 @@ use super::samples::{self, Label};
 use super::sums::{Finished, Sums, sums_text};
 use super::{ArmData, Calibration, Digest, Manifest, RecordedRun, RunDirError, read};
 use crate::backend::{ArmKey, ArmRecord};
+use crate::provenance::Provenance;
 
 /// A run directory, open for writing by this process alone.
 #[derive(Debug)]
@@ -74,6 +75,9 @@ impl RunDir {
             let found = format!("{:?} version {}", manifest.format, manifest.version);
             return Err(RunDirError::not_recordable("the manifest", format!("it calls itself {found}")));
         }
+        if manifest.provenance != manifest.plan.inventory.provenance {
+            return Err(RunDirError::not_recordable("the manifest", "its provenance is not that of its plan"));
+        }
         fs::create_dir_all(path).map_err(RunDirError::io("create", path))?;
         let mut entries = fs::read_dir(path).map_err(RunDirError::io("read", path))?;
         if entries.next().is_some() {
@@ -85,7 +89,7 @@ impl RunDir {
         if !files::claim(path, MANIFEST, &text)? {
             return Err(RunDirError::NotEmpty { path: path.to_owned() });
         }
-        begin_events(path, &text)?;
+        begin_events(path, manifest.provenance, &text)?;
         Self::open(path, manifest.clone())
     }
 
@@ -102,7 +106,7 @@ impl RunDir {
         }
         if !path.join(EVENTS).exists() {
             // Stopped between the first file and the second.
-            begin_events(path, &manifest_text)?;
+            begin_events(path, manifest.provenance, &manifest_text)?;
         }
         // The lock comes first: what is read must not change any more.
         let mut dir = Self::open(path, manifest)?;
@@ -172,21 +176,10 @@ impl RunDir {
         self.append(&[Event::Note(note.clone())])
     }
 
-    /// Commits one arm. What comes back is what verdicts read. On a disk that takes 4 ms for a sync this takes 13 ms:
-    /// for arms of virtual time, [`Self::commit_encoded`] with a block or a generation at a time costs a tenth.
-    ///
-    /// # Errors
-    /// Where the record cannot be represented or written, or the arm is committed already.
-    pub fn commit(&mut self, key: &ArmKey, record: &ArmRecord) -> Result<ArmData, RunDirError> {
-        let encoded = encode(&self.manifest, key, record)?;
-        self.write_arms(std::slice::from_ref(&encoded))?;
-        self.append(&[Event::Committed(encoded.committed.clone())])?;
-        Ok(self.keep(encoded).1)
-    }
-
     /// Commits arms in this order: all their files first, then all their events. The files are synced beside one
-    /// another, their directory and the event log once for all: eight arms or more at a time take about 1 ms each where
-    /// one alone takes 13 ms. A crash loses those without a whole event.
+    /// another, their directory and the event log once for all: on a disk that takes 4 ms for a sync, eight arms or more
+    /// at a time take about 1 ms each where one alone takes 13 ms. A crash loses those without a whole event. What comes
+    /// back is what verdicts read.
     ///
     /// # Errors
     /// Where they cannot be written, or one is committed already.
@@ -251,7 +244,8 @@ impl RunDir {
         sums.extend(self.sums);
         let text = sums_text(&sums);
         files::write_durable(&self.root, SUMS, text.as_bytes())?;
-        let finished = Finished::new(&sums, self.arms.len() as u64, self.samples, text.as_bytes());
+        let arms = self.arms.len() as u64;
+        let finished = Finished::new(self.manifest.provenance, &sums, arms, self.samples, text.as_bytes());
         files::write_durable(&self.root, FINISHED, &files::to_json(FINISHED, &finished)?)
     }
 
@@ -308,9 +302,13 @@ impl RunDir {
 }
 
 /// Writes the event log with its first line.
-fn begin_events(path: &Path, manifest: &[u8]) -> Result<(), RunDirError> {
-    let header =
-        Header { format: event::FORMAT.to_owned(), version: event::VERSION, manifest_sha256: files::sha256(manifest) };
+fn begin_events(path: &Path, provenance: Provenance, manifest: &[u8]) -> Result<(), RunDirError> {
+    let header = Header {
+        format: event::FORMAT.to_owned(),
+        version: event::VERSION,
+        provenance,
+        manifest_sha256: files::sha256(manifest),
+    };
     files::write_durable(path, EVENTS, &event::line(&header)?)
 }
 

@@ -235,7 +235,7 @@ fn mig_as_found(gpu: &Gpu, tier: Tier) -> String {
 fn mig_without_instances(model: Option<&GpuModel>, tier: Tier) -> String {
     match twins(model) {
         Some(profile) => format!(
-            "\n[[arrangement]] # MIG is on without instances: `crosstalk run --allow-reconfigure` makes these and removes them after\n\
+            "\n[[arrangement]] # MIG is on without instances: create these two first (`nvidia-smi mig -cgi ID,ID -C`)\n\
              name = \"mig-twins\"\n\
              sharing = \"mig\"\n\
              layout = [{profile}, {profile}]\n{}",

@@ -89,8 +89,8 @@ pub(super) fn instances_found<'a>(gpu: &'a Gpu, model: Option<&GpuModel>) -> Res
     match (gpu.mig, gpu.instances.is_empty()) {
         (Some(true), false) => Ok(&gpu.instances),
         (Some(true), true) => Err(SharingError::new(format!(
-            "MIG is on and {} has no GPU instance (`nvidia-smi mig -lgi`: none found); write a layout and allow \
-             --allow-reconfigure, or create instances",
+            "MIG is on and {} has no GPU instance (`nvidia-smi mig -lgi`: none found); create some \
+             (`nvidia-smi mig -lgip` lists the profiles)",
             gpu.name
         ))),
         (Some(false), _) => Err(SharingError::new(format!(

@@ -11,7 +11,7 @@ use crate::backend::ArmKey;
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
-use crate::run_dir::{ArmData, JudgedBy, RecordedRun};
+use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
 use crate::scenario::Quantile;
 use crate::stats::{
     Counts, Durations, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect,
@@ -108,8 +108,7 @@ pub(super) fn judge_cells(run: &RecordedRun) -> Vec<CellVerdict> {
 
 /// A series of an arm; nothing where it does not occur.
 fn counts<'a>(arm: &'a ArmData, series: &str) -> Counts<'a> {
-    // A request that failed was never served: it counts like one that is open at the deadline.
-    arm.series.get(series).map_or(Counts::new(&NOTHING, 0), |s| Counts::new(&s.latency, s.censored + s.failed))
+    arm.series.get(series).map_or(Counts::new(&NOTHING, 0), SeriesData::counts)
 }
 
 /// (victim seat, neighbour) of an arrangement's cells, in plan order. One that was skipped before its grids were laid

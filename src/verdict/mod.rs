@@ -17,6 +17,7 @@ mod types;
 mod validity;
 mod warnings;
 
+pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 pub use warnings::foreseen;
 
@@ -25,12 +26,10 @@ use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::episode_share;
+use crate::workload::PLACEBO;
 
 /// Level of every one-sided bound that an Isolated rests on.
 const ALPHA: f64 = 0.01;
-
-/// Workload of the placebo: the neighbour's host loop without GPU calls.
-const PLACEBO: &str = "idle";
 
 /// Lowest quantile that sees an episode which a part of the arms alone has.
 const TAIL: Quantile = Quantile(95_000);
@@ -91,6 +90,12 @@ fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
         plan.design.judged.iter().any(|q| *q >= TAIL).then_some(plan.design.blocks)
     };
     blocks.map(|blocks| episode_share(blocks, ALPHA))
+}
+
+/// A share of arms in whole per cent, rounded up: the promise is made for the greater share.
+pub(crate) fn scope_percent(share: f64) -> u32 {
+    // The millionth takes up what 100 × 0.1 leaves.
+    (share * 100.0 - 1e-6).ceil() as u32
 }
 
 /// Channels that the run did not test, and those that crosstalk cannot load yet.

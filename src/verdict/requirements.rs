@@ -163,7 +163,7 @@ fn surprises(cell: &str, group: &Group<'_>) -> Vec<String> {
 }
 
 /// Whether an accepted risk names this cell: with its seat, or without one for all places of its arrangement.
-fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neighbour: &str) -> bool {
+pub(crate) fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neighbour: &str) -> bool {
     accept.cell == format!("{arrangement}/{neighbour}")
         || accept.cell == format!("{arrangement}@{}/{neighbour}", cell.seat)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::PLACEBO;
 use super::cell::{Cell, Pair};
 use super::types::Reason;
 use crate::backend::{ArmSummary, NeighbourSummary, WindowSummary};
@@ -148,7 +147,7 @@ fn backlog(windows: &[&WindowSummary]) -> Option<f64> {
 /// Whether the neighbour did what its intensity asks, over all noisy arms of the cell.
 pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usize, Vec<Pair<'_>>>) -> Intensity {
     let neighbour = &cell.plan.neighbours[cell.neighbour];
-    if cell.arrangement.sharing == SharingMode::Exclusive || neighbour.workload == PLACEBO {
+    if cell.arrangement.sharing == SharingMode::Exclusive || neighbour.workload == crate::workload::PLACEBO {
         return Intensity { reason: None, rate: None };
     }
     let (mut reason, mut rates) = (None, Vec::new());

@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{ALPHA, PLACEBO, cell, requirements};
+use super::{ALPHA, PLACEBO, cell, requirements, scope_percent};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode, Tier};
@@ -33,10 +33,10 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     if plan.design.blocks < needed {
         warn(
             format!(
-                "{} blocks see episodes in at least {:.0} % of the arms; the tier promises {:.0} %",
+                "{} blocks see episodes in at least {} % of the arms; the tier promises {} %",
                 plan.design.blocks,
-                100.0 * episode_share(plan.design.blocks, ALPHA),
-                100.0 * declared_scope(plan.design.tier),
+                scope_percent(episode_share(plan.design.blocks, ALPHA)),
+                scope_percent(declared_scope(plan.design.tier)),
             ),
             &format!("set `blocks` to {needed} or more"),
         );

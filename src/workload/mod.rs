@@ -33,6 +33,9 @@ use crate::field::{Field, Value};
 use crate::machine::{CopyDemand, Demand, Direction};
 use crate::units::{Bytes, Nanos, Share};
 
+/// Id of the placebo: the neighbour's host loop without GPU calls. A cell beside it must not move.
+pub const PLACEBO: &str = "idle";
+
 /// Every workload, in the order of `crosstalk list workloads` and of the documentation: probes, what can be both, noise.
 pub static CATALOGUE: &[&Workload] = &[
     &launch::LAUNCH,

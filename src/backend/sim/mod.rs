@@ -148,7 +148,7 @@ impl Session for SimSession<'_> {
                 let neighbour = &self.plan.neighbours[neighbour];
                 let (workload, program) = if planned.sharing == SharingMode::Exclusive {
                     // Nobody shares the GPU: the neighbour runs its host loop only.
-                    self.program("idle", &Default::default(), seat, &model)?
+                    self.program(crate::workload::PLACEBO, &Default::default(), seat, &model)?
                 } else {
                     self.program(&neighbour.workload, &neighbour.params, seat, &model)?
                 };

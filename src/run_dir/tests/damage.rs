@@ -14,7 +14,7 @@ const EVENTS: &str = "events.jsonl";
 fn three_arms(path: &Path) -> Vec<u8> {
     let mut dir = RunDir::create(path, &manifest()).unwrap();
     for key in &keys()[..3] {
-        dir.commit(key, &record(key)).unwrap();
+        commit(&mut dir, key, &record(key)).unwrap();
     }
     fs::read(path.join(EVENTS)).unwrap()
 }
@@ -56,7 +56,7 @@ fn a_last_event_torn_at_any_byte_never_happened() {
     // And resuming cuts it off, so that the next event has a line of its own.
     let (mut dir, run) = RunDir::resume(tmp.path()).unwrap();
     assert_eq!(run.arms.len(), 2);
-    dir.commit(&keys()[2], &record(&keys()[2])).unwrap();
+    commit(&mut dir, &keys()[2], &record(&keys()[2])).unwrap();
     assert_eq!(verify(tmp.path()).unwrap().arms, 3);
 }
 
@@ -78,7 +78,7 @@ fn a_crash_between_file_and_event_costs_that_arm_alone() {
     let tmp = tempfile::tempdir().unwrap();
     let mut dir = RunDir::create(tmp.path(), &manifest()).unwrap();
     let (first, second) = (&keys()[0], &keys()[1]);
-    dir.commit(first, &record(first)).unwrap();
+    commit(&mut dir, first, &record(first)).unwrap();
     // Renamed, then killed: another attempt's bytes, and no event.
     let torn = encode(dir.manifest(), second, &record(&keys()[2])).unwrap();
     dir.write_arms(&[torn]).unwrap();
@@ -92,7 +92,7 @@ fn a_crash_between_file_and_event_costs_that_arm_alone() {
 
     let (mut dir, run) = RunDir::resume(tmp.path()).unwrap();
     assert_eq!(run.arms.len(), 1);
-    dir.commit(second, &record(second)).unwrap();
+    commit(&mut dir, second, &record(second)).unwrap();
     let run = load(tmp.path()).unwrap();
     dir.finish(&Digest::build(&run, &verdict()).unwrap()).unwrap();
     assert_eq!(verify(tmp.path()).unwrap().ignored, ["arms/.half.parquet.tmp".to_owned()]);
@@ -105,7 +105,7 @@ fn a_crash_before_the_first_event_leaves_a_run_without_arms() {
     fs::remove_file(tmp.path().join(EVENTS)).unwrap();
     assert!(load(tmp.path()).unwrap().arms.is_empty());
     let (mut dir, _) = RunDir::resume(tmp.path()).unwrap();
-    dir.commit(&keys()[0], &record(&keys()[0])).unwrap();
+    commit(&mut dir, &keys()[0], &record(&keys()[0])).unwrap();
     assert_eq!(load(tmp.path()).unwrap().arms.len(), 1);
 }
 
@@ -219,6 +219,21 @@ fn histograms_that_are_not_those_of_the_samples_are_found_whatever_the_sums_say(
     let error =
         forge(tmp.path(), "digest.json", |d| replace(d, "\"provenance\":\"simulated\"", "\"provenance\":\"measured\""));
     assert!(error.contains("digest.json") && error.contains("Simulated"), "{error}");
+}
+
+#[test]
+fn what_is_simulated_cannot_call_itself_measured_anywhere() {
+    let tmp = tempfile::tempdir().unwrap();
+    finished(tmp.path());
+    let (from, to) = ("\"provenance\":\"simulated\"", "\"provenance\":\"measured\"");
+    let indented = |text: &[u8]| replace(text, "\"provenance\": \"simulated\"", "\"provenance\": \"measured\"");
+    let error = forge(tmp.path(), EVENTS, |log| replace(log, from, to));
+    assert!(error.contains("events.jsonl line 1") && error.contains("Simulated"), "{error}");
+    // The first of the manifest's two: the other is its plan's.
+    let error = forge(tmp.path(), "manifest.json", indented);
+    assert!(error.contains("manifest.json, plan.inventory") && error.contains("Measured"), "{error}");
+    let text = fs::read(tmp.path().join("finished.json")).unwrap();
+    refused(tmp.path(), "finished.json", &indented(&text), &["finished.json", "Simulated", "Measured"]);
 }
 
 #[test]

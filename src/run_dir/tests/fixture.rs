@@ -12,7 +12,8 @@ use crate::gpu::{Gpu, Inventory};
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
 use crate::provenance::Provenance;
 use crate::run_dir::{
-    Calibration, Digest, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, RunDir, load,
+    ArmData, Calibration, Digest, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, RunDir,
+    RunDirError, encode, load,
 };
 use crate::scenario::{Arrivals, Design, Expectation, Margins, Quantile, SharingMode, Tier};
 use crate::units::{Nanos, Rate, Share};
@@ -20,6 +21,12 @@ use crate::verdict::{RequirementState, RunVerdict};
 
 /// Series of the fixture's probe and of its mark.
 pub(super) const SERIES: [&str; 2] = ["llm-decode", "llm-decode/token"];
+
+/// Commits one arm.
+pub(super) fn commit(dir: &mut RunDir, key: &ArmKey, record: &ArmRecord) -> Result<ArmData, RunDirError> {
+    let encoded = encode(dir.manifest(), key, record)?;
+    Ok(dir.commit_encoded(vec![encoded])?.remove(0).1)
+}
 
 /// Two arrangements of two blocks, each with a quiet arm and two neighbours, one of them named as the quiet arm is.
 pub(super) fn manifest() -> Manifest {
@@ -190,7 +197,7 @@ pub(super) fn unfinished(path: &Path) -> RunDir {
         dir.calibrated(&calibration(arrangement)).unwrap();
     }
     for key in keys() {
-        dir.commit(&key, &record(&key)).unwrap();
+        commit(&mut dir, &key, &record(&key)).unwrap();
     }
     dir
 }

@@ -120,14 +120,14 @@ fn a_resumed_run_goes_on_and_ends_like_any_other() {
     let mut dir = RunDir::create(tmp.path(), &manifest()).unwrap();
     dir.calibrated(&calibration(0)).unwrap();
     for key in first {
-        dir.commit(key, &record(key)).unwrap();
+        commit(&mut dir, key, &record(key)).unwrap();
     }
     dir.note(&Note::Interrupted {}).unwrap();
     drop(dir);
 
     let (mut dir, run) = RunDir::resume(tmp.path()).unwrap();
     assert_eq!(run.arms.keys().cloned().collect::<Vec<_>>(), first);
-    let again = dir.commit(&first[0], &record(&first[0])).unwrap_err();
+    let again = commit(&mut dir, &first[0], &record(&first[0])).unwrap_err();
     assert!(again.to_string().contains("committed once"), "{again}");
     dir.calibrated(&calibration(1)).unwrap();
     // As worker threads do it: encode beside one another, commit together.
@@ -159,7 +159,7 @@ fn what_a_file_cannot_hold_is_refused_not_bent() {
     let mut refused = |why: &str, change: &dyn Fn(&mut ArmKey, &mut ArmRecord)| {
         let (mut key, mut record) = (key.clone(), record(key));
         change(&mut key, &mut record);
-        let error = dir.commit(&key, &record).unwrap_err();
+        let error = commit(&mut dir, &key, &record).unwrap_err();
         assert!(matches!(error, RunDirError::NotRecordable { .. }), "{error}");
         assert!(error.to_string().contains(why), "{why:?} is not in {error}");
     };
@@ -172,7 +172,7 @@ fn what_a_file_cannot_hold_is_refused_not_bent() {
     refused("no such arrangement", &|k, _| k.neighbour = Some(2));
     assert_eq!(load(tmp.path()).unwrap().arms.len(), 0);
     // And after all this the directory still takes what is right.
-    dir.commit(key, &record(key)).unwrap();
+    commit(&mut dir, key, &record(key)).unwrap();
 }
 
 #[test]
@@ -242,7 +242,7 @@ proptest! {
         let tmp = tempfile::tempdir().unwrap();
         let mut dir = RunDir::create(tmp.path(), &manifest()).unwrap();
         let key = &keys()[4];
-        let data = dir.commit(key, &record).unwrap();
+        let data = commit(&mut dir, key, &record).unwrap();
         prop_assert_eq!(&data, &ArmData::from_record(&record));
         let run = load(tmp.path()).unwrap();
         prop_assert_eq!(&run.arms[key], &data);
