@@ -24,7 +24,7 @@ pub(super) const CONTEXTS: usize = 32;
 pub(super) const POOLS: usize = CONTEXTS + COMPUTES;
 
 /// A fault of isolation, injected for tests: `share` of every *other* memory domain's use of the resource behind
-/// `channel` also loads mine.
+/// `channel` also loads mine; on the residual-memory channel, `share` of the memory given back is not scrubbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leak {
     /// Which resource.
@@ -235,7 +235,7 @@ impl Machine {
                 ..DomainState::new(part.gpu, part.l2_bytes)
             };
         }
-        machine.memory = Memory::new(topology);
+        machine.memory = Memory::new(topology, machine.k.leaks[Resource::Contents as usize]);
         machine.seat(topology, model.driver.context_mib << 20)?;
         Ok(machine)
     }

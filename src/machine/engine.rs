@@ -243,6 +243,13 @@ impl Machine {
         self.memory.free(context, id)
     }
 
+    /// Bytes of an allocation that held what another tenant left there when it was made: zero where memory is scrubbed,
+    /// as it is without a leak of the residual-memory channel. `None` where `context` has no such allocation, or the
+    /// table of leftovers ran over.
+    pub fn leftovers(&self, context: usize, id: AllocId) -> Option<Bytes> {
+        self.memory.found(context, id)
+    }
+
     /// SM clock of `gpu` now, MHz.
     pub fn sm_mhz(&self, gpu: usize) -> f64 {
         self.clock(gpu).ghz * 1e3

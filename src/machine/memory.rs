@@ -1,6 +1,7 @@
 //! Device memory: first fit over pages of 2 MiB of a memory domain.
 
 use super::build::{CONTEXTS, DOMAINS};
+use super::residue::Residue;
 use super::topology::Topology;
 use crate::units::Bytes;
 
@@ -37,6 +38,8 @@ struct Block {
     id: u32,
     domain: u8,
     context: u8,
+    /// Pages that held what another context left when this one took them; `None`: not known.
+    found: Option<u32>,
 }
 
 /// Who holds which pages.
@@ -55,6 +58,9 @@ pub(super) struct Memory {
     /// Pages each context has allocated, its overhead not counted.
     held: [u32; CONTEXTS],
     domain: [u8; CONTEXTS],
+    residue: Residue,
+    /// Part of the pages given back that are not scrubbed.
+    unscrubbed: f64,
 }
 
 /// Whole pages in `bytes`, at most what a u32 holds.
@@ -65,7 +71,7 @@ fn pages_down(bytes: u64) -> u32 {
 impl Memory {
     /// No domain, nothing in use.
     pub const EMPTY: Self = Self {
-        blocks: [Block { start: 0, pages: 0, id: 0, domain: 0, context: 0 }; BLOCKS],
+        blocks: [Block { start: 0, pages: 0, id: 0, domain: 0, context: 0, found: None }; BLOCKS],
         len: 0,
         next_id: OVERHEAD + 1,
         pages: [0; DOMAINS],
@@ -73,11 +79,14 @@ impl Memory {
         limit: [u32::MAX; CONTEXTS],
         held: [0; CONTEXTS],
         domain: [0; CONTEXTS],
+        residue: Residue::CLEAN,
+        unscrubbed: 0.0,
     };
 
-    /// Nothing in use. The topology has been checked.
-    pub fn new(topology: &Topology) -> Self {
-        let mut memory = Self::EMPTY;
+    /// Nothing in use, and clean. The topology has been checked. `unscrubbed`: part of the pages given back that keep
+    /// their contents.
+    pub fn new(topology: &Topology, unscrubbed: f64) -> Self {
+        let mut memory = Self { unscrubbed, ..Self::EMPTY };
         for (d, domain) in topology.domains.iter().enumerate() {
             memory.pages[d] = pages_down(domain.memory);
         }
@@ -124,11 +133,23 @@ impl Memory {
         let found = self.blocks[..self.len].iter().position(|b| b.id == id.0 && usize::from(b.context) == context);
         let Some(at) = found.filter(|_| id.0 != OVERHEAD) else { return false };
         let block = self.blocks[at];
+        let kept = (self.unscrubbed.min(1.0) * f64::from(block.pages)) as u32;
+        if kept > 0 {
+            self.residue.leave(block.domain, block.context, block.start, block.start + kept);
+        }
         self.blocks.copy_within(at + 1..self.len, at);
         self.len -= 1;
         self.used[usize::from(block.domain)] -= block.pages;
         self.held[context] -= block.pages;
         true
+    }
+
+    /// Bytes of an allocation that held what another tenant left when it was made: what a tenant that scans before it
+    /// writes finds. `None` where the context has no such allocation, or where it is no longer known.
+    pub fn found(&self, context: usize, id: AllocId) -> Option<Bytes> {
+        let own = |b: &&Block| b.id == id.0 && usize::from(b.context) == context;
+        let block = self.blocks[..self.len].iter().find(own)?;
+        block.found.map(|pages| Bytes(u64::from(pages) * PAGE))
     }
 
     /// Pages in use of every other domain.
@@ -158,8 +179,9 @@ impl Memory {
 
     fn insert(&mut self, at: usize, context: usize, start: u32, pages: u32, id: u32) {
         let domain = self.domain[context];
+        let found = self.residue.take(domain, context as u8, start, start + pages);
         self.blocks.copy_within(at..self.len, at + 1);
-        self.blocks[at] = Block { start, pages, id, domain, context: context as u8 };
+        self.blocks[at] = Block { start, pages, id, domain, context: context as u8, found };
         self.len += 1;
         self.used[usize::from(domain)] += pages;
     }

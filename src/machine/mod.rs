@@ -3,9 +3,10 @@
 //! One engine serves the simulator (virtual time) and, later, the stand-in driver (real time). Isolation is nothing
 //! but *which level of the tree a resource hangs on*; there is no table of outcomes.
 //!
-//! Read [`demand`](Demand) and [`topology`](Topology) first, then `state` and `engine` (the parts, queues and the event loop), `rates` (how
-//! flows share), `share` (max–min), `caches` (who holds L2 and the TLB), `slicing` (turns), `slots` (blocks, copy
-//! engines, the driver's lock), `power` (the clock) and `memory` (allocation).
+//! Read [`demand`](Demand) and [`topology`](Topology) first, then `state` and `engine` (the parts, queues and the event
+//! loop), `rates` (how flows share), `share` (max–min), `caches` (who holds L2 and the TLB), `slicing` (turns), `slots`
+//! (blocks, copy engines, the driver's lock), `power` (the clock), `memory` (allocation) and `residue` (what is left in
+//! memory).
 
 mod build;
 mod caches;
@@ -14,6 +15,7 @@ mod engine;
 mod memory;
 mod power;
 mod rates;
+mod residue;
 mod share;
 mod slicing;
 mod slots;

@@ -33,6 +33,8 @@ pub(super) enum Resource {
     Hbm,
     /// Device memory in use.
     HbmRoom,
+    /// Contents of pages given back.
+    Contents,
     /// Atomics per nanosecond.
     Atomics,
     /// Copies running.
@@ -40,7 +42,7 @@ pub(super) enum Resource {
 }
 
 impl Resource {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// The resources of a domain behind `channel`; none where it hangs on the GPU.
     pub fn of(channel: Channel) -> &'static [Self] {
@@ -52,6 +54,7 @@ impl Resource {
             Channel::L2 => &[Self::L2, Self::L2Lines],
             Channel::HbmBandwidth => &[Self::Hbm],
             Channel::HbmCapacity => &[Self::HbmRoom],
+            Channel::ResidualMemory => &[Self::Contents],
             Channel::Atomics => &[Self::Atomics],
             Channel::CopyEngine => &[Self::CopyEngine],
             Channel::Tlb
@@ -61,7 +64,6 @@ impl Resource {
             | Channel::Driver
             | Channel::Power
             | Channel::Fault
-            | Channel::ResidualMemory
             | Channel::Host => &[],
         }
     }

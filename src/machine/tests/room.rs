@@ -1,7 +1,9 @@
 //! Device memory and the limits of the tables.
 
 use super::*;
-use crate::machine::{MachineError, OutOfMemory};
+use crate::channel::Channel;
+use crate::machine::{Leak, MachineError, OutOfMemory};
+use crate::units::Share;
 
 /// One domain of 10 GiB whose context takes 200 MiB.
 fn one() -> Rig {
@@ -77,4 +79,38 @@ fn a_machine_refuses_what_it_cannot_be() {
     let mut small = halves();
     small.domains[1].memory = 100 << 20;
     assert_eq!(refuse(&small), MachineError::NoMemory { context: 1, overhead: 200 << 20 });
+}
+
+#[test]
+fn what_a_tenant_leaves_is_found_by_another_only_where_it_is_not_scrubbed() {
+    let two = shared(Policy::TimeSliced, &[SmShare::All, SmShare::All]);
+    // Half unscrubbed: 16 of the 32 pages; in the end 16 of the last 32, and 32 of the 64 kept of the spy's 128.
+    for (share, found, last) in [(0, 0, 0), (100, 64, 256), (50, 32, 96)] {
+        let leak = Leak { channel: Channel::ResidualMemory, share: Share::percent(share) };
+        let mut machine = Machine::new(&model(), &two, &[leak]).unwrap();
+        let victim = machine.alloc(0, Bytes::mib(64)).unwrap();
+        assert_eq!(machine.leftovers(0, victim), Some(Bytes(0)), "nobody was there before");
+        assert!(machine.free(0, victim));
+        // First fit: 256 MiB begin where the 64 MiB were.
+        let spy = machine.alloc(1, Bytes::mib(256)).unwrap();
+        assert_eq!(machine.leftovers(1, spy), Some(Bytes::mib(found)), "{share} % unscrubbed");
+        assert!(machine.free(1, spy));
+        // What the spy took is the spy's: it finds nothing of its own, and the victim finds it all.
+        let again = machine.alloc(1, Bytes::mib(64)).unwrap();
+        assert_eq!(machine.leftovers(1, again), Some(Bytes(0)));
+        assert_eq!(machine.leftovers(0, again), None, "no allocation of this context");
+        assert!(machine.free(1, again));
+        let back = machine.alloc(0, Bytes::mib(256)).unwrap();
+        assert_eq!(machine.leftovers(0, back), Some(Bytes::mib(last)));
+    }
+}
+
+#[test]
+fn no_memory_of_another_instance_is_ever_found() {
+    let leak = Leak { channel: Channel::ResidualMemory, share: Share::percent(100) };
+    let mut machine = Machine::new(&model(), &halves(), &[leak]).unwrap();
+    let victim = machine.alloc(0, Bytes::gib(1)).unwrap();
+    assert!(machine.free(0, victim));
+    let spy = machine.alloc(1, Bytes::gib(4)).unwrap();
+    assert_eq!(machine.leftovers(1, spy), Some(Bytes(0)));
 }
