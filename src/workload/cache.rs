@@ -1,9 +1,10 @@
 //! Noise on the caches: it takes their lines away.
 
+use super::kernel::vectors;
 use super::params::{Site, launch, size};
 use super::shape::{THREADS, filling};
 use super::stream::{kernel_length, stream};
-use super::{Arg, Kernel, ParamType, Role, Workload};
+use super::{Arg, Buffer, Kernel, ParamType, Role, Workload};
 use crate::channel::Channel;
 use crate::machine::Demand;
 use crate::units::Bytes;
@@ -14,6 +15,7 @@ static SCATTER_READ: Kernel = Kernel {
     symbol: "scatter_read",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U64],
     demand: |l| stream(l, l.number(2), 0),
+    reference: |l| vectors(l.number(2)),
 };
 
 /// Bytes that an SM's L1 delivers per cycle on every part since Volta but Turing, which delivers half.
@@ -31,6 +33,7 @@ static L1_READ: Kernel = Kernel {
         }
         other => other,
     },
+    reference: |l| vectors(l.number(2)),
 };
 
 /// `l1-thrash`.
@@ -56,7 +59,7 @@ pub(super) static L1_THRASH: Workload = Workload {
         }
         let bytes = at.cycles(at.duration("kernel")?) * L1_BYTES_PER_CYCLE * u64::from(view.sms);
         let args = vec![Arg::Buffer(0), Arg::U64(footprint), Arg::U64(bytes)];
-        at.program(vec![Bytes(footprint)], vec![launch(&L1_READ, view.sms, THREADS, args)])
+        at.program(vec![Buffer::vectors(footprint)], vec![launch(&L1_READ, view.sms, THREADS, args)])
     },
 };
 
@@ -82,6 +85,6 @@ pub(super) static L2_THRASH: Workload = Workload {
         let bandwidth = at.known("L2 bandwidth", view.l2_bandwidth)?;
         let bytes = at.moved(bandwidth, at.duration("kernel")?);
         let args = vec![Arg::Buffer(0), Arg::U64(footprint), Arg::U64(bytes)];
-        at.program(vec![Bytes(footprint)], vec![launch(&SCATTER_READ, filling(view), THREADS, args)])
+        at.program(vec![Buffer::vectors(footprint)], vec![launch(&SCATTER_READ, filling(view), THREADS, args)])
     },
 };

@@ -6,7 +6,7 @@
 
 use super::params::{Site, count, launch, size};
 use super::shape::{LIGHT_BLOCKS_PER_SM, LINE, WARP, pages};
-use super::{Arg, Kernel, LaunchArgs, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
+use super::{Arg, Buffer, Kernel, LaunchArgs, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::field::Field;
 use crate::machine::{Chain, Demand, LaunchDemand};
@@ -20,19 +20,28 @@ const CHASE_PARAMS: &[ParamType] = &[ParamType::Pointer, ParamType::U64, ParamTy
 
 /// Plain loads that may stay in L1. A launch finds L1 empty: all 32 lanes of the walker's warp touch every line once,
 /// side by side, before the walk begins, so that the walk itself hits.
-static CHASE_L1: Kernel =
-    Kernel { symbol: "chase_l1", params: CHASE_PARAMS, demand: |l| chain(l, Path { strong: false, through_l1: true }) };
+static CHASE_L1: Kernel = Kernel {
+    symbol: "chase_l1",
+    params: CHASE_PARAMS,
+    demand: |l| chain(l, Path { strong: false, through_l1: true }),
+    reference: walked,
+};
 
 /// Loads that leave nothing in L1 and are yet weak: `ld.global.nc.L1::no_allocate`. Not `ld.global.cg`, which is a
 /// strong load on sm_90 and would feel barriers.
-pub(super) static CHASE: Kernel =
-    Kernel { symbol: "chase", params: CHASE_PARAMS, demand: |l| chain(l, Path { strong: false, through_l1: false }) };
+pub(super) static CHASE: Kernel = Kernel {
+    symbol: "chase",
+    params: CHASE_PARAMS,
+    demand: |l| chain(l, Path { strong: false, through_l1: false }),
+    reference: walked,
+};
 
 /// `ld.relaxed.gpu`: past L1, and ordered against barriers.
 pub(super) static CHASE_STRONG: Kernel = Kernel {
     symbol: "chase_strong",
     params: CHASE_PARAMS,
     demand: |l| chain(l, Path { strong: true, through_l1: false }),
+    reference: walked,
 };
 
 /// How the loads of a chase go.
@@ -60,12 +69,17 @@ fn chain(l: &LaunchArgs<'_>, path: Path) -> Demand {
     })
 }
 
+/// A load whose node is the right one counts 1.
+fn walked(l: &LaunchArgs<'_>) -> u32 {
+    l.grid.wrapping_mul(l.number(3) as u32)
+}
+
 /// A chase over `span` bytes with a line every `distance`.
 pub(super) fn walk(at: &Site<'_>, kernel: &'static Kernel, span: u64, distance: u64) -> Result<Program, WorkloadError> {
     let loads = at.count("loads")?;
     let args = vec![Arg::Buffer(0), Arg::U64(span), Arg::U64(distance), Arg::U32(loads)];
     let request: Vec<Op> = vec![launch(kernel, WALKERS.min(at.view.sms), WARP, args)];
-    at.program(vec![Bytes(span)], request)
+    at.program(vec![Buffer::cycle(span, distance)], request)
 }
 
 /// The parameter `loads`.

@@ -29,6 +29,7 @@ static FMA: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
+    reference: |_| 0,
 };
 
 /// Pairs per thread that keep one SM issuing for `time`, with `blocks` blocks on it.

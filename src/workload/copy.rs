@@ -1,7 +1,7 @@
 //! Copies over PCIe between pinned host memory and the device.
 
 use super::params::{Site, count, size};
-use super::{Enqueue, Op, Role, Workload};
+use super::{Buffer, Enqueue, Op, Role, Workload};
 use crate::channel::Channel;
 use crate::field::Field;
 use crate::units::Bytes;
@@ -27,7 +27,10 @@ pub(super) static H2D: Workload = Workload {
     program: |params, view| {
         let at = Site::new("h2d", params, view)?;
         let (bytes, copies) = (at.size("bytes", None)?, at.count("copies")?);
-        at.program(vec![Bytes(bytes)], vec![Op::Enqueue(Enqueue::ToDevice { buffer: 0, bytes, stream: 0 }, copies)])
+        at.program(
+            vec![Buffer::zero(bytes)],
+            vec![Op::Enqueue(Enqueue::ToDevice { buffer: 0, bytes, stream: 0 }, copies)],
+        )
     },
 };
 
@@ -42,7 +45,10 @@ pub(super) static D2H: Workload = Workload {
     program: |params, view| {
         let at = Site::new("d2h", params, view)?;
         let (bytes, copies) = (at.size("bytes", None)?, at.count("copies")?);
-        at.program(vec![Bytes(bytes)], vec![Op::Enqueue(Enqueue::ToHost { buffer: 0, bytes, stream: 0 }, copies)])
+        at.program(
+            vec![Buffer::zero(bytes)],
+            vec![Op::Enqueue(Enqueue::ToHost { buffer: 0, bytes, stream: 0 }, copies)],
+        )
     },
 };
 
@@ -61,6 +67,6 @@ pub(super) static BIDIRECTIONAL: Workload = Workload {
             Op::Enqueue(Enqueue::ToDevice { buffer: 0, bytes, stream: 0 }, 1),
             Op::Enqueue(Enqueue::ToHost { buffer: 1, bytes, stream: 1 }, 1),
         ];
-        at.program(vec![Bytes(bytes), Bytes(bytes)], request)
+        at.program(vec![Buffer::zero(bytes), Buffer::zero(bytes)], request)
     },
 };

@@ -38,7 +38,7 @@ impl Program {
         for op in &self.request {
             match op {
                 Op::Enqueue(enqueue, times) => {
-                    let one = enqueue_ns(enqueue, self, view) + GAP_NS;
+                    let one = enqueue_ns(enqueue, view) + GAP_NS;
                     match enqueue {
                         Enqueue::ToHost { stream: 1.., .. } | Enqueue::ToDevice { stream: 1.., .. } => {
                             beside += one * f64::from(*times);
@@ -59,8 +59,8 @@ impl Program {
     }
 }
 
-fn enqueue_ns(enqueue: &Enqueue, program: &Program, view: &GpuView) -> f64 {
-    match enqueue.demand(&program.buffers) {
+fn enqueue_ns(enqueue: &Enqueue, view: &GpuView) -> f64 {
+    match enqueue.demand() {
         Demand::Launch(launch) => launch_ns(&launch, view),
         Demand::Copy(copy) => COPY_NS + copy.bytes as f64 / view.pcie_bandwidth.max(1) as f64 * 1e9,
         Demand::Host(host) => (host.lock.0 + host.outside.0) as f64,

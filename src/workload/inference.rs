@@ -2,7 +2,7 @@
 
 use super::params::{Site, count, launches, size};
 use super::shape::{THREADS, pages, resident};
-use super::{Arg, Enqueue, GpuView, Kernel, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
+use super::{Arg, Buffer, Enqueue, GpuView, Kernel, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::machine::{Demand, LaunchDemand, Traffic};
 use crate::units::Bytes;
@@ -25,6 +25,7 @@ static LAYER: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
+    reference: |_| 0,
 };
 
 /// `inference`.
@@ -61,5 +62,5 @@ fn inference(params: &Params, view: &GpuView) -> Result<Program, WorkloadError> 
         launches(&LAYER, LAYER_BLOCKS, THREADS, args, layers),
         Op::Enqueue(Enqueue::ToHost { buffer: 1, bytes: output, stream: 0 }, 1),
     ];
-    at.program(vec![Bytes(weights), Bytes(input.max(output))], request)
+    at.program(vec![Buffer::vectors(weights), Buffer::zero(input.max(output))], request)
 }

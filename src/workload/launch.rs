@@ -13,6 +13,7 @@ static EMPTY: Kernel = Kernel {
     demand: |l| {
         Demand::Launch(LaunchDemand { blocks: l.grid, blocks_per_sm: LIGHT_BLOCKS_PER_SM, ..LaunchDemand::default() })
     },
+    reference: |_| 0,
 };
 
 /// `launch`.

@@ -6,7 +6,7 @@ use super::params::{Site, count, launches, mul_div, size};
 use super::shape::{THREADS, WARPS, filling};
 use super::stream::{STREAM_READ, beyond_l2};
 use super::tensor::{PRODUCT_FLOP, TENSOR_KERNEL, rate};
-use super::{Arg, GpuView, Op, Params, Program, Role, Workload, WorkloadError};
+use super::{Arg, Buffer, GpuView, Op, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::field::Field;
 use crate::units::Bytes;
@@ -56,7 +56,7 @@ fn prefill(params: &Params, view: &GpuView) -> Result<Program, WorkloadError> {
     let warps = u64::from(filling(view)) * u64::from(WARPS);
     let products = at.argument("products", mul_div(layer, u64::from(tokens), PRODUCT_FLOP * warps))?;
     let args = vec![Arg::Buffer(0), Arg::U64(all), Arg::U64(layer), Arg::U32(products), Arg::U32(rate(&at)?)];
-    at.program(vec![Bytes(all)], vec![launches(&TENSOR_KERNEL, filling(view), THREADS, args, layers)])
+    at.program(vec![Buffer::vectors(all)], vec![launches(&TENSOR_KERNEL, filling(view), THREADS, args, layers)])
 }
 
 fn decode(params: &Params, view: &GpuView) -> Result<Program, WorkloadError> {
@@ -66,5 +66,5 @@ fn decode(params: &Params, view: &GpuView) -> Result<Program, WorkloadError> {
     let args = vec![Arg::Buffer(0), Arg::U64(all), Arg::U64(layer)];
     let pass = launches(&STREAM_READ, filling(view), THREADS, args, layers);
     let request: Vec<Op> = (0..tokens).flat_map(|_| [pass.clone(), Op::Mark("token")]).collect();
-    at.program(vec![Bytes(all)], request)
+    at.program(vec![Buffer::vectors(all)], request)
 }

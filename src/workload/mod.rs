@@ -10,6 +10,7 @@ mod copy;
 mod estimate;
 mod host;
 mod inference;
+mod kernel;
 mod launch;
 mod llm;
 mod memory;
@@ -25,6 +26,7 @@ mod translation;
 
 use std::collections::BTreeMap;
 
+pub use kernel::{Arg, Kernel, LaunchArgs, ParamType, SETUP, STAMP, Stamp, State};
 pub use params::resolve;
 pub use render::{markdown, table, to_json};
 
@@ -167,12 +169,52 @@ pub struct WorkloadError {
 /// A short program of operations: what it holds, and what one request does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
-    /// Device buffers it holds, by size.
-    pub buffers: Vec<Bytes>,
+    /// Device buffers it holds.
+    pub buffers: Vec<Buffer>,
     /// Operations of one request, in order.
     pub request: Vec<Op>,
     /// Device memory that it holds: its buffers, and the most that its own allocations hold at once.
     pub footprint: Bytes,
+}
+
+/// A device buffer of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Size.
+    pub bytes: Bytes,
+    /// What it holds when the tenant is up.
+    pub fill: Fill,
+}
+
+impl Buffer {
+    /// Of [`Fill::Vectors`].
+    pub(crate) fn vectors(bytes: u64) -> Self {
+        Self { bytes: Bytes(bytes), fill: Fill::Vectors }
+    }
+
+    /// Of [`Fill::Cycle`].
+    pub(crate) fn cycle(bytes: u64, distance: u64) -> Self {
+        Self { bytes: Bytes(bytes), fill: Fill::Cycle { distance } }
+    }
+
+    /// Of zeros.
+    pub(crate) fn zero(bytes: u64) -> Self {
+        Self { bytes: Bytes(bytes), fill: Fill::Zero }
+    }
+}
+
+/// What a buffer holds before the first request. A launch can tell from each word whether it is the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Words of 16 bytes `{a, !a, b, !b}`, a and b pseudo-random: each sums to −2 (mod 2³²) wherever it stands.
+    Vectors,
+    /// One random cycle (Sattolo) through lines `distance` bytes apart, a node at the head of each.
+    Cycle {
+        /// Bytes between two lines.
+        distance: u64,
+    },
+    /// Zeros.
+    Zero,
 }
 
 /// One operation of a request.
@@ -243,62 +285,6 @@ pub enum HostOp {
     },
 }
 
-/// A kernel, as its executor, the simulator and the stand-in driver see it.
-pub struct Kernel {
-    /// Name of the entry point.
-    pub symbol: &'static str,
-    /// Types of its arguments.
-    pub params: &'static [ParamType],
-    /// What a launch asks of the hardware.
-    pub demand: fn(&LaunchArgs<'_>) -> Demand,
-}
-
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.symbol)
-    }
-}
-
-impl PartialEq for Kernel {
-    fn eq(&self, other: &Self) -> bool {
-        self.symbol == other.symbol
-    }
-}
-
-/// Type of a kernel argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParamType {
-    /// 32-bit unsigned.
-    U32,
-    /// 64-bit unsigned.
-    U64,
-    /// Device pointer.
-    Pointer,
-}
-
-/// A kernel argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arg {
-    /// 32-bit unsigned.
-    U32(u32),
-    /// 64-bit unsigned.
-    U64(u64),
-    /// The buffer with this index.
-    Buffer(usize),
-}
-
-/// A launch as a kernel's demand sees it.
-pub struct LaunchArgs<'a> {
-    /// Blocks of the grid.
-    pub grid: u32,
-    /// Threads of a block.
-    pub block: u32,
-    /// Arguments.
-    pub args: &'a [Arg],
-    /// Sizes of the program's buffers.
-    pub buffers: &'a [Bytes],
-}
-
 impl Workload {
     /// Whether its requests allocate memory or create contexts: such workloads form blocks of their own (design.md,
     /// seats). They are those that load or feel the driver; `idle` makes host calls of no kind and is not one of them.
@@ -315,11 +301,11 @@ impl Program {
 }
 
 impl Enqueue {
-    /// What it asks of the hardware; `buffers` are those of its program.
-    pub fn demand(&self, buffers: &[Bytes]) -> Demand {
+    /// What it asks of the hardware.
+    pub fn demand(&self) -> Demand {
         match self {
             Self::Launch { kernel, grid, block, args } => {
-                (kernel.demand)(&LaunchArgs { grid: *grid, block: *block, args, buffers })
+                (kernel.demand)(&LaunchArgs { grid: *grid, block: *block, args })
             }
             Self::ToDevice { bytes, .. } => Demand::Copy(CopyDemand { bytes: *bytes, direction: Direction::ToDevice }),
             Self::ToHost { bytes, .. } => Demand::Copy(CopyDemand { bytes: *bytes, direction: Direction::ToHost }),

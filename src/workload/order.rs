@@ -3,7 +3,7 @@
 use super::chase::{CHASE, CHASE_STRONG, L2_FOOTPRINT, loads, walk_in_l2};
 use super::params::{Site, count, launch, size};
 use super::shape::{LINE, SECTOR, THREADS, WARPS, pages, resident};
-use super::{Arg, Kernel, ParamType, Role, Workload};
+use super::{Arg, Buffer, Kernel, ParamType, Role, Workload};
 use crate::channel::Channel;
 use crate::machine::{Demand, LaunchDemand, Traffic};
 use crate::units::Bytes;
@@ -28,6 +28,7 @@ static FENCES: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
+    reference: |_| 0,
 };
 
 /// Each thread: `operations` additions to words spread over `footprint`. The lanes of a warp take neighbouring words, so
@@ -46,6 +47,7 @@ static ATOMIC_ADD: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
+    reference: |_| 0,
 };
 
 /// `strong-chase`.
@@ -82,7 +84,10 @@ pub(super) static MEMBAR_STORM: Workload = Workload {
         let at = Site::new("membar-storm", params, view)?;
         let fences = at.count("fences")?;
         let lines = u64::from(view.sms) * u64::from(WARPS) * LINE;
-        at.program(vec![Bytes(lines)], vec![launch(&FENCES, view.sms, THREADS, vec![Arg::Buffer(0), Arg::U32(fences)])])
+        at.program(
+            vec![Buffer::zero(lines)],
+            vec![launch(&FENCES, view.sms, THREADS, vec![Arg::Buffer(0), Arg::U32(fences)])],
+        )
     },
 };
 
@@ -101,6 +106,6 @@ pub(super) static ATOMICS: Workload = Workload {
         let at = Site::new("atomics", params, view)?;
         let footprint = at.size("footprint", None)?;
         let args = vec![Arg::Buffer(0), Arg::U64(footprint), Arg::U32(at.count("operations")?)];
-        at.program(vec![Bytes(footprint)], vec![launch(&ATOMIC_ADD, view.sms, THREADS, args)])
+        at.program(vec![Buffer::zero(footprint)], vec![launch(&ATOMIC_ADD, view.sms, THREADS, args)])
     },
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Enqueue, GpuView, HostOp, Op, Params, Program, Workload, WorkloadError};
+use super::{Buffer, Enqueue, GpuView, HostOp, Op, Params, Program, Workload, WorkloadError};
 use crate::field::{Field, Kind, Value};
 use crate::units::{Bytes, Nanos};
 
@@ -151,8 +151,8 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// Where it holds more than the tenant sees.
-    pub fn program(&self, buffers: Vec<Bytes>, request: Vec<Op>) -> Result<Program, WorkloadError> {
-        let footprint = Bytes(buffers.iter().map(|b| b.0).sum::<u64>() + held_by_host_calls(&request));
+    pub fn program(&self, buffers: Vec<Buffer>, request: Vec<Op>) -> Result<Program, WorkloadError> {
+        let footprint = Bytes(buffers.iter().map(|b| b.bytes.0).sum::<u64>() + held_by_host_calls(&request));
         if footprint > self.view.memory {
             return Err(self.refuse(format!(
                 "it holds {}, and this tenant sees {}: ask for less, or give its seat a larger share",

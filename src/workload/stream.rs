@@ -3,9 +3,10 @@
 //! A launch moves a given number of bytes through a footprint and goes on where the last launch stopped, so that the
 //! whole footprint comes by before a byte returns: the footprint, not one launch, decides which level serves it.
 
+use super::kernel::vectors;
 use super::params::{Site, duration, launch, size};
 use super::shape::{THREADS, filling, pages, resident};
-use super::{Arg, GpuView, Kernel, LaunchArgs, ParamType, Params, Program, Role, Workload, WorkloadError};
+use super::{Arg, Buffer, GpuView, Kernel, LaunchArgs, ParamType, Params, Program, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::field::Field;
 use crate::machine::{Demand, LaunchDemand, Traffic};
@@ -19,16 +20,28 @@ const STREAM_PARAMS: &[ParamType] = &[ParamType::Pointer, ParamType::U64, ParamT
 const BYTES_PER_ISSUE_CYCLE: u64 = 1_024;
 
 /// 16-byte loads in order.
-pub(super) static STREAM_READ: Kernel =
-    Kernel { symbol: "stream_read", params: STREAM_PARAMS, demand: |l| stream(l, l.number(2), 0) };
+pub(super) static STREAM_READ: Kernel = Kernel {
+    symbol: "stream_read",
+    params: STREAM_PARAMS,
+    demand: |l| stream(l, l.number(2), 0),
+    reference: |l| vectors(l.number(2)),
+};
 
 /// 16-byte stores in order.
-static STREAM_WRITE: Kernel =
-    Kernel { symbol: "stream_write", params: STREAM_PARAMS, demand: |l| stream(l, 0, l.number(2)) };
+static STREAM_WRITE: Kernel = Kernel {
+    symbol: "stream_write",
+    params: STREAM_PARAMS,
+    demand: |l| stream(l, 0, l.number(2)),
+    reference: |l| vectors(l.number(2)),
+};
 
 /// 16-byte loads from the first half of the footprint, each stored to the second. Bytes to move count both ways.
-static STREAM_COPY: Kernel =
-    Kernel { symbol: "stream_copy", params: STREAM_PARAMS, demand: |l| stream(l, l.number(2) / 2, l.number(2) / 2) };
+static STREAM_COPY: Kernel = Kernel {
+    symbol: "stream_copy",
+    params: STREAM_PARAMS,
+    demand: |l| stream(l, l.number(2) / 2, l.number(2) / 2),
+    reference: |l| vectors(l.number(2) / 2),
+};
 
 /// What a streaming launch asks: it spreads evenly over its blocks.
 pub(super) fn stream(l: &LaunchArgs<'_>, read: u64, written: u64) -> Demand {
@@ -45,7 +58,7 @@ pub(super) fn stream(l: &LaunchArgs<'_>, read: u64, written: u64) -> Demand {
 /// A launch that fills every SM and moves `bytes` through `footprint`.
 fn fill(at: &Site<'_>, kernel: &'static Kernel, footprint: u64, bytes: u64) -> Result<Program, WorkloadError> {
     let args = vec![Arg::Buffer(0), Arg::U64(footprint), Arg::U64(bytes)];
-    at.program(vec![Bytes(footprint)], vec![launch(kernel, filling(at.view), THREADS, args)])
+    at.program(vec![Buffer::vectors(footprint)], vec![launch(kernel, filling(at.view), THREADS, args)])
 }
 
 /// A hog of device-memory bandwidth.

@@ -2,10 +2,10 @@
 
 use super::params::{Site, duration, launch, mul_div};
 use super::shape::{PAGE, THREADS, WARPS, filling, pages, resident};
-use super::{Arg, Kernel, ParamType, Role, Workload, WorkloadError};
+use super::{Arg, Buffer, Kernel, ParamType, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::machine::{Demand, LaunchDemand, Traffic};
-use crate::units::{Bytes, Nanos};
+use crate::units::Nanos;
 
 /// Floating-point operations of one product: m16n8k16, a multiply and an add each.
 pub(super) const PRODUCT_FLOP: u64 = 16 * 8 * 16 * 2;
@@ -30,6 +30,7 @@ pub(super) static TENSOR_KERNEL: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
+    reference: |_| 0,
 };
 
 /// FLOP per SM and cycle as an argument.
@@ -62,7 +63,7 @@ pub(super) static TENSOR: Workload = Workload {
         let operands = 64 << 10;
         let args =
             vec![Arg::Buffer(0), Arg::U64(operands), Arg::U64(operands), Arg::U32(products), Arg::U32(rate(&at)?)];
-        at.program(vec![Bytes(operands)], vec![launch(&TENSOR_KERNEL, view.sms, THREADS, args)])
+        at.program(vec![Buffer::vectors(operands)], vec![launch(&TENSOR_KERNEL, view.sms, THREADS, args)])
     },
 };
 
@@ -87,6 +88,6 @@ pub(super) static TENSOR_BURST: Workload = Workload {
         let footprint = (4 * view.l2.0).max(64 * PAGE);
         let bytes = at.moved(at.known("memory bandwidth", view.hbm_bandwidth)?, length) / 5 * 4;
         let args = vec![Arg::Buffer(0), Arg::U64(footprint), Arg::U64(bytes), Arg::U32(products), Arg::U32(rate(&at)?)];
-        at.program(vec![Bytes(footprint)], vec![launch(&TENSOR_KERNEL, filling(view), THREADS, args)])
+        at.program(vec![Buffer::vectors(footprint)], vec![launch(&TENSOR_KERNEL, filling(view), THREADS, args)])
     },
 };

@@ -109,7 +109,7 @@ fn build(w: &Workload, view: &GpuView) -> Program {
 
 fn demands(program: &Program) -> Vec<Demand> {
     let enqueued = |op: &Op| match op {
-        Op::Enqueue(enqueue, _) => Some(enqueue.demand(&program.buffers)),
+        Op::Enqueue(enqueue, _) => Some(enqueue.demand()),
         Op::Host(_) | Op::Mark(_) => None,
     };
     program.request.iter().filter_map(enqueued).collect()
@@ -211,7 +211,7 @@ fn every_workload_builds_in_every_place_and_asks_for_what_it_names() {
 
 /// What an executor relies on without looking.
 fn well_formed(w: &Workload, program: &Program, view: &GpuView) {
-    let (mut marks, held) = (BTreeSet::new(), program.buffers.iter().map(|b| b.0).sum::<u64>());
+    let (mut marks, held) = (BTreeSet::new(), program.buffers.iter().map(|b| b.bytes.0).sum::<u64>());
     assert!(!program.request.is_empty() && program.footprint.0 >= held && program.footprint <= view.memory, "{}", w.id);
     for op in &program.request {
         match op {
@@ -231,7 +231,7 @@ fn well_formed(w: &Workload, program: &Program, view: &GpuView) {
                 assert!(*grid > 0 && (32..=1024).contains(block) && block % 32 == 0 && *times > 0, "{}", w.id);
             }
             Op::Enqueue(Enqueue::ToDevice { buffer, bytes, .. } | Enqueue::ToHost { buffer, bytes, .. }, times) => {
-                assert!(*times > 0 && *bytes > 0 && *bytes <= program.buffers[*buffer].0, "{}", w.id);
+                assert!(*times > 0 && *bytes > 0 && *bytes <= program.buffers[*buffer].bytes.0, "{}", w.id);
             }
             Op::Mark(mark) => drop(marks.insert(*mark)),
             Op::Host(_) => {}
@@ -436,15 +436,11 @@ fn demands_by_hand() {
     // are a quarter of an SM's 65 536.
     let Op::Enqueue(compute, _) = &build(&compute::COMPUTE, &H100).request[0] else { panic!("a launch") };
     let Enqueue::Launch { kernel, .. } = compute else { panic!("a launch") };
-    let of = |kernel: &'static Kernel, grid, block, args: &[Arg]| match (kernel.demand)(&LaunchArgs {
-        grid,
-        block,
-        args,
-        buffers: &[],
-    }) {
-        Demand::Launch(l) => l,
-        other => panic!("{other:?}"),
-    };
+    let of =
+        |kernel: &'static Kernel, grid, block, args: &[Arg]| match (kernel.demand)(&LaunchArgs { grid, block, args }) {
+            Demand::Launch(l) => l,
+            other => panic!("{other:?}"),
+        };
     let fma = of(kernel, 10, 256, &[Arg::U32(1000)]);
     assert_eq!((fma.blocks, fma.blocks_per_sm, fma.issue_cycles), (10, 4, 4000));
 

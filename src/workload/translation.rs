@@ -3,7 +3,7 @@
 use super::chase::{CHASE, loads, walk};
 use super::params::{Site, count, launch, size};
 use super::shape::{LIGHT_BLOCKS_PER_SM, LINE, PAGE, SECTOR, WARP, pages};
-use super::{Arg, Kernel, ParamType, Role, Workload, WorkloadError};
+use super::{Arg, Buffer, Kernel, ParamType, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::machine::{Chain, Demand, LaunchDemand, Traffic};
 use crate::units::Bytes;
@@ -26,6 +26,7 @@ static TOUCH_PAGES: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
+    reference: |_| 0,
 };
 
 /// Bytes of whole pages: `wanted`, and at most a quarter of the tenant's memory unless the user said so.
@@ -85,6 +86,6 @@ pub(super) static TLB_THRASH: Workload = Workload {
         let at = Site::new("tlb-thrash", params, view)?;
         let span = span(&at, view.tlb_reach.0.saturating_mul(2))?;
         let args = vec![Arg::Buffer(0), Arg::U64(span), Arg::U32(at.count("touches")?)];
-        at.program(vec![Bytes(span)], vec![launch(&TOUCH_PAGES, view.sms, WARP, args)])
+        at.program(vec![Buffer::cycle(span, PAGE)], vec![launch(&TOUCH_PAGES, view.sms, WARP, args)])
     },
 };

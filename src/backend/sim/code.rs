@@ -47,7 +47,7 @@ impl Code {
         for op in &program.request {
             match op {
                 Op::Enqueue(enqueue, times) => {
-                    let (stream, demand) = demand(enqueue, program);
+                    let (stream, demand) = demand(enqueue);
                     let work = machine.define(context, &demand).map_err(failed)?;
                     steps.push(Step::Submit { stream, work, times: *times, mark: None });
                 }
@@ -86,11 +86,10 @@ pub(super) fn failed(error: impl std::fmt::Display) -> BackendError {
     BackendError { what: format!("the machine model cannot hold this arrangement: {error}") }
 }
 
-fn demand(enqueue: &Enqueue, program: &Program) -> (usize, Demand) {
+fn demand(enqueue: &Enqueue) -> (usize, Demand) {
     match enqueue {
         Enqueue::Launch { kernel, grid, block, args } => {
-            let args = LaunchArgs { grid: *grid, block: *block, args, buffers: &program.buffers };
-            (0, (kernel.demand)(&args))
+            (0, (kernel.demand)(&LaunchArgs { grid: *grid, block: *block, args }))
         }
         Enqueue::ToDevice { bytes, stream, .. } => {
             (usize::from(*stream), Demand::Copy(CopyDemand { bytes: *bytes, direction: Direction::ToDevice }))

@@ -135,7 +135,7 @@ impl Session for SimSession<'_> {
         for &probe in &grid.probes {
             let probe = &self.plan.panel[probe];
             let (workload, program) = self.program(&probe.workload, &probe.params, grid.victim, &model)?;
-            victim.hold(&mut machine, workload.id, program.buffers.iter().map(|b| b.0).sum())?;
+            victim.hold(&mut machine, workload.id, program.buffers.iter().map(|b| b.bytes.0).sum())?;
             probes.push(Code::compile(&mut machine, grid.victim, &model, &program, workload.marks)?);
         }
 
@@ -152,7 +152,7 @@ impl Session for SimSession<'_> {
                 } else {
                     self.program(&neighbour.workload, &neighbour.params, seat, &model)?
                 };
-                arena = arena.max((program.buffers.iter().map(|b| b.0).sum(), workload.id));
+                arena = arena.max((program.buffers.iter().map(|b| b.bytes.0).sum(), workload.id));
                 noise.push(Code::compile(&mut machine, seat, &model, &program, workload.marks)?);
             }
             agent.hold(&mut machine, arena.1, arena.0)?;
