@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::gpu::Inventory;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
+use crate::tenant::protocol::{DeviceSeen, ProgramInfo};
 use crate::units::{Nanos, Rate};
 
 /// A way to run arms: virtual or real time.
@@ -40,6 +41,8 @@ pub trait Session {
     /// # Errors
     /// Where a tenant does not come up.
     fn restart(&mut self, generation: u32) -> Result<(), BackendError>;
+    /// What proves where each tenant is, since the last restart. Nothing in virtual time.
+    fn evidence(&self) -> Evidence;
     /// Runs one arm.
     ///
     /// # Errors
@@ -58,6 +61,60 @@ pub trait Session {
 pub struct BackendError {
     /// What failed, and the cure.
     pub what: String,
+    /// How far it reaches.
+    pub reach: Reach,
+}
+
+/// How far a failure reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One arm is lost: a tenant died, hung or spoke garbage. After a restart the run goes on.
+    Arm,
+    /// The arrangement cannot be made here; others may.
+    Arrangement,
+    /// The device or its driver is lost: nothing more can be measured.
+    Device,
+}
+
+impl BackendError {
+    /// An arrangement that cannot be made here.
+    pub fn arrangement(what: impl Into<String>) -> Self {
+        Self { what: what.into(), reach: Reach::Arrangement }
+    }
+
+    /// An arm that was lost.
+    pub fn arm(what: impl Into<String>) -> Self {
+        Self { what: what.into(), reach: Reach::Arm }
+    }
+
+    /// A device that was lost.
+    pub fn device(what: impl Into<String>) -> Self {
+        Self { what: what.into(), reach: Reach::Device }
+    }
+}
+
+/// What proves where each tenant is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// Per seat, in their order.
+    pub seats: Vec<SeatEvidence>,
+}
+
+/// Where one tenant is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SeatEvidence {
+    /// Index of the seat.
+    pub seat: usize,
+    /// Its host process.
+    pub pid: u32,
+    /// The device as its own CUDA context sees it; `None`: it touches no GPU.
+    pub device: Option<DeviceSeen>,
+    /// Cores of its threads; empty where it has none of its own.
+    pub cores: Vec<u32>,
+    /// Its programs as it resolved them.
+    pub programs: Vec<ProgramInfo>,
 }
 
 /// One arm: a stretch with one neighbour state.
@@ -179,6 +236,9 @@ pub struct ArmSummary {
     pub power_w: Option<f64>,
     /// Part of the time in which the clock was held down by the power cap.
     pub throttled: Option<f64>,
+    /// The victim had fewer than two cores of its own and ran on one thread that sleeps: its latencies hold wake-ups.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub too_few_cores: bool,
     /// Largest pause of the sender's own thread.
     #[serde(rename = "host_pause_ns")]
     pub host_pause: Option<Nanos>,

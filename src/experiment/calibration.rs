@@ -71,12 +71,10 @@ pub(crate) fn calibrate(
                     // Beside a neighbour that lets nothing through, the others say what load is fair, and its own arms
                     // show what it does. A probe that does not even run undisturbed cannot be calibrated.
                     if noise.is_none() && rate.0 == 0 {
-                        return Err(BackendError {
-                            what: format!(
-                                "{}: no request completed within {LONGEST} beside a quiet neighbour",
-                                planned.name
-                            ),
-                        });
+                        return Err(BackendError::arrangement(format!(
+                            "{}: no request completed within {LONGEST} beside a quiet neighbour",
+                            planned.name
+                        )));
                     }
                     rates.push(rate);
                 }

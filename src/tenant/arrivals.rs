@@ -1,7 +1,13 @@
 //! Planned arrival times, generated in advance from a seed.
 
-use crate::random::Stream;
+use crate::random::{Key, Stream};
 use crate::units::{Nanos, Rate};
+
+/// The random stream of a probe's arrivals in one block: the same in every arm of it, and in both backends.
+pub fn arrival_stream(seed: u64, arrangement: &str, block: u32, probe: &str) -> Stream {
+    let key = [Key::Name(arrangement), Key::Number(block.into()), Key::Name(probe), Key::Name("arrivals")];
+    Stream::new(seed, &key)
+}
 
 /// Planned arrivals in `[0, length)`, rising: a Poisson process of `rate`, or evenly spaced at `1/rate` from half a
 /// space on. A zero rate plans nothing.
@@ -22,7 +28,6 @@ pub fn arrivals(stream: &mut Stream, rate: Rate, poisson: bool, length: Nanos) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Key;
 
     #[test]
     fn poisson_has_the_rate_asked_for_and_exponential_gaps() {

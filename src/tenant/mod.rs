@@ -2,7 +2,10 @@
 //! how time passes is the backend's.
 
 mod arrivals;
+pub mod protocol;
+mod region;
 mod requests;
 
-pub use arrivals::arrivals;
+pub use arrivals::{arrival_stream, arrivals};
+pub use region::{Progress, Region, Row};
 pub use requests::{LATE, Place, Requests, Stamps};

@@ -4,7 +4,7 @@ use crate::backend::{ArmPlan, ArmRecord, ArmSummary, BackendError, Load, Neighbo
 use crate::machine::Done;
 use crate::plan::{Plan, PlannedNeighbour};
 use crate::random::{Key, Stream};
-use crate::tenant::{Place, Requests, Stamps, arrivals};
+use crate::tenant::{Place, Requests, Stamps, arrival_stream, arrivals};
 use crate::units::{Nanos, Rate};
 
 use super::agent::{Agent, Report};
@@ -66,15 +66,7 @@ pub(super) fn run(
         let first = series.len() as u16;
         series.extend(probe.series.iter().cloned());
         let code = grid.probes.iter().position(|p| *p == window.probe).unwrap_or(0);
-        let mut stream = Stream::new(
-            plan.seed,
-            &[
-                Key::Name(&planned.name),
-                Key::Number(arm.key.block.into()),
-                Key::Name(&probe.name),
-                Key::Name("arrivals"),
-            ],
-        );
+        let mut stream = arrival_stream(plan.seed, &planned.name, arm.key.block, &probe.name);
         let loaded = matches!(window.load, Load::Closed { .. } | Load::Open { rate: Rate(1..), .. });
         if loaded {
             state.warm_up(code, &mut host, noise.as_mut())?;
@@ -467,7 +459,7 @@ impl Open<'_> {
 }
 
 fn hang(who: &str) -> BackendError {
-    BackendError { what: format!("{who} did not leave the simulated device within {HANG}: the load never ends") }
+    BackendError::arrangement(format!("{who} did not leave the simulated device within {HANG}: the load never ends"))
 }
 
 impl Agent {

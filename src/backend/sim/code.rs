@@ -62,9 +62,9 @@ impl Code {
                     match (steps.last_mut(), index) {
                         (Some(Step::Submit { mark, .. }), Some(index)) => *mark = Some(index),
                         _ => {
-                            return Err(BackendError {
-                                what: format!("mark {name:?} follows no enqueued operation, or is not declared"),
-                            });
+                            return Err(BackendError::arrangement(format!(
+                                "mark {name:?} follows no enqueued operation, or is not declared"
+                            )));
                         }
                     }
                 }
@@ -83,7 +83,7 @@ impl Code {
 }
 
 pub(super) fn failed(error: impl std::fmt::Display) -> BackendError {
-    BackendError { what: format!("the machine model cannot hold this arrangement: {error}") }
+    BackendError::arrangement(format!("the machine model cannot hold this arrangement: {error}"))
 }
 
 fn demand(enqueue: &Enqueue) -> (usize, Demand) {

@@ -5,7 +5,7 @@ mod arm;
 mod code;
 mod host;
 
-use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Session};
+use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Evidence, Session};
 use crate::gpu::{GpuModel, Inventory, Placement, simulated};
 use crate::machine::{Done, Leak, Machine, Topology};
 use crate::plan::Plan;
@@ -74,7 +74,7 @@ impl Backend for Simulator {
     ) -> Result<Box<dyn Session + 'a>, BackendError> {
         let planned = &plan.arrangements[arrangement];
         let topology = sharing::topology(planned.sharing, &planned.layout, &planned.seats, self.model)
-            .map_err(|e| BackendError { what: format!("{}: {e}", planned.name) })?;
+            .map_err(|e| BackendError::arrangement(format!("{}: {e}", planned.name)))?;
         let mut session = SimSession { simulator: self, plan, arrangement, grid, topology, state: None };
         session.restart(0)?;
         Ok(Box::new(session))
@@ -172,9 +172,13 @@ impl Session for SimSession<'_> {
         Ok(())
     }
 
+    fn evidence(&self) -> Evidence {
+        Evidence::default()
+    }
+
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
         let (plan, arrangement, grid) = (self.plan, self.arrangement, self.grid);
-        let state = self.state.as_mut().ok_or_else(|| BackendError { what: "the tenants are down".to_owned() })?;
+        let state = self.state.as_mut().ok_or_else(|| BackendError::arrangement("the tenants are down".to_owned()))?;
         arm::run(plan, arrangement, grid, state, arm)
     }
 
@@ -191,8 +195,8 @@ impl SimSession<'_> {
         seat: usize,
         model: &GpuModel,
     ) -> Result<(&'static Workload, Program), BackendError> {
-        let what = |e: String| BackendError {
-            what: format!("seat {}: {e}", self.plan.arrangements[self.arrangement].seats[seat].id),
+        let what = |e: String| {
+            BackendError::arrangement(format!("seat {}: {e}", self.plan.arrangements[self.arrangement].seats[seat].id))
         };
         let workload = workload::find(id).ok_or_else(|| what(format!("no workload {id:?} in this build")))?;
         let params = workload::resolve(workload, params).map_err(what)?;
@@ -208,14 +212,12 @@ impl Agent {
         if bytes == 0 {
             return Ok(());
         }
-        machine.alloc(self.context(), Bytes(bytes)).map(|_| ()).map_err(|oom| BackendError {
-            what: format!(
+        machine.alloc(self.context(), Bytes(bytes)).map(|_| ()).map_err(|oom| BackendError::arrangement(format!(
                 "{workload} asks for {} and {} of {} are free in its place: lower its footprint, or the number of tenants",
                 Bytes(bytes).for_people(),
                 oom.free.for_people(),
                 oom.total.for_people()
-            ),
-        })
+            )))
     }
 }
 

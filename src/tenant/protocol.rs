@@ -1,0 +1,329 @@
+//! Orders to a tenant and its replies: one JSON object a line, for control only. Samples and progress go through a
+//! [`Region`](super::Region).
+//!
+//! The protocol knows no pipe: whatever carries lines will do. One order is in flight at a time, and each is answered by
+//! exactly one reply. Times are nanoseconds of CLOCK_MONOTONIC.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Nanos, Rate, Share};
+
+/// Version of the protocol: both sides must speak the same.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest line of either side, bytes.
+pub const LONGEST_LINE: usize = 1 << 20;
+
+/// What the controller asks of a tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// The first one: who speaks.
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Version of crosstalk.
+        crosstalk: String,
+    },
+    /// Take a device, load programs, allocate and touch everything, call everything once.
+    Load(Load),
+    /// Run one window of a probe.
+    Window(WindowOrder),
+    /// Start the noise, or the host's loop alone. Answered as soon as the first request was posted.
+    Noise(NoiseOrder),
+    /// Stop posting and drain. Answered when the last request is done.
+    Quiet {},
+    /// Free everything and end.
+    End {},
+}
+
+/// What a tenant answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// To [`Order::Hello`].
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Version of crosstalk.
+        crosstalk: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// To [`Order::Load`].
+    Loaded(Loaded),
+    /// To [`Order::Window`].
+    Window(WindowDone),
+    /// To [`Order::Noise`]: it has begun.
+    Noise {},
+    /// To [`Order::Quiet`].
+    Quiet(QuietDone),
+    /// To [`Order::End`].
+    Ended {},
+    /// The order failed. The tenant can take further orders only if `usable`.
+    Failed(Failed),
+}
+
+/// What a tenant is to hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// UUID of the device that it must see, and the only one: "GPU-…" or "MIG-…". `None`: it touches no GPU.
+    pub device: Option<String>,
+    /// Id of the GPU's model, where it is known: for what no driver call tells.
+    pub model: Option<String>,
+    /// Its programs, named as in the plan. A neighbour's buffers share one arena sized to the largest.
+    pub programs: Vec<ProgramOrder>,
+    /// The buffers of all programs share one arena: neighbours, of which one program runs at a time in an arm.
+    pub arena: bool,
+    /// Most requests in flight of any program.
+    pub outstanding: u32,
+    /// Cores for its threads, one each. With one or none it runs on a single thread that sleeps.
+    pub cores: Vec<u32>,
+    /// Whether its threads may spin: each has a core of its own.
+    pub spin: bool,
+    /// Post an empty kernel after this long without a request, so that neither host nor GPU falls asleep; `None`: never.
+    #[serde(rename = "keep_awake_ns")]
+    pub keep_awake: Option<Nanos>,
+    /// Seed of everything that its buffers hold.
+    pub seed: u64,
+}
+
+/// One program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramOrder {
+    /// Name in the plan.
+    pub name: String,
+    /// Workload id.
+    pub workload: String,
+    /// Its parameters as written: "50%" is of what the tenant sees.
+    pub params: BTreeMap<String, String>,
+}
+
+/// What a tenant holds, and where it really is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loaded {
+    /// The device, as CUDA sees it; `None`: it touches no GPU.
+    pub device: Option<DeviceSeen>,
+    /// Its programs, in the order of [`Load::programs`].
+    pub programs: Vec<ProgramInfo>,
+    /// Step of %globaltimer, nanoseconds, as measured.
+    #[serde(rename = "tick_ns")]
+    pub tick: Option<Nanos>,
+    /// Threads that it serves a window with: 2, or 1 where cores are too few.
+    pub threads: u32,
+}
+
+/// A device as the tenant's own CUDA context sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSeen {
+    /// UUID as the driver gives it to this process: of the GPU, or of the MIG device.
+    pub uuid: String,
+    /// Name.
+    pub name: String,
+    /// Devices that the process sees: must be one.
+    pub count: u32,
+    /// Compute capability ("9.0").
+    pub compute_capability: String,
+    /// SMs.
+    pub sms: u32,
+    /// Memory in all, bytes.
+    pub memory: u64,
+    /// Memory free before the programs were loaded, bytes.
+    pub free: u64,
+    /// CUDA version that the driver supports, as 1000 × major + 10 × minor.
+    pub cuda: u32,
+}
+
+/// A program as resolved in its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramInfo {
+    /// Name in the plan.
+    pub name: String,
+    /// Device memory that it holds, bytes.
+    pub footprint: u64,
+    /// What its request is, in words: kernels with their shapes and arguments.
+    pub resolved: String,
+    /// How long one request took when it was called once, alone.
+    #[serde(rename = "once_ns")]
+    pub once: Nanos,
+    /// Samples that a request makes: 1, and one per mark.
+    pub rows: u32,
+}
+
+/// One window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowOrder {
+    /// Index of the program.
+    pub program: usize,
+    /// The load.
+    pub load: WindowLoad,
+    /// Requests in flight at most.
+    pub limit: u32,
+    /// When it begins. The tenant warms up before; where that takes longer, it begins later and says when.
+    #[serde(rename = "start_ns")]
+    pub start: Nanos,
+    /// Length.
+    #[serde(rename = "length_ns")]
+    pub length: Nanos,
+    /// What is open this long after the end is left open; the tenant then waits until the device is rid of it.
+    #[serde(rename = "drain_ns")]
+    pub drain: Nanos,
+}
+
+/// How requests of a window are issued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum WindowLoad {
+    /// At planned times; the tenant makes them itself, from the same stream as the controller does.
+    Open {
+        /// Mean rate.
+        rate: Rate,
+        /// Poisson, or evenly spaced.
+        poisson: bool,
+        /// Seed of the run.
+        seed: u64,
+        /// Name of the arrangement.
+        arrangement: String,
+        /// Number of the block.
+        block: u32,
+        /// Name of the probe.
+        probe: String,
+    },
+    /// As soon as one completes, `limit` in flight.
+    Closed,
+}
+
+/// What became of a window. Its samples lie in the region, row `id × rows + mark`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowDone {
+    /// When it began.
+    #[serde(rename = "start_ns")]
+    pub start: Nanos,
+    /// Requests that were sent.
+    pub sent: u64,
+    /// Clocks of host and device, tied together just before the window; `None`: without a device.
+    pub sync: Option<ClockSync>,
+    /// Largest gap between two clock reads of a thread that was waiting.
+    #[serde(rename = "host_pause_ns")]
+    pub host_pause: Nanos,
+    /// Mean SM clock over the stamped blocks that ran long enough to tell, MHz.
+    pub sm_mhz: Option<f64>,
+    /// Allocations that failed.
+    pub oom: Vec<OutOfMemory>,
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockSync {
+    /// On the host: the middle between posting and seeing.
+    #[serde(rename = "host_ns")]
+    pub host: Nanos,
+    /// On the device.
+    #[serde(rename = "device_ns")]
+    pub device: Nanos,
+    /// Half the time between posting and seeing: the two may be off by so much.
+    #[serde(rename = "error_ns")]
+    pub error: Nanos,
+}
+
+impl ClockSync {
+    /// A time of the device on the host's axis.
+    pub fn on_host(&self, device: Nanos) -> Nanos {
+        Nanos((self.host.0 + device.0).saturating_sub(self.device.0))
+    }
+}
+
+/// An allocation that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutOfMemory {
+    /// When.
+    #[serde(rename = "at_ns")]
+    pub at: Nanos,
+    /// Bytes asked for.
+    pub asked: u64,
+    /// Bytes free as seen from there.
+    pub free: u64,
+    /// Bytes in all as seen from there.
+    pub total: u64,
+}
+
+/// The noise of one arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseOrder {
+    /// Index of the program; `None`: the host's loop alone, with no call to the driver, as quiet arms have it.
+    pub program: Option<usize>,
+    /// When it begins.
+    #[serde(rename = "start_ns")]
+    pub start: Nanos,
+    /// Requests that it keeps queued: beyond two only while the queue holds at most 50 ms of work.
+    pub queued: u32,
+    /// Part of the time in which it is noisy.
+    pub duty: Share,
+    /// Length of one burst and pause together.
+    #[serde(rename = "burst_ns")]
+    pub burst: Nanos,
+}
+
+/// The neighbour is quiet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuietDone {
+    /// When its last request was done; `None`: it posted none.
+    #[serde(rename = "last_ns")]
+    pub last: Option<Nanos>,
+    /// Allocations that failed since it began.
+    pub oom: Vec<OutOfMemory>,
+    /// Requests whose result was wrong or that failed since it began.
+    pub failed: u64,
+}
+
+/// An order that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    /// What failed, and the cure.
+    pub what: String,
+    /// The driver's code, where it was the driver.
+    pub code: Option<u32>,
+    /// Whether the tenant can take further orders.
+    pub usable: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_and_replies_read_back_and_are_loud_on_what_they_do_not_know() {
+        let order = Order::Noise(NoiseOrder {
+            program: None,
+            start: Nanos(5),
+            queued: 2,
+            duty: Share::percent(100),
+            burst: Nanos(0),
+        });
+        let line = serde_json::to_string(&order).unwrap();
+        assert_eq!(serde_json::from_str::<Order>(&line).unwrap(), order);
+        assert!(serde_json::from_str::<Order>(r#"{"quiet":{"now":true}}"#).is_err());
+        assert!(serde_json::from_str::<Reply>(r#"{"window-done":{}}"#).is_err());
+    }
+
+    #[test]
+    fn device_times_move_to_the_host_axis_both_ways() {
+        let sync = ClockSync { host: Nanos(1_000), device: Nanos(50_000), error: Nanos(2) };
+        assert_eq!(sync.on_host(Nanos(50_250)), Nanos(1_250));
+        assert_eq!(sync.on_host(Nanos(49_750)), Nanos(750), "before the moment that ties them");
+    }
+}
