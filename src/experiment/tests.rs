@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use super::calibration::calibrate;
 use crate::backend::sim::Simulator;
 use crate::backend::{
-    ArmPlan, ArmRecord, ArmSummary, Backend, BackendError, NeighbourSummary, Outcome, Sample, Session, WindowSummary,
+    ArmPlan, ArmRecord, ArmSummary, Backend, BackendError, Evidence, NeighbourSummary, Outcome, Sample, Session,
+    WindowSummary,
 };
 use crate::plan::Plan;
 use crate::units::{Nanos, Rate};
@@ -36,6 +37,10 @@ struct Written(Option<Rate>, [Option<Rate>; 2]);
 impl Session for Written {
     fn restart(&mut self, _generation: u32) -> Result<(), BackendError> {
         Ok(())
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence::default()
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {

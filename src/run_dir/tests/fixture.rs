@@ -282,6 +282,7 @@ fn any_summary() -> impl Strategy<Value = ArmSummary> {
             sm_mhz,
             power_w,
             throttled,
+            too_few_cores: pause.is_none(),
             host_pause: pause.map(Nanos),
             oom: Vec::new(),
         },
