@@ -1,0 +1,4 @@
+//! This machine: its clock and its threads.
+
+pub mod clock;
+pub mod thread;
