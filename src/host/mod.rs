@@ -1,0 +1,5 @@
+//! This machine: its clock, its cores, and processes that cannot outlive the run.
+
+pub mod clock;
+pub mod cores;
+pub mod process;
