@@ -1,4 +1,6 @@
-//! This machine: its clock and its threads.
+//! This machine: its clock, its cores, its threads, and processes that cannot outlive the run.
 
 pub mod clock;
+pub mod cores;
+pub mod process;
 pub mod thread;
