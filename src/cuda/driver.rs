@@ -155,7 +155,11 @@ impl Driver {
                     // signature gets a new name with another version suffix).
                     return unsafe { Self::resolve(&symbol) };
                 }
-                Err(error) => why.push(error.to_string()),
+                Err(error) => {
+                    // The loader's own words: which library is missing, or of another kind.
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    why.push(source.unwrap_or_else(|| format!("{name}: {error}")));
+                }
             }
         }
         Err(CudaError::other(

@@ -1,6 +1,6 @@
 //! The device that a tenant holds: context, streams, kernels, and launches that are waited for one by one.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 
 use cudarc::driver::sys::CUfunction;
 
@@ -289,7 +289,7 @@ pub(super) fn zero(driver: &Driver, address: u64, bytes: u64) -> Result<(), Cuda
 struct Kernels {
     driver: &'static Driver,
     capability: (u32, u32),
-    loaded: Vec<(&'static str, Module)>,
+    loaded: Vec<(&'static CStr, Module)>,
 }
 
 impl Kernels {
@@ -305,8 +305,7 @@ impl Kernels {
         let index = match known {
             Some(index) => index,
             None => {
-                let image = CString::new(text).map_err(|_| CudaError::other("kernels", "PTX with a zero in it"))?;
-                self.loaded.push((text, Module::load(self.driver, &image)?));
+                self.loaded.push((text, Module::load(self.driver, text)?));
                 self.loaded.len() - 1
             }
         };
@@ -315,6 +314,6 @@ impl Kernels {
 }
 
 /// The PTX that holds a kernel for a compute capability.
-fn image(_symbol: &str, _capability: (u32, u32)) -> Option<&'static str> {
-    Some("// no PTX yet")
+fn image(_symbol: &str, _capability: (u32, u32)) -> Option<&'static CStr> {
+    Some(c"// no PTX yet")
 }

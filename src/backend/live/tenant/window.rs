@@ -18,7 +18,7 @@ use crate::cuda::{CudaError, SUCCESS, is_sticky};
 use crate::host::clock::now;
 use crate::tenant::protocol::{Failed, OutOfMemory, WindowDone, WindowLoad, WindowOrder};
 use crate::tenant::{Region, arrival_stream, arrivals};
-use crate::units::Nanos;
+use crate::units::{Nanos, Rate};
 
 /// A window opens with this many unrecorded requests, or with as many as this time holds.
 const WARM_UP: (u32, Nanos) = (16, Nanos::millis(50));
@@ -62,11 +62,10 @@ pub(super) fn run(
         Code::Host(calls) => calls.window(gpu.as_mut(), order, region, attention, load.keep_awake),
         Code::Enqueued { timed, posted, .. } => {
             let gpu = gpu.as_mut().ok_or_else(|| failed("the device is gone"))?;
-            let warm = warm_up(order, || {
+            warm_up(order, || {
                 *posted += 1;
                 gpu.run(timed, *posted - 1).map(drop)
             })?;
-            let _ = warm;
             let sync = gpu.synchronise()?;
             let times = Times::of(order);
             let source = Source::of(order, &times);
@@ -116,15 +115,16 @@ pub(super) fn run(
 }
 
 /// Unrecorded requests, so that nothing of the first recorded one is a first time.
-fn warm_up(order: &WindowOrder, mut request: impl FnMut() -> Result<(), Failed>) -> Result<u32, Failed> {
+fn warm_up(order: &WindowOrder, mut request: impl FnMut() -> Result<(), Failed>) -> Result<(), Failed> {
     let until = now() + WARM_UP.1;
+    let loaded = !matches!(order.load, WindowLoad::Open { rate: Rate(0), .. });
     for done in 0..WARM_UP.0 {
-        if done > 0 && now() >= until || matches!(order.load, WindowLoad::Open { rate, .. } if rate.0 == 0) {
-            return Ok(done);
+        if !loaded || done > 0 && now() >= until {
+            break;
         }
         request()?;
     }
-    Ok(WARM_UP.0)
+    Ok(())
 }
 
 /// The poller on a thread of its own. Returns its longest pause.
@@ -213,8 +213,8 @@ struct Sender<'a> {
 enum Turn {
     /// It called the driver.
     Worked,
-    /// There was nothing to do before this time.
-    Waits(Nanos),
+    /// At this time there was nothing to do before the next.
+    Waits { at: Nanos, next: Nanos },
     /// The window is over.
     Over,
 }
@@ -222,10 +222,9 @@ enum Turn {
 impl Sender<'_> {
     fn send_all(&mut self) {
         loop {
-            let at = now();
-            match self.turn(at) {
+            match self.turn() {
                 Turn::Worked => self.pauses.worked(),
-                Turn::Waits(_) => {
+                Turn::Waits { at, .. } => {
                     self.pauses.waited(at);
                     std::hint::spin_loop();
                 }
@@ -242,19 +241,20 @@ impl Sender<'_> {
             while watcher.look() {
                 busy = true;
             }
-            let at = now();
-            match self.turn(at) {
+            match self.turn() {
                 Turn::Worked => {}
-                Turn::Waits(_) if busy => {}
-                Turn::Waits(next) => patience.pause(at, next),
+                Turn::Waits { .. } if busy => {}
+                Turn::Waits { at, next } => patience.pause(at, next),
                 Turn::Over => return,
             }
         }
     }
 
     #[inline]
-    fn turn(&mut self, at: Nanos) -> Turn {
+    fn turn(&mut self) -> Turn {
+        // In this order: what was seen done before this request is sent has an earlier time than its sending.
         let open = self.id - self.between.seen.load(Ordering::Acquire);
+        let at = now();
         if at >= self.times.deadline || self.lost.is_some() || self.attention.is_wanted() {
             return Turn::Over;
         }
@@ -276,7 +276,7 @@ impl Sender<'_> {
             self.idle_since = now();
             return Turn::Worked;
         }
-        Turn::Waits(if next > at { next } else { self.times.deadline })
+        Turn::Waits { at, next: if next > at { next } else { self.times.deadline } }
     }
 
     #[inline]
