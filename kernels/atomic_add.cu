@@ -6,7 +6,7 @@
 // ptx: compute_70
 // archs: 75 80 86 89 90 100 120
 // registers: 57..64
-// sass: RED.E.ADD
+// sass: REDG?.E.ADD
 #include "common.cuh"
 
 KERNEL __launch_bounds__(THREADS, RESIDENT) atomic_add(u32* buffer, u64 footprint, u32 operations, State* state, Stamp* stamp, u32 sequence) {

@@ -6,8 +6,8 @@
 // ptx: compute_70
 // archs: 75 80 86 89 90 100 120
 // registers: 1..40
-// sass-chain: LDG.E.64
-// sass-not: LDG.E.64.*STRONG
+// sass-chain: LDG.E.(NA.)?64
+// sass-not: LDG.*64.*STRONG
 #include "chase.cuh"
 
 KERNEL __launch_bounds__(32) chase(const u8* buffer, u64 span, u64 distance, u32 loads, State* state, Stamp* stamp, u32 sequence) {

@@ -70,12 +70,14 @@ DEVICE Launch begin(State* state) {
 // (grids have one dimension).
 DEVICE void occupy_registers(State* state) {
     if (gridDim.y != 65535) return;
-    u32 held[56];
+    constexpr int HELD = 56;  // and a few for addresses
+    u32* words = state->cursor + threadIdx.x;
+    u32 held[HELD];
 #pragma unroll
-    for (int i = 0; i < 56; ++i) held[i] = load_word(&state->cursor[threadIdx.x + i]);
-    __syncthreads();
+    for (int i = 0; i < HELD; ++i) held[i] = load_word(words + i);
 #pragma unroll
-    for (int i = 0; i < 56; ++i) store_word(&state->cursor[threadIdx.x + i], held[55 - i]);
+    for (int i = 0; i < HELD; ++i) store_word(words + i, held[HELD - 1 - i]);
+    leave();
 }
 
 // Where the next launch goes on: `by` after `from`, in a ring of `ring` units of `unit` bytes; nowhere if `ring` is 0.

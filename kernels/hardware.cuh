@@ -41,10 +41,10 @@ DEVICE uint4 load_past_l1(const uint4* p) {
     return v;
 }
 
-// 16 bytes that L1 may keep.
+// 16 bytes that L1 may keep: the default, since an explicit .ca makes the load strong (LDG.E.STRONG.SM).
 DEVICE uint4 load_through_l1(const uint4* p) {
     uint4 v;
-    asm volatile("ld.global.ca.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
     return v;
 }
 
@@ -56,7 +56,7 @@ DEVICE void store_vector(uint4* p, uint4 v) {
 // A node of a cycle: weak, and L1 may keep its line.
 DEVICE uint2 node_through_l1(const void* p) {
     uint2 v;
-    asm volatile("ld.global.ca.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
     return v;
 }
 
@@ -90,6 +90,9 @@ DEVICE void store_word(u32* p, u32 v) {
 DEVICE void add_at_l2(u32* p, u32 v) {
     asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
+
+// Ends the thread.
+DEVICE void leave() { asm volatile("exit;"); }
 
 // The bits of a whole number of at most eleven bits as fp16.
 DEVICE u32 half_bits(int n) {

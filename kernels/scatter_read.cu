@@ -6,8 +6,8 @@
 // ptx: compute_70
 // archs: 75 80 86 89 90 100 120
 // registers: 57..64
-// sass: LDG.E.128
-// sass-not: LDG.E.128.*STRONG
+// sass: LDG.E.(NA.)?128
+// sass-not: LDG.*128.*STRONG
 #include "stream.cuh"
 
 // Vectors that a warp reads side by side.

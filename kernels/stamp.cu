@@ -4,7 +4,7 @@
 // arguments: none
 // ptx: compute_70
 // archs: 75 80 86 89 90 100 120
-// registers: 1..32
+// registers: 1..40
 // sass: MEMBAR.*SYS
 #include "common.cuh"
 

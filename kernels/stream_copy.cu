@@ -5,9 +5,9 @@
 // ptx: compute_70
 // archs: 75 80 86 89 90 100 120
 // registers: 57..64
-// sass: LDG.E.128
+// sass: LDG.E.(NA.)?128
 // sass: STG.E.128
-// sass-not: LDG.E.128.*STRONG
+// sass-not: LDG.*128.*STRONG
 #include "stream.cuh"
 
 KERNEL __launch_bounds__(THREADS, RESIDENT) stream_copy(uint4* buffer, u64 footprint, u64 bytes, State* state, Stamp* stamp, u32 sequence) {

@@ -6,7 +6,7 @@
 // archs: 75 80 86 89 90 100 120
 // registers: 57..64
 // sass: STG.E.128
-// sass-not: LDG.E.128
+// sass-not: LDG.*128
 #include "stream.cuh"
 
 KERNEL __launch_bounds__(THREADS, RESIDENT) stream_write(uint4* buffer, u64 footprint, u64 bytes, State* state, Stamp* stamp, u32 sequence) {

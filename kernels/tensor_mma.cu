@@ -7,8 +7,8 @@
 // ptx: compute_80
 // archs: 80 86 89 100 120
 // registers: 57..64
-// sass: LDG.E.128
-// sass-not: LDG.E.128.*STRONG
+// sass: LDG.E.(NA.)?128
+// sass-not: LDG.*128.*STRONG
 // sass: HMMA.16816.F32
 #include "tensor.cuh"
 

@@ -7,8 +7,8 @@
 // ptx: compute_90a
 // archs: 90a
 // registers: 57..64
-// sass: LDG.E.128
-// sass-not: LDG.E.128.*STRONG
+// sass: LDG.E.(NA.)?128
+// sass-not: LDG.*128.*STRONG
 // sass: HGMMA.64x64x16.F32
 #include "tensor.cuh"
 

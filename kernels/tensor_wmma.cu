@@ -7,8 +7,8 @@
 // ptx: compute_70
 // archs: 75
 // registers: 57..64
-// sass: LDG.E.128
-// sass-not: LDG.E.128.*STRONG
+// sass: LDG.E.(NA.)?128
+// sass-not: LDG.*128.*STRONG
 // sass: HMMA.1688.F32
 #include "tensor.cuh"
 
@@ -59,6 +59,7 @@ struct Wmma {
         __shared__ __align__(32) float results[8][16][16];
         u32 row = lane_id() / 2, half = lane_id() % 2;
         bool right = true;
+#pragma unroll
         for (u32 t = 0; t < 2; ++t) {
             __syncwarp();
             wmma_store_d(&results[warp_id()][0][0], d[t]);

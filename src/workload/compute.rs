@@ -1,8 +1,9 @@
 //! Issue slots and block slots: arithmetic on registers, no memory.
 
+use super::kernel::mix;
 use super::params::{Site, duration, launch};
-use super::shape::{THREADS, WARPS, filling, resident};
-use super::{Arg, Kernel, ParamType, Role, Workload, WorkloadError};
+use super::shape::{THREADS, WARP, WARPS, filling, resident};
+use super::{Arg, Kernel, LaunchArgs, ParamType, Role, Workload, WorkloadError};
 use crate::channel::Channel;
 use crate::machine::{Demand, LaunchDemand};
 use crate::units::Nanos;
@@ -29,8 +30,27 @@ static FMA: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
-    reference: |_| 0,
+    reference: |l| paired(l, l.number(0)),
 };
+
+/// Chains of multiply-adds, and as many of integer operations, in every thread.
+const CHAINS: u32 = 4;
+
+/// The checksum of `pairs` pairs in every thread: bits of the multiply-adds, and the integers (kernels/pairs.cuh).
+///
+/// A multiply-add turns x into 3 − x, exactly; an integer operation y into !y. Pairs go round the chains, what is left
+/// after whole rounds to the first one.
+pub(super) fn paired(l: &LaunchArgs<'_>, pairs: u64) -> u32 {
+    let chain = |lane: u32, j: u32| {
+        let seed = mix(lane * CHAINS + j);
+        let x = 1.0 + (seed >> 10) as f32 / (1 << 22) as f32;
+        let turns = pairs / u64::from(CHAINS) + if j == 0 { pairs % u64::from(CHAINS) } else { 0 };
+        let (x, y) = if turns.is_multiple_of(2) { (x, seed) } else { (3.0 - x, !seed) };
+        x.to_bits().wrapping_add(y)
+    };
+    let thread = |t: u32| (0..CHAINS).fold(0, |sum: u32, j| sum.wrapping_add(chain(t % WARP, j)));
+    (0..l.block).fold(0, |sum: u32, t| sum.wrapping_add(thread(t))).wrapping_mul(l.grid)
+}
 
 /// Pairs per thread that keep one SM issuing for `time`, with `blocks` blocks on it.
 fn pairs(at: &Site<'_>, time: Nanos, blocks: u32) -> Result<u32, WorkloadError> {

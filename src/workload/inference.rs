@@ -1,5 +1,7 @@
 //! A small model served request by request: copy in, a chain of kernels, copy out.
 
+use super::compute::paired;
+use super::kernel::vectors;
 use super::params::{Site, count, launches, size};
 use super::shape::{THREADS, pages, resident};
 use super::{Arg, Buffer, Enqueue, GpuView, Kernel, Op, ParamType, Params, Program, Role, Workload, WorkloadError};
@@ -25,7 +27,7 @@ static LAYER: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
-    reference: |_| 0,
+    reference: |l| vectors(l.number(3)).wrapping_add(paired(l, l.number(4))),
 };
 
 /// `inference`.

@@ -146,3 +146,10 @@ fn light(l: &LaunchArgs<'_>) -> Demand {
 pub(super) fn vectors(bytes: u64) -> u32 {
     ((bytes / 16) as u32).wrapping_mul(2).wrapping_neg()
 }
+
+/// A bijection of 32-bit words that looks random: what kernels make data and tags from (kernels/common.cuh).
+pub(super) fn mix(x: u32) -> u32 {
+    let x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
+    let x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);
+    x ^ x >> 16
+}

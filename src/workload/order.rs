@@ -28,7 +28,7 @@ static FENCES: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
-    reference: |_| 0,
+    reference: |l| (l.warps() * l.number(1)) as u32,
 };
 
 /// Each thread: `operations` additions to words spread over `footprint`. The lanes of a warp take neighbouring words, so
@@ -47,7 +47,7 @@ static ATOMIC_ADD: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
-    reference: |_| 0,
+    reference: |l| (u64::from(l.grid) * u64::from(l.block) * l.number(2)) as u32,
 };
 
 /// `strong-chase`.

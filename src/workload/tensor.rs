@@ -1,5 +1,6 @@
 //! Tensor cores, with or without a stream of operands beside them.
 
+use super::kernel::vectors;
 use super::params::{Site, duration, launch, mul_div};
 use super::shape::{PAGE, THREADS, WARPS, filling, pages, resident};
 use super::{Arg, Buffer, Kernel, ParamType, Role, Workload, WorkloadError};
@@ -14,7 +15,8 @@ const SCHEDULERS: u64 = 4;
 
 /// Every warp: `products` matrix products of 4096 FLOP on random operands; the grid streams `bytes` through
 /// `footprint` meanwhile. Buffer, footprint, bytes, products per warp, FLOP per SM and cycle of this part: the last is
-/// what turns products into cycles, and the kernel itself has no use for it.
+/// what turns products into cycles, and the kernel itself has no use for it. A warp whose sums are exactly right at the
+/// end counts its products, whichever instruction made them; it makes whole steps of it (4 or 8 products at a time).
 pub(super) static TENSOR_KERNEL: Kernel = Kernel {
     symbol: "tensor",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U64, ParamType::U32, ParamType::U32],
@@ -30,7 +32,7 @@ pub(super) static TENSOR_KERNEL: Kernel = Kernel {
             ..LaunchDemand::default()
         })
     },
-    reference: |_| 0,
+    reference: |l| vectors(l.number(2)).wrapping_add((l.warps() * l.number(3)) as u32),
 };
 
 /// FLOP per SM and cycle as an argument.

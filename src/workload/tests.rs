@@ -9,7 +9,7 @@ use crate::field::Kind;
 use crate::machine::LaunchDemand;
 use crate::units::Rate;
 
-const H100: GpuView = GpuView {
+pub(super) const H100: GpuView = GpuView {
     sms: 132,
     memory: Bytes::gib(79),
     l2: Bytes::mib(50),
