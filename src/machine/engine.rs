@@ -25,6 +25,13 @@ const WORKS: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueId(pub(super) u16);
 
+impl QueueId {
+    /// Which of the 64 places of a machine it holds.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Names an interned demand of one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkId(u16);
