@@ -20,6 +20,8 @@ mod graphs;
 mod heap;
 #[path = "cuda/launch.rs"]
 mod launch;
+#[path = "shared/lost.rs"]
+mod lost;
 #[path = "cuda/modules.rs"]
 mod modules;
 #[path = "shared/parts.rs"]

@@ -2,9 +2,7 @@
 
 use crate::copies::call;
 use crate::entry::{Code, Out, entry_points};
-use crate::process::{
-    Context, Process, current, current_handle, pop_current, process, push_current, set_current,
-};
+use crate::process::{Context, Process, current, current_handle, pop_current, process, push_current, set_current};
 use crate::results;
 use crate::state::me;
 
@@ -27,7 +25,8 @@ impl Process {
         let mut tables = self.tables();
         let handle = tables.handle();
         let at = (handle, visible.gpu, slot);
-        let streams = self.new_stream(&mut tables, at, true).and_then(|s| Ok((s, self.new_stream(&mut tables, at, false)?)));
+        let streams =
+            self.new_stream(&mut tables, at, true).and_then(|s| Ok((s, self.new_stream(&mut tables, at, false)?)));
         let (stream, host) = match streams {
             Ok(streams) => streams,
             Err(code) => {
@@ -166,4 +165,3 @@ entry_points! {
         active.put(i32::from(process.tables().primary.contains_key(&(device as usize))))
     }
 }
-

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use crosstalk::gpu::parse_mig_uuid;
 
@@ -15,7 +14,7 @@ use crate::launch::Function;
 use crate::modules::Module;
 use crate::parts;
 use crate::results;
-use crate::state::{Device, monotonic};
+use crate::state::Device;
 use crate::streams::{Event, Stream};
 
 /// A device as CUDA counts them: a whole GPU, or a MIG device.
@@ -137,14 +136,7 @@ impl Process {
 
     /// Whether the devices have fallen off the bus.
     pub(crate) fn lost(&self) -> bool {
-        let first = self.gpus.first().map(Device::epoch);
-        let due = self.loaded.config.fault.device_lost_after_ms;
-        if let (Some(epoch), Some(ms)) = (first, due)
-            && monotonic() >= epoch.saturating_add(ms.saturating_mul(1_000_000))
-        {
-            return true;
-        }
-        lost_file(&self.loaded.folder)
+        crate::lost::lost(self.loaded, &self.gpus)
     }
 
     /// The device with this ordinal.
@@ -155,21 +147,6 @@ impl Process {
     /// The shared state of a GPU of this process.
     pub(crate) fn gpu(&self, index: usize) -> Result<&Device, Code> {
         self.gpus.get(index).ok_or(results::INVALID_DEVICE)
-    }
-}
-
-/// Whether somebody has put a file `lost` into the folder; looked at every few milliseconds.
-fn lost_file(folder: &std::path::Path) -> bool {
-    static LOOKED: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
-    let mut looked = LOOKED.lock().unwrap_or_else(PoisonError::into_inner);
-    match *looked {
-        Some((_, true)) => true,
-        Some((at, false)) if at.elapsed() < Duration::from_millis(5) => false,
-        _ => {
-            let lost = folder.join("lost").exists();
-            *looked = Some((Instant::now(), lost));
-            lost
-        }
     }
 }
 
@@ -213,12 +190,7 @@ fn visible(gpus: &[Device], wanted: Option<&str>) -> Vec<Visible> {
 
 fn instance(gpus: &[Device], gpu: usize, device: &parts::MigDevice) -> Visible {
     let name = gpus.get(gpu).map_or("", |g| g.part.name.as_str());
-    Visible {
-        gpu,
-        compute: device.compute,
-        name: format!("{name} MIG {}", device.profile),
-        uuid: device.uuid.clone(),
-    }
+    Visible { gpu, compute: device.compute, name: format!("{name} MIG {}", device.profile), uuid: device.uuid.clone() }
 }
 
 thread_local! {

@@ -38,11 +38,23 @@ pub(crate) enum Step {
 pub(crate) enum Effect {
     Nothing,
     /// Launches add to the sum of `state`; where there is a stamp, it reports the sum and sets it back.
-    Launch { state: u64, adds: u32, stamp: Option<u64>, sequence: u32 },
+    Launch {
+        state: u64,
+        adds: u32,
+        stamp: Option<u64>,
+        sequence: u32,
+    },
     /// A copy to the device, of what the source held when it was queued.
-    ToDevice { to: u64, data: Vec<u8> },
+    ToDevice {
+        to: u64,
+        data: Vec<u8>,
+    },
     /// A copy to pinned memory of the host.
-    ToHost { from: u64, to: u64, bytes: u64 },
+    ToHost {
+        from: u64,
+        to: u64,
+        bytes: u64,
+    },
 }
 
 /// A FIFO of one context.
@@ -86,7 +98,9 @@ impl Process {
         blocking: bool,
     ) -> Result<u64, Code> {
         let queue = self.gpu(gpu)?.with(|shared, _| shared.queue(slot)).ok_or_else(|| {
-            eprintln!("crosstalk stand-in driver: a GPU has at most 64 streams, default streams and host queues included");
+            eprintln!(
+                "crosstalk stand-in driver: a GPU has at most 64 streams, default streams and host queues included"
+            );
             results::OUT_OF_MEMORY
         })?;
         let handle = tables.handle();
@@ -106,7 +120,12 @@ impl Process {
     }
 
     /// Queues an operation, or captures it.
-    pub(crate) fn push(&self, tables: &mut Tables, stream: u64, steps: impl IntoIterator<Item = Step>) -> Result<(), Code> {
+    pub(crate) fn push(
+        &self,
+        tables: &mut Tables,
+        stream: u64,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> Result<(), Code> {
         let found = tables.streams.get_mut(&stream).ok_or(results::INVALID_HANDLE)?;
         if let Some(capture) = &mut found.capture {
             capture.extend(steps);

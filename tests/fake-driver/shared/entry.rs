@@ -68,6 +68,18 @@ impl<T> Out<T> {
         Ok(unsafe { self.0.read_unaligned() })
     }
 
+    /// Changes each of `count` values.
+    pub(crate) fn each(&self, count: usize, change: impl Fn(&mut T)) -> Result<(), Code> {
+        if self.0.is_null() {
+            return Err(crate::INVALID);
+        }
+        for i in 0..count {
+            // SAFETY: the caller of the entry point says that its array is so long, and holds values.
+            change(unsafe { &mut *self.0.add(i) });
+        }
+        Ok(())
+    }
+
     /// Whether the caller wants nothing written.
     pub(crate) fn is_null(&self) -> bool {
         self.0.is_null()

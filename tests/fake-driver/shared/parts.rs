@@ -110,12 +110,7 @@ fn whole(m: &GpuModel) -> Topology {
 }
 
 /// The instances of a layout.
-fn divided(
-    index: usize,
-    model: &GpuModel,
-    gpu: &config::Gpu,
-    mig: &Mig,
-) -> Result<(Vec<MigDevice>, Topology), String> {
+fn divided(index: usize, model: &GpuModel, gpu: &config::Gpu, mig: &Mig) -> Result<(Vec<MigDevice>, Topology), String> {
     let names: Vec<String> = match mig {
         Mig::Name(name) if name.trim().is_empty() => vec![],
         Mig::Name(name) => {
@@ -124,7 +119,8 @@ fn divided(
         Mig::List(list) => list.clone(),
     };
     if names.is_empty() {
-        let nothing = Topology { gpus: vec![GpuPart { mig: true }], domains: vec![], computes: vec![], contexts: vec![] };
+        let nothing =
+            Topology { gpus: vec![GpuPart { mig: true }], domains: vec![], computes: vec![], contexts: vec![] };
         return Ok((vec![], nothing));
     }
     let bare: Vec<bool> = names.iter().map(|n| n.starts_with("bare ")).collect();
@@ -150,9 +146,8 @@ fn divided(
             of_domain.push(parent);
         }
     }
-    let placements = create_in_order(model, &of_domain)
-        .or_else(|_| place_layout(model, &of_domain))
-        .map_err(|e| e.to_string())?;
+    let placements =
+        create_in_order(model, &of_domain).or_else(|_| place_layout(model, &of_domain)).map_err(|e| e.to_string())?;
     let profiles = |name: &str| model.mig.iter().flat_map(|m| &m.profiles).find(|p| p.name == name);
     let mut ids: Vec<u32> = Vec::new();
     for placement in &placements {
@@ -236,9 +231,7 @@ impl Part {
     /// The MIG device with this UUID, in either form.
     pub(crate) fn mig_device(&self, text: &str) -> Option<&MigDevice> {
         match parse_mig_uuid(text).ok()? {
-            MigUuid::Device(uuid) => {
-                self.mig_devices().find(|d| d.uuid.eq_ignore_ascii_case(&format!("MIG-{uuid}")))
-            }
+            MigUuid::Device(uuid) => self.mig_devices().find(|d| d.uuid.eq_ignore_ascii_case(&format!("MIG-{uuid}"))),
             MigUuid::Instance { gpu, gpu_instance, compute_instance } => {
                 let mine = self.uuid.eq_ignore_ascii_case(&format!("GPU-{gpu}"));
                 let same = |d: &&MigDevice| d.gpu_instance == gpu_instance && d.compute_instance == compute_instance;
@@ -280,7 +273,8 @@ impl Part {
 
     /// Memory clock in MHz and width of the bus in bits: the model knows their product only, so one of them is assumed.
     pub(crate) fn memory_mhz(&self) -> u32 {
-        let assumed = if self.model.architecture == "ada" || self.model.architecture == "turing" { 5_001 } else { 2_619 };
+        let assumed =
+            if self.model.architecture == "ada" || self.model.architecture == "turing" { 5_001 } else { 2_619 };
         self.config.memory_mhz.unwrap_or(assumed)
     }
 
