@@ -131,7 +131,7 @@ impl Resolver<'_> {
             sharing: wanted.sharing,
             layout: wanted.layout.clone().unwrap_or_default(),
             seats: Vec::new(),
-            skipped: self.wrong_mig_mode(),
+            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()),
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
@@ -198,6 +198,16 @@ impl Resolver<'_> {
             (false, true) => Some("MIG mode is on: run `nvidia-smi -mig 0` on a drained GPU first".to_owned()),
             _ => None,
         }
+    }
+
+    /// Modes that only the simulator arranges yet.
+    fn not_on_hardware(&self) -> Option<String> {
+        let mode = self.arrangement.sharing;
+        (self.provenance != Provenance::Simulated && !sharing::on_hardware(mode)).then(|| {
+            format!(
+                "this version arranges no {mode} on hardware: exclusive and time-slicing are, the simulator has all"
+            )
+        })
     }
 
     /// Probes that may stand in one arm: those of host calls and slow ones form panels of their own.

@@ -215,6 +215,7 @@ pub(super) fn reasons() -> Vec<Reason> {
         Reason::Backlog,
         Reason::Throttled { share: 0.31 },
         Reason::QuietArmNotAwake,
+        Reason::TooFewCores,
         Reason::TooFewRequests,
         Reason::Underpowered { detectable: Some(0.14), blocks_needed: Some(62) },
         Reason::Underpowered { detectable: None, blocks_needed: None },
@@ -307,6 +308,8 @@ pub(super) fn run() -> RecordedRun {
         calibrations: BTreeMap::from([((0, 0), calibrated(0)), ((1, 0), calibrated(1))]),
         arms: BTreeMap::new(),
         skipped: BTreeMap::new(),
+        given_up: BTreeMap::new(),
+        lost: BTreeMap::new(),
         finished: true,
     }
 }

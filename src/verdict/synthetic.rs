@@ -93,6 +93,8 @@ impl Lab {
             calibrations: BTreeMap::from([((0, 0), calibration)]),
             arms,
             skipped: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            lost: BTreeMap::new(),
             finished: true,
         }
     }
