@@ -3,14 +3,17 @@
 //! Read in this order: [`units`], [`channel`] and [`provenance`] are the words; a [`scenario`] and an inventory of
 //! [`gpu`]s make a [`plan`]; an [`experiment`] runs it on a [`backend`], whose [`tenant`]s run programs of the
 //! [`workload`] catalogue, arranged by [`sharing`] mode on a [`machine`]; what was measured lies in a [`run_dir`];
-//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`cli`] is one file per verb.
+//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`host`] is the machine below, [`cli`] one file
+//! per verb.
 
 pub mod backend;
 pub mod channel;
 pub mod cli;
+pub mod cuda;
 pub mod experiment;
 pub mod field;
 pub mod gpu;
+pub mod host;
 pub mod machine;
 pub mod plan;
 pub mod provenance;

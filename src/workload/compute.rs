@@ -19,7 +19,7 @@ const PAIR: u64 = 2;
 /// pipe has at least 64 lanes everywhere. A pair therefore fills two issue slots of a scheduler on every part, and
 /// issue cycles follow from the arguments alone: warps × pairs × 2 ÷ 4 schedulers.
 static FMA: Kernel = Kernel {
-    symbol: "fma",
+    symbol: "fma_pairs",
     params: &[ParamType::U32],
     demand: |l| {
         Demand::Launch(LaunchDemand {

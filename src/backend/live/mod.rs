@@ -1,0 +1,3 @@
+//! Host processes on real GPUs.
+
+pub mod tenant;
