@@ -1,6 +1,7 @@
 //! What an experiment asks of a backend: open an arrangement, restart its tenants, run an arm. Two backends: the
 //! simulator in virtual time, and (an issue of its own) host processes on real GPUs.
 
+pub mod live;
 pub mod sim;
 
 use serde::{Deserialize, Serialize};
