@@ -12,6 +12,7 @@ pub mod experiment;
 pub mod field;
 pub mod gpu;
 pub mod machine;
+pub mod nvml;
 pub mod plan;
 pub mod provenance;
 pub mod random;
