@@ -8,9 +8,11 @@
 pub mod backend;
 pub mod channel;
 pub mod cli;
+pub mod doctor;
 pub mod experiment;
 pub mod field;
 pub mod gpu;
+pub mod host;
 pub mod machine;
 pub mod nvml;
 pub mod plan;

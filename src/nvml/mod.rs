@@ -21,6 +21,7 @@ use nvml_wrapper::Device;
 pub use error::{NvmlError, NvmlErrorKind};
 pub use health::{Ecc, Health, PcieLink, RemappedRows};
 pub use inventory::Survey;
+pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub use sampler::{HealthSample, Sampler, mean_sm_mhz, throttled_share};

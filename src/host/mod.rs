@@ -1,0 +1,3 @@
+//! This machine, apart from its GPUs.
+
+pub mod lock;
