@@ -259,12 +259,9 @@ mod tests {
             uuid: "GPU-0".to_owned(),
             name: "NVIDIA H100 80GB HBM3".to_owned(),
             model: Some("h100-sxm".to_owned()),
-            memory: None,
-            sms: None,
-            mig: None,
-            instances: Vec::new(),
+            ..Gpu::default()
         };
-        Inventory { provenance, driver: None, gpus: vec![gpu] }
+        Inventory { provenance, driver: None, cuda: None, gpus: vec![gpu] }
     }
 
     #[test]

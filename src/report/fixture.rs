@@ -101,6 +101,7 @@ pub(super) fn plan() -> Plan {
         inventory: Inventory {
             provenance: Provenance::Simulated,
             driver: None,
+            cuda: None,
             gpus: vec![Gpu {
                 uuid: "GPU-00000000-0000-0000-0000-000000000001".to_owned(),
                 name: "NVIDIA H100 80GB HBM3".to_owned(),
@@ -108,7 +109,7 @@ pub(super) fn plan() -> Plan {
                 memory: Some(Bytes::mib(81_559)),
                 sms: Some(132),
                 mig: Some(true),
-                instances: Vec::new(),
+                ..Gpu::default()
             }],
         },
         gpu: 0,

@@ -3,7 +3,7 @@
 use super::design::Tier;
 use super::keys::SCHEMA_VERSION;
 use super::write::quoted;
-use crate::gpu::{Gpu, GpuModel, Instance, Inventory};
+use crate::gpu::{Gpu, GpuModel, Inventory};
 use crate::provenance::Provenance;
 
 /// A commented, ready-to-run scenario for the first GPU of `inventory`, whose model is `model` where it is known. MIG
@@ -196,8 +196,8 @@ fn mig_rules(tier: Tier) -> &'static str {
 }
 
 fn mig_as_found(gpu: &Gpu, tier: Tier) -> String {
-    let place = |i: &Instance| (i.start, i.size);
-    if gpu.instances.iter().enumerate().any(|(n, a)| gpu.instances.iter().skip(n + 1).any(|b| place(a) == place(b))) {
+    if gpu.instances.iter().enumerate().any(|(n, a)| gpu.instances.iter().skip(n + 1).any(|b| a.shares_gpu_instance(b)))
+    {
         return COMPUTE_INSTANCES.to_owned();
     }
     let profiles: Vec<_> = gpu.instances.iter().map(|i| i.profile.as_str()).collect();

@@ -74,7 +74,7 @@ fn as_found(request: &Request<'_>) -> Result<Vec<LayoutEntry>, SharingError> {
         ));
     }
     let mut sorted: Vec<_> = found.iter().collect();
-    sorted.sort_by_key(|i| i.start);
+    sorted.sort_by_key(|i| (i.start, i.gpu_instance));
     Ok(sorted.into_iter().map(|i| LayoutEntry { profile: Some(i.profile.clone()), ..PLAIN }).collect())
 }
 
