@@ -8,6 +8,7 @@ mod evidence;
 mod replay;
 mod seat;
 mod session;
+pub mod tenant;
 #[cfg(test)]
 mod tests;
 
