@@ -24,6 +24,7 @@ pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
+pub(crate) use sampler::lock;
 pub use sampler::{HealthSample, Sampler, mean_sm_mhz, throttled_share};
 pub use xid::{XidEvent, XidWatch};
 

@@ -124,7 +124,7 @@ impl Drop for Sampler {
 }
 
 /// A panic elsewhere leaves plain values behind, which are as good as before.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
