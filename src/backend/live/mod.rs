@@ -1,3 +1,189 @@
-//! Host processes on real GPUs.
+//! The live backend: each seat a process of its own on a real GPU, in real time.
+//!
+//! Tenants are this same program under a hidden verb. They are told what to do in lines ([`crate::tenant::protocol`]),
+//! and leave samples in memory that both sides map ([`crate::tenant::Region`]).
 
+mod arm;
+mod evidence;
+mod replay;
+mod seat;
+mod session;
 pub mod tenant;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::backend::{Backend, BackendError, Session};
+use crate::gpu::{Gpu, Inventory};
+use crate::host::cores::{Cores, allowed};
+use crate::plan::Plan;
+use crate::provenance::Provenance;
+use crate::scenario::SharingMode;
+use crate::units::Nanos;
+
+use self::session::LiveSession;
+pub use self::watch::NvmlWatch;
+
+/// What the live backend needs to know of the GPU while it measures: NVML's part.
+pub trait Watch: Sync {
+    /// Do no harm (design.md, property 6): asked before any tenant starts and between arms, with the processes of our
+    /// tenants. No noise starts unless it agrees.
+    ///
+    /// # Errors
+    /// Where somebody else may be at work on the physical GPU, or nobody can tell: who, and the cure.
+    fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError>;
+    /// The windows of an arm begin: from here on clocks, power and throttle reasons are read, and nothing else.
+    fn start_arm(&self);
+    /// The windows of an arm are over.
+    fn end_arm(&self) -> Health;
+    /// The SM clock, MHz; `None` where it cannot be read. Asked at most twice a second.
+    fn sm_mhz_now(&self) -> Option<f64>;
+    /// What the driver reported since it was last asked, in words: Xid events with their numbers.
+    fn trouble(&self) -> Vec<String>;
+    /// Why the device is lost, where it is.
+    fn lost(&self) -> Option<String>;
+}
+
+/// The GPU over the windows of an arm. Unknown is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Mean SM clock, MHz.
+    pub sm_mhz: Option<f64>,
+    /// Power at the end, watts.
+    pub power_w: Option<f64>,
+    /// Part of the time in which the clock was held down by the power cap.
+    pub throttled: Option<f64>,
+}
+
+/// What a [`Live`] backend is made of.
+pub struct Settings {
+    /// The machine as found.
+    pub inventory: Inventory,
+    /// Index of the GPU under test.
+    pub gpu: usize,
+    /// Its PCI bus id, as NVML or sysfs writes it, where it is known: for the NUMA node.
+    pub bus_id: Option<String>,
+    /// Whether the driver is a real one.
+    pub provenance: Provenance,
+    /// The program that tenants run: `crosstalk` itself.
+    pub exe: PathBuf,
+    /// What a tenant's environment holds beside ours.
+    pub environment: Vec<(OsString, OsString)>,
+    /// NVML's part.
+    pub watch: Box<dyn Watch>,
+    /// How long tenants may take to answer.
+    pub deadlines: Deadlines,
+}
+
+/// How long a tenant may take to answer each kind of order. One that takes longer hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// To say who it is.
+    pub hello: Nanos,
+    /// To create contexts, load modules, and fill and touch all memory: seconds each, and all tenants at once.
+    pub load: Nanos,
+    /// To post the first request of its noise.
+    pub noise: Nanos,
+    /// To drain: two requests of the longest.
+    pub quiet: Nanos,
+    /// Beyond a window and its drain, until the device is rid of what was left open.
+    pub window: Nanos,
+    /// To end; then it is killed.
+    pub end: Nanos,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            hello: Nanos::secs(20),
+            load: Nanos::secs(180),
+            noise: Nanos::secs(30),
+            quiet: Nanos::secs(60),
+            window: Nanos::secs(60),
+            end: Nanos::secs(5),
+        }
+    }
+}
+
+/// The live backend. Sessions must be opened and used on one thread that lives as long as the run: tenants die with the
+/// thread that started them, and an experiment whose backend has one session uses its caller's.
+pub struct Live {
+    settings: Settings,
+    cores: Cores,
+}
+
+impl Live {
+    /// The backend of one GPU.
+    ///
+    /// # Errors
+    /// Where the inventory lacks the GPU, or the kernel does not say which processors may be used.
+    pub fn new(settings: Settings) -> Result<Self, BackendError> {
+        if settings.inventory.gpus.get(settings.gpu).is_none() {
+            return Err(BackendError::device(format!("no GPU {} on this machine", settings.gpu)));
+        }
+        let allowed = allowed().map_err(|e| BackendError::device(format!("the processors allowed to us: {e}")))?;
+        let cores = Cores::read(Path::new("/sys"), &allowed, settings.bus_id.as_deref());
+        Ok(Self { settings, cores })
+    }
+
+    /// The same with other cores: for tests.
+    #[cfg(test)]
+    fn with_cores(mut self, cores: Cores) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    fn gpu(&self) -> &Gpu {
+        &self.settings.inventory.gpus[self.settings.gpu]
+    }
+
+    fn watch(&self) -> &dyn Watch {
+        self.settings.watch.as_ref()
+    }
+}
+
+/// Why an arrangement of this mode cannot be made live on `gpu`, where it cannot.
+pub fn unsupported(mode: SharingMode, gpu: &Gpu) -> Option<String> {
+    match mode {
+        SharingMode::Exclusive | SharingMode::TimeSlicing if gpu.mig == Some(true) => Some(format!(
+            "{mode} needs the whole GPU, and MIG is on: a process sees one instance of it; turn MIG off (`nvidia-smi -i \
+             {} -mig 0`) or arrange mig",
+            gpu.uuid
+        )),
+        SharingMode::Exclusive | SharingMode::TimeSlicing => None,
+        other => Some(format!(
+            "{other} is not arranged on real GPUs yet, only in the simulator; exclusive and time-slicing are"
+        )),
+    }
+}
+
+impl Backend for Live {
+    fn provenance(&self) -> Provenance {
+        self.settings.provenance
+    }
+
+    fn inventory(&self) -> Result<Inventory, BackendError> {
+        Ok(self.settings.inventory.clone())
+    }
+
+    fn sessions(&self) -> usize {
+        1
+    }
+
+    /// Starts nobody yet: the experiment restarts a session before its first arm, and bringing tenants up takes seconds.
+    fn open<'a>(
+        &'a self,
+        plan: &'a Plan,
+        arrangement: usize,
+        grid: usize,
+    ) -> Result<Box<dyn Session + 'a>, BackendError> {
+        let planned = &plan.arrangements[arrangement];
+        if let Some(reason) = unsupported(planned.sharing, self.gpu()) {
+            return Err(BackendError::arrangement(format!("{}: {reason}", planned.name)));
+        }
+        Ok(Box::new(LiveSession::new(self, plan, arrangement, grid)))
+    }
+}

@@ -1,0 +1,403 @@
+//! One arm in real time, as verdict.md's "Fair arms" asks: quiet proved, washed out, noise proved, windows, drained.
+
+use std::sync::atomic::Ordering;
+
+use crate::backend::{ArmPlan, ArmRecord, ArmSummary, BackendError, Load, NeighbourSummary, OomEvent, Window};
+use crate::host::clock::now;
+use crate::scenario::SharingMode;
+use crate::tenant::protocol::{NoiseOrder, OutOfMemory, QuietDone, Reply, WindowDone, WindowLoad, WindowOrder};
+use crate::tenant::{Place, Progress, Requests, arrival_stream, arrivals, protocol::Order};
+use crate::units::{Nanos, Share};
+
+use super::replay::{fits, replay};
+use super::seat::{Fault, Tenant, attend, collect};
+use super::session::{Crew, LiveSession, ask};
+
+/// An order begins this long after it was given: it is read by then.
+const LEAD: Nanos = Nanos::millis(20);
+/// How often progress is sampled while a window runs (verdict.md, "Fair arms", 4).
+const SAMPLE: Nanos = Nanos::millis(100);
+/// How long the first window waits for the noise to finish something, beyond one of its requests.
+const PROOF: Nanos = Nanos::secs(1);
+/// The SM clock is steady when it stayed within this part for so long. It is read at most twice a second.
+const STEADY: (f64, Nanos) = (0.01, Nanos::secs(1));
+const CLOCK_EVERY: Nanos = Nanos::millis(500);
+/// A clock that does not settle is waited for so long, from the neighbour's last completion.
+const WASHOUT_CAP: Nanos = Nanos::secs(10);
+/// A window opens with unrecorded requests for about this long at most.
+const WARM_UP: Nanos = Nanos::millis(50);
+
+/// Runs `arm` on the tenants of `crew`. On an error they are in an unknown state.
+pub(super) fn run(session: &LiveSession<'_>, crew: &mut Crew, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
+    Arm { session, crew, arm, origin: now() }.run()
+}
+
+struct Arm<'a, 'b> {
+    session: &'a LiveSession<'b>,
+    crew: &'a mut Crew,
+    arm: &'a ArmPlan,
+    /// Times of the record count from here.
+    origin: Nanos,
+}
+
+/// What became of the windows.
+#[derive(Default)]
+struct Windows {
+    host_pause: Nanos,
+    /// Sum of clock × length, and of lengths, over the windows whose tenant could tell.
+    clock: (f64, f64),
+    oom: Vec<OutOfMemory>,
+}
+
+impl Arm<'_, '_> {
+    fn run(mut self) -> Result<ArmRecord, BackendError> {
+        let watch = self.session.live.watch();
+        // What was before this arm is no fault of its own: a tenant killed at work leaves its mark in the driver's log.
+        drop(watch.trouble());
+        self.quiet()?;
+        let ours: Vec<u32> = self.crew.tenants.iter().map(Tenant::pid).collect();
+        watch.check_exclusive(&ours)?;
+        self.wash_out()?;
+        self.start_noise()?;
+
+        watch.start_arm();
+        let mut meter = Meter::new(self.crew.tenants.len());
+        let mut windows = Windows::default();
+        let mut record = ArmRecord { series: Vec::new(), samples: Vec::new(), summary: ArmSummary::default() };
+        for index in 0..self.arm.windows.len() {
+            self.window(index, &mut meter, &mut windows, &mut record)?;
+        }
+        let neighbours = meter.stop(&self.crew.tenants);
+        let health = watch.end_arm();
+        // After the last completion, or the last deadline.
+        let quiet = self.quiet()?;
+        self.no_trouble()?;
+
+        let summary = &mut record.summary;
+        if self.arm.noise.is_some() {
+            summary.neighbours = neighbours;
+        }
+        let in_kernel = (windows.clock.1 > 0.0).then(|| windows.clock.0 / windows.clock.1);
+        summary.sm_mhz = in_kernel.or(health.sm_mhz);
+        summary.power_w = health.power_w;
+        summary.throttled = health.throttled;
+        summary.too_few_cores = self.crew.too_few_cores;
+        summary.host_pause = Some(windows.host_pause);
+        let failed = std::iter::once(&windows.oom).chain(quiet.iter().map(|done| &done.oom));
+        for (tenant, oom) in self.crew.tenants.iter().zip(failed) {
+            summary.oom.extend(oom.iter().map(|oom| self.oom_event(tenant.seat, oom)));
+        }
+        Ok(record)
+    }
+
+    fn lost(&self, (index, fault): (usize, Fault)) -> BackendError {
+        self.session.lost(&self.crew.tenants[index].who, fault)
+    }
+
+    /// Trouble that the driver reports ends the arm: what was measured beside it proves nothing.
+    fn no_trouble(&self) -> Result<(), BackendError> {
+        let watch = self.session.live.watch();
+        if let Some(why) = watch.lost() {
+            return Err(BackendError::device(why));
+        }
+        let trouble = watch.trouble();
+        if trouble.is_empty() {
+            return Ok(());
+        }
+        Err(BackendError::arm(format!("the driver reports: {}", trouble.join("; "))))
+    }
+
+    /// Every neighbour stops, drains and says so: none of their work is on the device from here on.
+    fn quiet(&mut self) -> Result<Vec<QuietDone>, BackendError> {
+        let limit = self.session.live.settings.deadlines.quiet;
+        let replies = self.ask_neighbours(|_| Order::Quiet {}, limit)?;
+        let done: Vec<QuietDone> = replies
+            .into_iter()
+            .filter_map(|reply| if let Reply::Quiet(done) = reply { Some(done) } else { None })
+            .collect();
+        let last = done.iter().filter_map(|done| done.last).max();
+        self.crew.quiet_since = last.unwrap_or(Nanos::ZERO).max(self.crew.quiet_since);
+        Ok(done)
+    }
+
+    fn ask_neighbours(&mut self, order: impl Fn(usize) -> Order, limit: Nanos) -> Result<Vec<Reply>, BackendError> {
+        let tenants = &mut self.crew.tenants;
+        let replies = ask(&mut tenants[1..], order, limit).map_err(|(index, fault)| self.lost((index + 1, fault)))?;
+        Ok(replies.into_iter().flatten().collect())
+    }
+
+    /// From the neighbour's last completion: the arm's washout, then until the SM clock is steady.
+    fn wash_out(&mut self) -> Result<(), BackendError> {
+        let since = self.crew.quiet_since;
+        let watch = self.session.live.watch();
+        let floor = since + self.arm.washout;
+        let cap = (since + WASHOUT_CAP).max(floor);
+        let mut steady = Steady::default();
+        let begun = now();
+        let mut next = begun;
+        attend(&mut self.crew.tenants, cap, CLOCK_EVERY, &mut |_| {
+            if now() >= next {
+                next = now() + CLOCK_EVERY;
+                steady.see(now(), watch.sm_mhz_now());
+            }
+            // A clock that nobody can read is not waited for.
+            now() >= floor && (steady.unknown || steady.holds())
+        })
+        .map_err(|e| self.lost(e))?;
+        attend(&mut self.crew.tenants, floor, CLOCK_EVERY, &mut |_| false).map_err(|e| self.lost(e))
+    }
+
+    /// In every arm all neighbours run a loop: this arm's noise, or the host's alone. Noise runs before the first planned
+    /// arrival: until each neighbour has finished something. One that takes longer shows by its rate.
+    fn start_noise(&mut self) -> Result<(), BackendError> {
+        let (plan, grid) = (self.session.plan, self.session.grid());
+        let exclusive = self.session.planned().sharing == SharingMode::Exclusive;
+        let noise = self.arm.noise.filter(|_| !exclusive);
+        let program = match noise.map(|noise| grid.neighbours.iter().position(|n| *n == noise)) {
+            Some(None) => return Err(BackendError::arrangement("the arm's noise is not loaded in this grid")),
+            Some(program) => program,
+            None => None,
+        };
+        let planned = noise.map(|noise| &plan.neighbours[noise]);
+        let start = now() + LEAD;
+        let order = Order::Noise(NoiseOrder {
+            program,
+            start,
+            queued: planned.map_or(1, |n| n.queued),
+            duty: planned.map_or(Share::percent(100), |n| n.duty),
+            burst: planned.map_or(Nanos::ZERO, |n| n.burst),
+        });
+        let epochs: Vec<u32> = self.crew.tenants.iter().map(|tenant| tenant.region.begin_epoch()).collect();
+        self.ask_neighbours(|_| order.clone(), LEAD + self.session.live.settings.deadlines.noise)?;
+        let Some(program) = program else { return Ok(()) };
+        let once = self.crew.loaded[1..].iter().filter_map(|l| l.programs.get(program)).map(|p| p.once).max();
+        let limit = now().max(start) + PROOF + once.unwrap_or_default();
+        attend(&mut self.crew.tenants, limit, Nanos::millis(5), &mut |tenants| {
+            let ran = |(tenant, epoch): (&Tenant, &u32)| {
+                read(tenant.region.progress(), *epoch).is_some_and(|seen| seen.completed > 0)
+            };
+            tenants.iter().zip(&epochs).skip(1).all(ran)
+        })
+        .map_err(|e| self.lost(e))
+    }
+
+    fn window(
+        &mut self,
+        index: usize,
+        meter: &mut Meter,
+        windows: &mut Windows,
+        record: &mut ArmRecord,
+    ) -> Result<(), BackendError> {
+        let (plan, grid, window) = (self.session.plan, self.session.grid(), &self.arm.windows[index]);
+        let probe = &plan.panel[window.probe];
+        let Some(program) = grid.probes.iter().position(|p| *p == window.probe) else {
+            return Err(BackendError::arrangement(format!("{} is not loaded in this grid", probe.name)));
+        };
+        let rows = self.crew.loaded[0].programs.get(program).map_or(1, |p| p.rows.max(1)) as usize;
+        let planned = self.planned(window);
+        let victim = &self.crew.tenants[0];
+        if let Some(planned) = planned.as_ref().filter(|planned| !fits(&victim.region, rows, planned.len())) {
+            return Err(BackendError::arrangement(format!(
+                "{}: {} requests of {rows} rows in one window, and there is room for {} rows: lower its rate, or \
+                 shorten the window",
+                probe.name,
+                planned.len(),
+                victim.region.rows()
+            )));
+        }
+
+        let order = self.window_order(window, program, &probe.name, probe.outstanding);
+        let done = self.order_window(&order, meter)?;
+        if done.start < order.start {
+            return Err(self.lost((0, Fault::Samples("the window began before it was to".to_owned()))));
+        }
+        let requests = match &planned {
+            Some(planned) => Requests::open(planned.clone(), done.start, window.length, order.limit),
+            None => Requests::closed(order.limit, done.start, window.length),
+        };
+        // A workload has one kind of mark (asserted in the tests): every mark belongs to its series.
+        let requests = requests.with_marks(&vec![0; rows - 1]);
+        let region = &self.crew.tenants[0].region;
+        let requests = replay(region, rows, planned.as_ref().map(Vec::len), &done, requests)
+            .map_err(|why| self.lost((0, Fault::Samples(why))))?;
+
+        let series = record.series.len() as u16;
+        record.series.extend(probe.series.iter().cloned());
+        let place = Place { origin: self.origin, probe: window.probe, window: index as u16, series };
+        let deadline = done.start + window.length + self.arm.drain;
+        record.summary.windows.push(requests.finish(deadline, place, &mut record.samples));
+
+        windows.host_pause = windows.host_pause.max(done.host_pause);
+        if let Some(mhz) = done.sm_mhz {
+            let length = window.length.as_secs_f64();
+            windows.clock = (windows.clock.0 + mhz * length, windows.clock.1 + length);
+        }
+        windows.oom.extend(done.oom);
+        Ok(())
+    }
+
+    /// Planned arrivals, as the tenant makes them; `None` for a closed loop.
+    fn planned(&self, window: &Window) -> Option<Vec<Nanos>> {
+        let Load::Open { rate, poisson } = window.load else { return None };
+        let (plan, planned) = (self.session.plan, self.session.planned());
+        let probe = &plan.panel[window.probe].name;
+        let mut stream = arrival_stream(plan.seed, &planned.name, self.arm.key.block, probe);
+        Some(arrivals(&mut stream, rate, poisson, window.length))
+    }
+
+    fn window_order(&self, window: &Window, program: usize, probe: &str, outstanding: u32) -> WindowOrder {
+        let (limit, load) = match window.load {
+            Load::Closed { depth } => (depth.max(1), WindowLoad::Closed),
+            Load::Open { rate, poisson } => {
+                let (plan, arrangement) = (self.session.plan, self.session.planned().name.clone());
+                let (seed, block, probe) = (plan.seed, self.arm.key.block, probe.to_owned());
+                (outstanding.max(1), WindowLoad::Open { rate, poisson, seed, arrangement, block, probe })
+            }
+        };
+        let start = now() + LEAD;
+        WindowOrder { program, load, limit, start, length: window.length, drain: self.arm.drain }
+    }
+
+    /// Lets the victim run a window, while the neighbours' progress is sampled.
+    fn order_window(&mut self, order: &WindowOrder, meter: &mut Meter) -> Result<WindowDone, BackendError> {
+        let hang = self.session.live.settings.deadlines.window;
+        let limit = LEAD + WARM_UP + order.length + order.drain + hang;
+        let tenants = &mut self.crew.tenants;
+        let replies = tenants[0]
+            .order(&Order::Window(order.clone()), limit)
+            .map_err(|fault| (0, fault))
+            .and_then(|()| collect(tenants, order.start, SAMPLE, &mut |tenants| meter.sample(tenants)))
+            .map_err(|e| self.lost(e))?;
+        match replies.into_iter().next().flatten() {
+            Some(Reply::Window(done)) => Ok(done),
+            // `collect` has matched the reply with the order.
+            _ => Err(self.lost((0, Fault::Samples("no account of the window".to_owned())))),
+        }
+    }
+
+    fn oom_event(&self, seat: usize, oom: &OutOfMemory) -> OomEvent {
+        let at = oom.at.saturating_sub(self.origin);
+        OomEvent { seat, at, asked: oom.asked, free: oom.free, total: oom.total }
+    }
+}
+
+/// Whether the SM clock has settled.
+#[derive(Default)]
+struct Steady {
+    /// Readings since the last one that broke the rule.
+    since: Option<Nanos>,
+    latest: Nanos,
+    range: (f64, f64),
+    unknown: bool,
+}
+
+impl Steady {
+    fn see(&mut self, at: Nanos, mhz: Option<f64>) {
+        let Some(mhz) = mhz else {
+            self.unknown = true;
+            return;
+        };
+        let range = (self.range.0.min(mhz), self.range.1.max(mhz));
+        if self.since.is_none() || range.1 > range.0 * (1.0 + STEADY.0) {
+            (self.since, self.range) = (Some(at), (mhz, mhz));
+        } else {
+            self.range = range;
+        }
+        self.latest = at;
+    }
+
+    fn holds(&self) -> bool {
+        self.since.is_some_and(|since| self.latest.saturating_sub(since) >= STEADY.1)
+    }
+}
+
+/// The neighbours' progress over the windows: from the first one's start to the last one's end.
+pub(super) struct Meter {
+    started: Option<Nanos>,
+    seats: Vec<SeatMeter>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct SeatMeter {
+    epoch: u32,
+    completed: u64,
+    /// When `completed` was last seen to have changed.
+    since: Nanos,
+    /// Longest time over which it was seen not to change.
+    stood: Nanos,
+}
+
+/// Progress of one epoch, read once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    completed: u64,
+    pending: Nanos,
+    longest_gap: Nanos,
+    last: Option<Nanos>,
+}
+
+/// `None`: the tenant has not begun that epoch, so it has done nothing since.
+fn read(progress: &Progress, epoch: u32) -> Option<Seen> {
+    if progress.epoch.load(Ordering::Acquire) != epoch {
+        return None;
+    }
+    let last = progress.last.load(Ordering::Relaxed);
+    Some(Seen {
+        completed: progress.completed.load(Ordering::Relaxed),
+        pending: Nanos(progress.pending.load(Ordering::Relaxed)),
+        longest_gap: Nanos(progress.longest_gap.load(Ordering::Relaxed)),
+        last: (last != 0).then_some(Nanos(last)),
+    })
+}
+
+impl Meter {
+    /// For a victim and the neighbours behind it.
+    fn new(tenants: usize) -> Self {
+        Self { started: None, seats: vec![SeatMeter::default(); tenants] }
+    }
+
+    /// The first time: a new epoch begins.
+    fn sample(&mut self, tenants: &[Tenant]) {
+        let at = now();
+        let begins = self.started.is_none();
+        self.started.get_or_insert(at);
+        for (seat, tenant) in self.seats.iter_mut().zip(tenants).skip(1) {
+            if begins {
+                *seat = SeatMeter { epoch: tenant.region.begin_epoch(), since: at, ..SeatMeter::default() };
+            } else {
+                seat.see(at, read(tenant.region.progress(), seat.epoch).unwrap_or_default().completed);
+            }
+        }
+    }
+
+    fn stop(mut self, tenants: &[Tenant]) -> Vec<NeighbourSummary> {
+        let at = now();
+        let Some(started) = self.started else { return Vec::new() };
+        let length = at.saturating_sub(started).0.max(1);
+        let neighbours = self.seats.iter_mut().zip(tenants).skip(1);
+        let summary = neighbours.map(|(seat, tenant)| {
+            let seen = read(tenant.region.progress(), seat.epoch).unwrap_or_default();
+            seat.see(at, seen.completed);
+            // What came before the epoch's first completion, and after its last.
+            let open = at.saturating_sub(seen.last.unwrap_or(started).max(started));
+            NeighbourSummary {
+                seat: tenant.seat,
+                completed: seen.completed,
+                rate: seen.completed as f64 / length as f64 * 1e9,
+                pending: seen.pending.0.min(length) as f64 / length as f64,
+                longest_gap: seen.longest_gap.max(open).max(seat.stood).min(Nanos(length)),
+            }
+        });
+        summary.collect()
+    }
+}
+
+impl SeatMeter {
+    fn see(&mut self, at: Nanos, completed: u64) {
+        if completed == self.completed {
+            self.stood = self.stood.max(at.saturating_sub(self.since));
+        } else {
+            (self.completed, self.since) = (completed, at);
+        }
+    }
+}

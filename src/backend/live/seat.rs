@@ -1,0 +1,437 @@
+//! A tenant's process as the controller holds it: started, spoken to in lines with a deadline on each, killed.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
+use rustix::io::Errno;
+
+use crate::host::clock::{now, timespec};
+use crate::host::process::{Process, ended, inherited};
+use crate::tenant::Region;
+use crate::tenant::protocol::{Failed, LONGEST_LINE, Order, PROTOCOL, Reply};
+use crate::units::Nanos;
+
+/// Bytes kept of what a tenant wrote to its stderr.
+const KEPT: usize = 4096;
+/// Bytes quoted of a line that is no reply.
+const QUOTED: usize = 80;
+/// A tenant that closed its output is about to end: this long is waited to learn how.
+const LAST_BREATH: Nanos = Nanos::millis(500);
+
+/// Why an exchange with a tenant failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum Fault {
+    /// The process ended, and how.
+    #[error("its process {how}{}", told(.errors))]
+    Died { how: String, errors: String },
+    /// It closed its output, and lives.
+    #[error("it closed its output and lives on{}", told(.errors))]
+    Closed { errors: String },
+    /// No reply in time.
+    #[error("no answer to {order:?} within {after}{}{}", part(*.unfinished), told(.errors))]
+    Hangs { order: &'static str, after: Nanos, unfinished: usize, errors: String },
+    /// A line that is no reply of this protocol.
+    #[error("it answered {order:?} with what is no reply: {line:?} ({why})")]
+    Garbage { order: &'static str, line: String, why: String },
+    /// A line that does not end.
+    #[error("it answered {order:?} with a line of more than {LONGEST_LINE} bytes")]
+    TooLong { order: &'static str },
+    /// It spoke without being asked.
+    #[error("it spoke without being asked: {0:?}")]
+    Unasked(String),
+    /// A reply to another order.
+    #[error("it answered {order:?} as if it were another order: {line:?}")]
+    Mistaken { order: &'static str, line: String },
+    /// It is another crosstalk.
+    #[error(
+        "it speaks protocol {protocol} of crosstalk {crosstalk}, and this is protocol {PROTOCOL} of crosstalk {}: was \
+         the binary replaced during the run?",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Version { protocol: u64, crosstalk: String },
+    /// It says itself what failed.
+    #[error("{}{}", .0.what, code(.0.code))]
+    Refused(Failed),
+    /// It is where it should not be.
+    #[error("{0}")]
+    Misplaced(String),
+    /// What it wrote into the region cannot be.
+    #[error("its samples contradict themselves: {0}")]
+    Samples(String),
+    /// It cannot be started, or its pipes fail.
+    #[error("{0}")]
+    Io(String),
+}
+
+fn told(errors: &str) -> String {
+    if errors.is_empty() { String::new() } else { format!("; it said last: {errors}") }
+}
+
+fn part(bytes: usize) -> String {
+    if bytes == 0 { String::new() } else { format!(", but {bytes} bytes of an unfinished line") }
+}
+
+fn code(code: Option<u32>) -> String {
+    code.map_or(String::new(), |code| format!(" (driver code {code})"))
+}
+
+/// What a tenant's process is started with.
+pub(super) struct Launch<'a> {
+    /// The program: crosstalk itself.
+    pub(super) exe: &'a Path,
+    /// Index of its seat.
+    pub(super) seat: usize,
+    /// The seat in words, for messages.
+    pub(super) who: String,
+    /// What its environment holds beside ours.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// Its cores; empty: all of ours.
+    pub(super) cores: Vec<u32>,
+    /// Rows of its region.
+    pub(super) rows: usize,
+}
+
+/// A tenant that is up. Dropped, it is killed.
+pub(super) struct Tenant {
+    /// Index of its seat.
+    pub(super) seat: usize,
+    /// The seat in words.
+    pub(super) who: String,
+    /// Its cores.
+    pub(super) cores: Vec<u32>,
+    /// Samples and progress.
+    pub(super) region: Region,
+    process: Process,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    stderr: Stderr,
+    /// What was read and not yet taken.
+    read: Vec<u8>,
+    /// The order in flight: its name, when it was given, and by when it is to be answered.
+    asked: Option<(&'static str, Nanos, Nanos)>,
+}
+
+impl Tenant {
+    /// Starts the process. It dies with the thread that calls this (see [`Process::spawn`]).
+    pub(super) fn start(launch: Launch<'_>) -> Result<Self, Fault> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| Fault::Io(format!("{what}: {error}"))
+        };
+        let memory: OwnedFd = memfd_create("crosstalk-region", MemfdFlags::CLOEXEC)
+            .map_err(|e| failed("no memory for its samples")(e.into()))?;
+        let file = std::fs::File::from(memory);
+        let region = Region::create(&file, launch.rows).map_err(failed("no memory for its samples"))?;
+        let mut command = Command::new(launch.exe);
+        command.arg("tenant").arg("--region").arg(inherited(file.as_fd()).as_ref());
+        command.envs(launch.environment);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::spawn(command, file.as_fd(), &launch.cores)
+            .map_err(failed(&format!("{} cannot be started", launch.exe.display())))?;
+        let child = process.child();
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Fault::Io("it was started without pipes".to_owned()));
+        };
+        // A tenant that does not read, or writes half a line, holds up nobody.
+        for fd in [stdin.as_fd(), stdout.as_fd()] {
+            fcntl_getfl(fd)
+                .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
+                .map_err(|e| failed("its pipes")(e.into()))?;
+        }
+        let stderr = Stderr::keep(stderr).map_err(failed("no thread for its stderr"))?;
+        let (seat, who, cores) = (launch.seat, launch.who, launch.cores);
+        let stdin = Some(stdin);
+        Ok(Self { seat, who, cores, region, process, stdin, stdout, stderr, read: Vec::new(), asked: None })
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Gives an order, to be answered within `limit`. The reply is for [`collect`].
+    pub(super) fn order(&mut self, order: &Order, limit: Nanos) -> Result<(), Fault> {
+        let (at, name) = (now(), name(order));
+        self.receive()?;
+        if !self.read.is_empty() {
+            return Err(Fault::Unasked(quote(&self.read)));
+        }
+        let mut line = serde_json::to_vec(order).map_err(|e| Fault::Io(format!("the order {name:?}: {e}")))?;
+        line.push(b'\n');
+        if line.len() > LONGEST_LINE {
+            return Err(Fault::Io(format!(
+                "the order {name:?} has more than {LONGEST_LINE} bytes: name fewer programs"
+            )));
+        }
+        self.asked = Some((name, at, at + limit));
+        self.send(&line)
+    }
+
+    fn send(&mut self, mut line: &[u8]) -> Result<(), Fault> {
+        while !line.is_empty() {
+            let Some(stdin) = &mut self.stdin else { return Err(self.gone()) };
+            match stdin.write(line) {
+                Ok(written) => line = &line[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some((order, asked, by)) = self.asked else { return Err(Fault::Io(error.to_string())) };
+                    if now() >= by {
+                        return Err(self.hangs(order, asked));
+                    }
+                    let mut fds = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::OUT)];
+                    // Whatever it says, the next turn looks again.
+                    let _ = poll(&mut fds, Some(&timespec(by.saturating_sub(now()))));
+                }
+                // It no longer reads: most likely it ended.
+                Err(_) => return Err(self.gone()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what it wrote, without waiting. A death is found here too, after the last line was read.
+    fn receive(&mut self) -> Result<(), Fault> {
+        let mut chunk = [0; 8192];
+        let mut dead = false;
+        loop {
+            match self.stdout.read(&mut chunk) {
+                Ok(0) => return Err(self.gone()),
+                Ok(length) => {
+                    self.read.extend_from_slice(&chunk[..length]);
+                    // The longest line, and the start of another that nobody asked for.
+                    if self.read.len() > LONGEST_LINE + chunk.len() || self.line().is_some() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if dead {
+                        return Err(self.gone());
+                    }
+                    // Ended, while something that it started holds the pipe: what it wrote before that is read first.
+                    dead = self.process.wait_until(Nanos::ZERO).is_some();
+                    if !dead {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(Fault::Io(format!("its output cannot be read: {error}"))),
+            }
+        }
+    }
+
+    /// Length of the first line that was read.
+    fn line(&self) -> Option<usize> {
+        self.read.iter().position(|byte| *byte == b'\n')
+    }
+
+    /// The reply to the order in flight, where it has come.
+    fn reply(&mut self) -> Result<Option<Reply>, Fault> {
+        let received = self.receive();
+        let Some((order, asked, by)) = self.asked else {
+            received?;
+            return if self.read.is_empty() { Ok(None) } else { Err(Fault::Unasked(quote(&self.read))) };
+        };
+        let Some(length) = self.line() else {
+            received?;
+            if self.read.len() > LONGEST_LINE {
+                return Err(Fault::TooLong { order });
+            }
+            return if now() < by { Ok(None) } else { Err(self.hangs(order, asked)) };
+        };
+        let line: Vec<u8> = self.read.drain(..=length).collect();
+        let line = &line[..length];
+        self.asked = None;
+        let reply: Reply = serde_json::from_slice(line).map_err(|error| {
+            version(line).unwrap_or_else(|| Fault::Garbage { order, line: quote(line), why: error.to_string() })
+        })?;
+        match reply {
+            Reply::Failed(failed) => Err(Fault::Refused(failed)),
+            Reply::Hello { protocol, ref crosstalk, .. }
+                if protocol != PROTOCOL || crosstalk != env!("CARGO_PKG_VERSION") =>
+            {
+                Err(Fault::Version { protocol: protocol.into(), crosstalk: crosstalk.clone() })
+            }
+            reply if answers(&reply) != order => Err(Fault::Mistaken { order, line: quote(line) }),
+            reply => Ok(Some(reply)),
+        }
+    }
+
+    fn hangs(&self, order: &'static str, asked: Nanos) -> Fault {
+        let after = Nanos::millis(now().saturating_sub(asked).0 / 1_000_000);
+        Fault::Hangs { order, after, unfinished: self.read.len(), errors: self.stderr.tail() }
+    }
+
+    /// Its pipes are closed: how it ended.
+    fn gone(&mut self) -> Fault {
+        match self.process.wait_until(now() + LAST_BREATH) {
+            Some(status) => Fault::Died { how: ended(status), errors: self.stderr.last() },
+            None => Fault::Closed { errors: self.stderr.last() },
+        }
+    }
+
+    /// Closes its input, which ends it, and waits until `deadline`; then it is killed. False where that was needed.
+    fn end(&mut self, deadline: Nanos) -> bool {
+        self.stdin = None;
+        let ended = self.process.wait_until(deadline).is_some();
+        self.process.kill();
+        ended
+    }
+}
+
+/// Tenants are told to end, and killed where they do not within `limit`.
+pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
+    let deadline = now() + limit;
+    for tenant in &mut *tenants {
+        // One that cannot be told finds its input closed, or is killed.
+        let _ = tenant.order(&Order::End {}, limit);
+    }
+    for tenant in tenants {
+        tenant.end(deadline);
+    }
+}
+
+/// Waits until every tenant that was asked has answered. Calls `tick` at `first` and every `every` from then on. Whatever
+/// happens to any of them meanwhile, asked or not, ends the wait: its index, and what happened.
+pub(super) fn collect(
+    tenants: &mut [Tenant],
+    first: Nanos,
+    every: Nanos,
+    tick: &mut dyn FnMut(&[Tenant]),
+) -> Result<Vec<Option<Reply>>, (usize, Fault)> {
+    let mut replies: Vec<Option<Reply>> = tenants.iter().map(|_| None).collect();
+    let mut next_tick = first;
+    loop {
+        for (index, tenant) in tenants.iter_mut().enumerate() {
+            if let Some(reply) = tenant.reply().map_err(|fault| (index, fault))? {
+                replies[index] = Some(reply);
+            }
+        }
+        if now() >= next_tick {
+            tick(tenants);
+            // After a pause of the machine the ticks go on from here: none is made up for.
+            next_tick = (next_tick + every).max(now());
+        }
+        if tenants.iter().all(|tenant| tenant.asked.is_none()) {
+            return Ok(replies);
+        }
+        wait(tenants, next_tick);
+    }
+}
+
+/// Watches tenants that were asked nothing, until `until` or until `done`, which is asked every `every`.
+pub(super) fn attend(
+    tenants: &mut [Tenant],
+    until: Nanos,
+    every: Nanos,
+    done: &mut dyn FnMut(&[Tenant]) -> bool,
+) -> Result<(), (usize, Fault)> {
+    loop {
+        for (index, tenant) in tenants.iter_mut().enumerate() {
+            tenant.reply().map_err(|fault| (index, fault))?;
+        }
+        if done(tenants) || now() >= until {
+            return Ok(());
+        }
+        wait(tenants, until.min(now() + every));
+    }
+}
+
+/// Waits until a tenant writes or ends, or an answer is overdue, or `until`.
+fn wait(tenants: &[Tenant], until: Nanos) {
+    let due = tenants.iter().filter_map(|tenant| tenant.asked).map(|(_, _, by)| by).min();
+    let until = due.unwrap_or(until).min(until);
+    let fds = tenants.iter().flat_map(|tenant| [tenant.stdout.as_fd(), tenant.process.pidfd()]);
+    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    match poll(&mut fds, Some(&timespec(until.saturating_sub(now())))) {
+        Ok(_) | Err(Errno::INTR) => {}
+        // Out of memory, in the kernel: look again a little later.
+        Err(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
+    }
+}
+
+/// The order that `reply` answers.
+fn answers(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Hello { .. } => "hello",
+        Reply::Loaded(_) => "load",
+        Reply::Window(_) => "window",
+        Reply::Noise {} => "noise",
+        Reply::Quiet(_) => "quiet",
+        Reply::Ended {} => "end",
+        Reply::Failed(_) => "failed",
+    }
+}
+
+fn name(order: &Order) -> &'static str {
+    match order {
+        Order::Hello { .. } => "hello",
+        Order::Load(_) => "load",
+        Order::Window(_) => "window",
+        Order::Noise(_) => "noise",
+        Order::Quiet {} => "quiet",
+        Order::End {} => "end",
+    }
+}
+
+/// A greeting in another version's words: its numbers, where it says them.
+fn version(line: &[u8]) -> Option<Fault> {
+    let value: serde_json::Value = serde_json::from_slice(line).ok()?;
+    let hello = value.get("hello")?;
+    let protocol = hello.get("protocol")?.as_u64()?;
+    let crosstalk = hello.get("crosstalk").and_then(|v| v.as_str()).unwrap_or("(not told)");
+    (protocol != u64::from(PROTOCOL)).then(|| Fault::Version { protocol, crosstalk: crosstalk.to_owned() })
+}
+
+fn quote(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED)]).into_owned();
+    if bytes.len() > QUOTED { text + "…" } else { text }
+}
+
+/// The end of what a tenant wrote to its stderr, read by a thread so that the pipe never fills.
+struct Stderr {
+    kept: Arc<Mutex<VecDeque<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Stderr {
+    fn keep(mut pipe: ChildStderr) -> io::Result<Self> {
+        let kept = Arc::new(Mutex::new(VecDeque::with_capacity(2 * KEPT)));
+        let shared = Arc::clone(&kept);
+        let thread = std::thread::Builder::new().name("stderr".to_owned()).spawn(move || {
+            let mut chunk = [0; KEPT];
+            // Ends with the pipe: when the last process that holds it has ended.
+            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
+                let Ok(mut kept) = shared.lock() else { return };
+                kept.extend(&chunk[..length]);
+                let excess = kept.len().saturating_sub(KEPT);
+                kept.drain(..excess);
+            }
+        })?;
+        Ok(Self { kept, thread })
+    }
+
+    /// What it said so far: its last lines, as one.
+    fn tail(&self) -> String {
+        let bytes: Vec<u8> = self.kept.lock().map(|kept| kept.iter().copied().collect()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// The same of a process that has ended: to the end, but without waiting for whoever else holds the pipe.
+    fn last(&self) -> String {
+        let limit = now() + LAST_BREATH;
+        while !self.thread.is_finished() && now() < limit {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.tail()
+    }
+}

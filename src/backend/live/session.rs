@@ -1,0 +1,272 @@
+//! One arrangement with its tenants up: started, proved in their seats, restarted, taken down.
+
+use std::ffi::OsString;
+
+use crate::backend::{ArmPlan, ArmRecord, BackendError, Evidence, Reach, Session};
+use crate::host::clock::now;
+use crate::host::cores::{Pinned, Placement};
+use crate::plan::{Grid, Plan, PlannedArrangement};
+use crate::random::{Key, Stream};
+use crate::scenario::{Arrivals, SharingMode};
+use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply};
+use crate::units::Nanos;
+use crate::workload;
+
+use super::seat::{Fault, Launch, Tenant, collect, end_all};
+use super::{Live, arm, evidence};
+
+/// The victim posts an empty kernel after this long without a request (verdict.md, "Fair arms", 6).
+const KEEP_AWAKE: Nanos = Nanos::micros(500);
+/// Rows of the victim's region at least: a closed loop at a launch's rate for a calibration window, and five times a
+/// window at a tenth of that rate. 16 MiB.
+const ROWS: usize = 1 << 18;
+/// Rows at most: 1 GiB.
+const MOST_ROWS: usize = 1 << 24;
+/// Driver codes after which nothing more can be measured: no device, uncorrectable ECC error, system not ready, driver
+/// and library of different versions.
+const LOST: [u32; 4] = [100, 214, 802, 803];
+
+/// One arrangement, live.
+pub(super) struct LiveSession<'a> {
+    pub(super) live: &'a Live,
+    pub(super) plan: &'a Plan,
+    arrangement: usize,
+    grid: usize,
+    crew: Option<Crew>,
+    evidence: Evidence,
+}
+
+/// Tenants that are up. Dropped, they are killed.
+pub(super) struct Crew {
+    /// The victim, then the neighbours in order of the grid.
+    pub(super) tenants: Vec<Tenant>,
+    /// What each holds.
+    pub(super) loaded: Vec<Loaded>,
+    /// Since when the neighbours are quiet: their last completion, or the end of the restart.
+    pub(super) quiet_since: Nanos,
+    /// Not everybody has cores of its own.
+    pub(super) too_few_cores: bool,
+    /// The controller on its own core.
+    _pinned: Option<Pinned>,
+}
+
+impl<'a> LiveSession<'a> {
+    pub(super) fn new(live: &'a Live, plan: &'a Plan, arrangement: usize, grid: usize) -> Self {
+        Self { live, plan, arrangement, grid, crew: None, evidence: Evidence::default() }
+    }
+
+    pub(super) fn planned(&self) -> &'a PlannedArrangement {
+        &self.plan.arrangements[self.arrangement]
+    }
+
+    pub(super) fn grid(&self) -> &'a Grid {
+        &self.planned().grids[self.grid]
+    }
+
+    /// The victim's seat, then the neighbours'.
+    fn seats(&self) -> Vec<usize> {
+        std::iter::once(self.grid().victim).chain(self.grid().neighbour_seats.iter().copied()).collect()
+    }
+
+    fn bring_up(&self, generation: u32) -> Result<(Crew, Evidence), BackendError> {
+        let settings = &self.live.settings;
+        // Loading calls every program once: that is noise to whoever else is on the GPU.
+        self.live.watch().check_exclusive(&[])?;
+        let placement = self.live.cores.place(self.grid().neighbour_seats.len());
+        let mut tenants = Vec::new();
+        let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
+        for (index, seat) in self.seats().into_iter().enumerate() {
+            let launch = self.launch(index, seat, &placement);
+            let who = launch.who.clone();
+            tenants.push(Tenant::start(launch).map_err(|fault| self.not_up(&who, fault))?);
+        }
+        // From here on, so that no tenant starts on the controller's core.
+        let pinned = placement.controller.and_then(|core| Pinned::on(&[core]).ok());
+
+        let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
+        ask(&mut tenants, |_| hello.clone(), settings.deadlines.hello).map_err(|e| failed(&tenants, e))?;
+        let loads: Vec<Load> = (0..tenants.len()).map(|index| self.load(index, generation, &placement)).collect();
+        let replies = ask(&mut tenants, |index| Order::Load(loads[index].clone()), settings.deadlines.load)
+            .map_err(|e| failed(&tenants, e))?;
+        let loaded: Vec<Loaded> = replies
+            .into_iter()
+            .filter_map(|reply| if let Some(Reply::Loaded(l)) = reply { Some(l) } else { None })
+            .collect();
+        let mut seats = Vec::with_capacity(tenants.len());
+        for ((tenant, load), loaded) in tenants.iter().zip(&loads).zip(&loaded) {
+            seats.push(evidence::check(tenant, load, loaded).map_err(|fault| self.not_up(&tenant.who, fault))?);
+        }
+        seats.sort_by_key(|seat| seat.seat);
+        let too_few_cores = placement.too_few;
+        let crew = Crew { tenants, loaded, quiet_since: now(), too_few_cores, _pinned: pinned };
+        Ok((crew, Evidence { seats }))
+    }
+
+    /// Whether the tenant at `index` of [`Self::seats`] has the GPU: in exclusive mode the victim alone.
+    fn on_gpu(&self, index: usize) -> bool {
+        index == 0 || self.planned().sharing != SharingMode::Exclusive
+    }
+
+    fn launch(&self, index: usize, seat: usize, placement: &Placement) -> Launch<'a> {
+        let settings = &self.live.settings;
+        let role = if index == 0 { "victim" } else { "neighbour" };
+        let device = if self.on_gpu(index) { self.live.gpu().uuid.as_str() } else { "" };
+        let fixed = [
+            ("CUDA_VISIBLE_DEVICES", device),
+            ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+            ("CUDA_MODULE_LOADING", "EAGER"),
+            ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
+        ];
+        let mut environment = settings.environment.clone();
+        environment.extend(fixed.map(|(name, value)| (OsString::from(name), OsString::from(value))));
+        Launch {
+            exe: &settings.exe,
+            seat,
+            who: format!("tenant of seat {} ({role})", self.planned().seats[seat].id),
+            environment,
+            cores: self.cores(index, placement),
+            rows: if index == 0 { self.rows() } else { 0 },
+        }
+    }
+
+    fn cores(&self, index: usize, placement: &Placement) -> Vec<u32> {
+        match index.checked_sub(1) {
+            None => placement.victim.clone(),
+            Some(neighbour) => placement.neighbours.get(neighbour).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn load(&self, index: usize, generation: u32, placement: &Placement) -> Load {
+        let (plan, grid) = (self.plan, self.grid());
+        let seat = &self.planned().seats[self.seats()[index]].id;
+        let program = |name: &str, workload: &str, params: &std::collections::BTreeMap<String, String>| ProgramOrder {
+            name: name.to_owned(),
+            workload: workload.to_owned(),
+            params: params.clone(),
+        };
+        let probes = grid.probes.iter().map(|p| &plan.panel[*p]);
+        let noises = grid.neighbours.iter().map(|n| &plan.neighbours[*n]);
+        let (programs, outstanding) = match (index, self.on_gpu(index)) {
+            (0, _) => (
+                probes.clone().map(|p| program(&p.name, &p.workload, &p.params)).collect(),
+                probes.map(|p| p.outstanding).max(),
+            ),
+            (_, true) => (
+                noises.clone().map(|n| program(&n.name, &n.workload, &n.params)).collect(),
+                noises.map(|n| n.queued).max(),
+            ),
+            // Nobody shares the GPU: the neighbour runs its host loop only.
+            (_, false) => (Vec::new(), None),
+        };
+        let key = [
+            Key::Name(&self.planned().name),
+            Key::Number(grid.first_block.into()),
+            Key::Number(generation.into()),
+            Key::Name(seat),
+            Key::Name("contents"),
+        ];
+        let sleeps = matches!(self.planned().sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
+        Load {
+            device: self.on_gpu(index).then(|| self.live.gpu().uuid.clone()),
+            model: self.live.gpu().model.clone(),
+            programs,
+            arena: index != 0,
+            outstanding: outstanding.unwrap_or(1).max(1),
+            cores: self.cores(index, placement),
+            spin: !placement.too_few,
+            keep_awake: (index == 0 && !sleeps).then_some(KEEP_AWAKE),
+            seed: Stream::new(plan.seed, &key).bits(),
+        }
+    }
+
+    /// Rows for the longest window that the plan tells of: a rate of the user's in the longest window, a tenth to spare.
+    fn rows(&self) -> usize {
+        let design = &self.plan.design;
+        let rows = |probe: &usize| {
+            let probe = &self.plan.panel[*probe];
+            let (Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) = probe.arrivals else { return 0 };
+            let marks = workload::find(&probe.workload).map_or(0, |w| w.marks.len());
+            // A request's marks are as many as its parameters say; eight is the usual number.
+            let each = if marks > 0 { 16.0 } else { 1.0 };
+            (rate.as_f64() * design.max_window.max(design.window).as_secs_f64() * 1.1 * each) as usize
+        };
+        self.grid().probes.iter().map(rows).max().unwrap_or(0).clamp(ROWS, MOST_ROWS)
+    }
+
+    /// A tenant did not come up. What it says itself, or where it is, concerns the arrangement; that it died or hangs,
+    /// this attempt.
+    fn not_up(&self, who: &str, fault: Fault) -> BackendError {
+        let refused = matches!(fault, Fault::Refused(_) | Fault::Misplaced(_) | Fault::Version { .. });
+        let mut error = self.lost(who, fault);
+        if refused && error.reach == Reach::Arm {
+            error.reach = Reach::Arrangement;
+        }
+        error
+    }
+
+    /// A tenant was lost: with it the arm, or the device.
+    pub(super) fn lost(&self, who: &str, fault: Fault) -> BackendError {
+        let device = matches!(&fault, Fault::Refused(failed) if failed.code.is_some_and(|code| LOST.contains(&code)));
+        let what = format!("{who}: {fault}");
+        match self.live.watch().lost() {
+            Some(why) => BackendError::device(format!("{why}; {what}")),
+            None if device => BackendError::device(what),
+            None => BackendError::arm(what),
+        }
+    }
+}
+
+impl Session for LiveSession<'_> {
+    fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
+        self.take_down();
+        let (crew, evidence) = self.bring_up(generation)?;
+        (self.crew, self.evidence) = (Some(crew), evidence);
+        Ok(())
+    }
+
+    fn evidence(&self) -> Evidence {
+        self.evidence.clone()
+    }
+
+    /// Of an arm that is lost, all tenants are: none goes on in a state that nobody knows.
+    fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
+        let mut crew =
+            self.crew.take().ok_or_else(|| BackendError::arm("the tenants are down: restart them before an arm"))?;
+        let record = arm::run(self, &mut crew, arm)?;
+        self.crew = Some(crew);
+        Ok(record)
+    }
+
+    fn close(mut self: Box<Self>) -> Result<(), BackendError> {
+        self.take_down();
+        Ok(())
+    }
+}
+
+impl LiveSession<'_> {
+    /// Asks the tenants to end, and kills those that do not.
+    fn take_down(&mut self) {
+        self.evidence = Evidence::default();
+        if let Some(mut crew) = self.crew.take() {
+            end_all(&mut crew.tenants, self.live.settings.deadlines.end);
+        }
+    }
+}
+
+impl Drop for LiveSession<'_> {
+    fn drop(&mut self) {
+        self.take_down();
+    }
+}
+
+/// Gives each tenant its order, and waits for all.
+pub(super) fn ask(
+    tenants: &mut [Tenant],
+    order: impl Fn(usize) -> Order,
+    limit: Nanos,
+) -> Result<Vec<Option<Reply>>, (usize, Fault)> {
+    for (index, tenant) in tenants.iter_mut().enumerate() {
+        tenant.order(&order(index), limit).map_err(|fault| (index, fault))?;
+    }
+    collect(tenants, Nanos::MAX, Nanos::MAX, &mut |_| {})
+}
