@@ -186,9 +186,9 @@ mod tests {
     fn lateness_and_censoring_are_those_of_the_requests() {
         // Planned at 0, 100, 200, 300, 400, two in flight at most.
         // 0: sent in time, in the driver until 180, so that request 1 is sent at 180: not late.
-        // 1: done at 900. 2: sent at 260, free since 185: late. 3: planned for 300, waits for a place until 700 and is sent
-        // then, in flight for ever. 4: never sent.
-        let left = [(1, 180, 250), (180, 185, 900), (260, 262, 700), (701, 702, 0)];
+        // 1: done at 900. 2: has a place from 250 on and is sent at 320: late. 3: planned for 300, waits for a place until
+        // 700 and is sent then, in flight for ever. 4: never sent.
+        let left = [(1, 180, 250), (180, 185, 900), (320, 322, 700), (701, 702, 0)];
         let requests = replay(&region(1, &left), 1, Some(5), &done(4), open(&[0, 100, 200, 300, 400], 2)).unwrap();
         let (summary, samples) = finish(requests, 1_500);
         assert_eq!((summary.planned, summary.completed, summary.late), (5, 3, 1));
@@ -201,7 +201,7 @@ mod tests {
             [
                 (Some(1), Some(250), Outcome::Ok),
                 (Some(180), Some(900), Outcome::Ok),
-                (Some(260), Some(700), Outcome::Ok),
+                (Some(320), Some(700), Outcome::Ok),
                 (Some(701), None, timeout),
                 (None, None, timeout)
             ]
