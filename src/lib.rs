@@ -9,11 +9,14 @@
 pub mod backend;
 pub mod channel;
 pub mod cli;
+pub mod cuda;
+pub mod doctor;
 pub mod experiment;
 pub mod field;
 pub mod gpu;
 pub mod host;
 pub mod machine;
+pub mod nvml;
 pub mod plan;
 pub mod provenance;
 pub mod random;

@@ -9,6 +9,7 @@ mod progress;
 mod report;
 mod run;
 mod schema;
+mod tenant;
 mod verify;
 
 use std::fs;
@@ -55,6 +56,9 @@ enum Verb {
     List(list::Args),
     /// Print a JSON Schema.
     Schema(schema::Args),
+    /// Hold a device and run programs for a run that started this process.
+    #[command(hide = true)]
+    Tenant(tenant::Args),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -82,6 +86,7 @@ pub fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Schema(args) => schema::run(&args),
+        Verb::Tenant(args) => tenant::run(&args),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "crosstalk", &mut script);

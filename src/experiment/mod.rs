@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::backend::{ArmKey, Backend, BackendError, Session};
+use crate::backend::{ArmKey, Backend, BackendError, Evidence, Reach, Session};
 use crate::plan::Plan;
+use crate::provenance::Provenance;
 use crate::run_dir::{Calibration, Encoded, Manifest, Note, RecordedRun, RunDir, RunDirError, encode};
 use crate::units::Nanos;
 
@@ -25,6 +26,9 @@ const CALIBRATION: u32 = u32::MAX;
 
 /// Bringing the tenants up again, on hardware: a context, modules and buffers each (assumed).
 const RESTART: Nanos = Nanos::secs(3);
+
+/// Arms lost in a row, after each of which the tenants were brought up anew, before an arrangement is given up.
+const LOST_IN_A_ROW: u32 = 3;
 
 /// How long `plan` takes on a clock: calibration, restarts, washouts and windows. A window that calibration lengthens
 /// for a slow probe comes on top, at most to the design's `max_window`.
@@ -60,7 +64,14 @@ pub enum Progress {
         /// Index of its arrangement.
         index: usize,
     },
-    /// An arrangement cannot run here.
+    /// One arm could not be measured to its end.
+    Lost {
+        /// Index of its arrangement.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// An arrangement cannot run here, or not to its end.
     Skipped {
         /// Its index.
         index: usize,
@@ -90,7 +101,11 @@ pub enum ExperimentError {
 }
 
 /// Runs the plan of `run` on `backend` and commits every arm to `dir` and to `run`, in plan order. Arms that `run` has
-/// already are kept: a generation that lacks some is run again from its restart, and only what is missing is committed.
+/// already are kept. In virtual time a generation that lacks some is run again from its restart, and only what is missing
+/// is committed; elsewhere what is missing are whole blocks, and those alone are run.
+///
+/// An arm that is lost (a tenant died, hung or spoke garbage) leaves its block as it is: the tenants are brought up anew
+/// for the next one. Several in a row end the arrangement, never the run.
 ///
 /// # Errors
 /// Where the backend or the run directory fails.
@@ -144,18 +159,46 @@ fn run_arrangements(
         let calibrations: Vec<Calibration> =
             (0..arrangement.grids.len()).filter_map(|grid| run.calibrations.get(&(index, grid)).cloned()).collect();
         let context = Context { backend, manifest: &manifest, arrangement: index, calibrations: &calibrations, stop };
-        context.run_all(&work, &mut |arms| {
-            for (key, data) in dir.commit_encoded(arms)? {
-                run.arms.insert(key, data);
-                on(Progress::Committed { index });
-            }
-            Ok(())
-        })?;
+        let given_up = context.run_all(&work, &mut |happened| record(dir, run, index, happened, on))?;
+        if let GivenUp(Some(reason)) = given_up {
+            dir.given_up(index, &reason)?;
+            run.given_up.insert(index, reason.clone());
+            on(Progress::Skipped { index, reason });
+        }
         if stop.load(Ordering::Relaxed) {
             return Ok(Ended::Interrupted);
         }
     }
     Ok(Ended::Complete)
+}
+
+/// Writes down what happened in arrangement `index`, in order.
+fn record(
+    dir: &mut RunDir,
+    run: &mut RecordedRun,
+    index: usize,
+    happened: Vec<Happened>,
+    on: &mut dyn FnMut(Progress),
+) -> Result<(), ExperimentError> {
+    let mut arms = Vec::with_capacity(happened.len());
+    for happened in happened {
+        match happened {
+            Happened::Arm(arm) => arms.push(*arm),
+            Happened::Arranged { grid, generation, evidence } => {
+                dir.arranged(index, grid, Some(generation), evidence)?;
+            }
+            Happened::Lost { arm, reason } => {
+                dir.lost(&arm, &reason)?;
+                run.lost.insert(arm, reason.clone());
+                on(Progress::Lost { index, reason });
+            }
+        }
+    }
+    for (key, data) in dir.commit_encoded(arms)? {
+        run.arms.insert(key, data);
+        on(Progress::Committed { index });
+    }
+    Ok(())
 }
 
 enum Calibrated {
@@ -182,16 +225,21 @@ fn calibrate(
         }
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
             session.restart(CALIBRATION)?;
+            let evidence = session.evidence();
             let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
             session.close()?;
-            Ok(calibration)
+            Ok(calibration.map(|calibration| (calibration, evidence)))
         });
         match calibration {
             Ok(None) => return Ok(Calibrated::Interrupted),
-            Ok(Some(calibration)) => {
+            Ok(Some((calibration, evidence))) => {
+                if !evidence.seats.is_empty() {
+                    dir.arranged(arrangement, grid, None, evidence)?;
+                }
                 dir.calibrated(&calibration)?;
                 run.calibrations.insert((arrangement, grid), calibration);
             }
+            Err(error) if error.reach == Reach::Device => return Err(error.into()),
             // No arm of the arrangement has run: it cannot be tested here, and the others can.
             Err(error) => return Ok(Calibrated::Cannot(error.to_string())),
         }
@@ -224,8 +272,21 @@ fn remaining(plan: &Plan, arrangement: usize, run: &RecordedRun) -> Vec<Generati
     work
 }
 
-/// Commits arms, in order.
-type Commit<'a> = dyn FnMut(Vec<Encoded>) -> Result<(), ExperimentError> + 'a;
+/// What happens while an arrangement runs.
+enum Happened {
+    /// An arm was measured.
+    Arm(Box<Encoded>),
+    /// The tenants of a generation are up.
+    Arranged { grid: usize, generation: u32, evidence: Evidence },
+    /// An arm was lost.
+    Lost { arm: ArmKey, reason: String },
+}
+
+/// Why an arrangement was not run to its end, where it was not.
+struct GivenUp(Option<String>);
+
+/// Writes down what happened, in order.
+type Record<'a> = dyn FnMut(Vec<Happened>) -> Result<(), ExperimentError> + 'a;
 
 /// A session, with the grid that it was opened for.
 type Open<'a> = Option<(usize, Box<dyn Session + 'a>)>;
@@ -239,16 +300,23 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Runs `work` on as many sessions as the backend has, and commits in order.
-    fn run_all(&self, work: &[Generation], commit: &mut Commit<'_>) -> Result<(), ExperimentError> {
+    /// Runs `work` on as many sessions as the backend has, and has it written down in order.
+    fn run_all(&self, work: &[Generation], record: &mut Record<'_>) -> Result<GivenUp, ExperimentError> {
         let sessions = self.backend.sessions().min(work.len());
         if sessions <= 1 {
             // One at a time: each arm is committed before the next begins.
             let mut open = None;
+            let mut lost = 0;
             for generation in work {
-                self.run_generation(generation, &mut open, &mut |arm| commit(vec![arm]))?;
+                let given_up =
+                    self.run_generation(generation, &mut open, &mut lost, &mut |happened| record(vec![happened]))?;
+                if given_up.0.is_some() {
+                    close(open)?;
+                    return Ok(given_up);
+                }
             }
-            return close(open);
+            close(open)?;
+            return Ok(GivenUp(None));
         }
 
         let next = AtomicUsize::new(0);
@@ -262,20 +330,21 @@ impl<'a> Context<'a> {
                 let (next, committed, failure, failed) = (&next, &committed, &failure, &failed);
                 scope.spawn(move || {
                     let mut open = None;
-                    let mut outcome = Ok(());
+                    let mut lost = 0;
+                    let mut outcome = Ok(GivenUp(None));
                     let ended = || self.stopped() || failed.load(Ordering::Relaxed);
                     while !ended() && outcome.is_ok() {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(generation) = work.get(index) else { break };
                         committed.wait_until_near(index, AHEAD * sessions, &ended);
-                        outcome = self.run_generation(generation, &mut open, &mut |encoded| {
+                        outcome = self.run_generation(generation, &mut open, &mut lost, &mut |happened| {
                             // The receiver is gone only when the commit failed, and its error is what counts.
-                            let _ = send.send((index, Message::Arm(Box::new(encoded))));
+                            let _ = send.send((index, Message::Happened(happened)));
                             Ok(())
                         });
                         let _ = send.send((index, Message::End));
                     }
-                    if let Err(error) = outcome.and_then(|()| close(open)) {
+                    if let Err(error) = outcome.and_then(|_| close(open)) {
                         failed.store(true, Ordering::Relaxed);
                         if let Ok(mut first) = failure.lock() {
                             first.get_or_insert(error);
@@ -284,7 +353,7 @@ impl<'a> Context<'a> {
                 });
             }
             drop(send);
-            let outcome = commit_in_order(receive, commit, &committed);
+            let outcome = record_in_order(receive, record, &committed);
             if outcome.is_err() {
                 failed.store(true, Ordering::Relaxed);
             }
@@ -292,7 +361,8 @@ impl<'a> Context<'a> {
         })?;
         match failure.into_inner() {
             Ok(Some(error)) => Err(error),
-            _ => Ok(()),
+            // Sessions side by side are those of the simulator, whose tenants do not die.
+            _ => Ok(GivenUp(None)),
         }
     }
 
@@ -300,33 +370,85 @@ impl<'a> Context<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Runs one generation from its restart; hands on the arms that are missing.
+    /// Runs one generation from its restart; hands on the arms that are missing. `lost` counts the arms lost in a row.
     fn run_generation(
         &self,
         generation: &Generation,
         open: &mut Open<'a>,
-        sink: &mut dyn FnMut(Encoded) -> Result<(), ExperimentError>,
-    ) -> Result<(), ExperimentError> {
+        lost: &mut u32,
+        sink: &mut dyn FnMut(Happened) -> Result<(), ExperimentError>,
+    ) -> Result<GivenUp, ExperimentError> {
         let plan = &self.manifest.plan;
         if open.as_ref().is_none_or(|(grid, _)| *grid != generation.grid) {
             close(open.take())?;
-            *open = Some((generation.grid, self.backend.open(plan, self.arrangement, generation.grid)?));
+            let session = match self.backend.open(plan, self.arrangement, generation.grid) {
+                Ok(session) => session,
+                Err(error) if error.reach == Reach::Device => return Err(error.into()),
+                Err(error) => return Ok(GivenUp(Some(error.what))),
+            };
+            *open = Some((generation.grid, session));
         }
-        let Some((_, session)) = open else { return Ok(()) };
-        session.restart(generation.number)?;
+        let Some((_, session)) = open else { return Ok(GivenUp(None)) };
+        let repeats = self.backend.provenance() == Provenance::Simulated;
         let calibration = &self.calibrations[generation.grid];
+        let mut up = false;
         for block in generation.blocks.clone() {
-            for arm in blocks::arms(plan, self.arrangement, generation.grid, block, calibration) {
+            let missing = |key: &ArmKey| generation.missing.contains(key);
+            let arms = blocks::arms(plan, self.arrangement, generation.grid, block, calibration);
+            // Virtual time repeats what was committed, to come to the same state.
+            if !repeats && !arms.iter().any(|arm| missing(&arm.key)) {
+                continue;
+            }
+            for arm in arms {
                 if self.stopped() {
-                    return Ok(());
+                    return Ok(GivenUp(None));
                 }
-                let record = session.run_arm(&arm)?;
-                if generation.missing.contains(&arm.key) {
-                    sink(encode(self.manifest, &arm.key, &record)?)?;
+                let outcome = self.bring_up(session.as_mut(), generation, &mut up, sink)?;
+                match outcome.and_then(|()| session.run_arm(&arm)) {
+                    Ok(record) => {
+                        *lost = 0;
+                        if missing(&arm.key) {
+                            sink(Happened::Arm(Box::new(encode(self.manifest, &arm.key, &record)?)))?;
+                        }
+                    }
+                    Err(error) if error.reach == Reach::Arm => {
+                        *lost += 1;
+                        sink(Happened::Lost { arm: arm.key, reason: error.what.clone() })?;
+                        if *lost >= LOST_IN_A_ROW {
+                            return Ok(GivenUp(Some(format!("{lost} arms in a row were lost: {error}"))));
+                        }
+                        // The rest of the block would run on other tenants than its quiet arm.
+                        up = false;
+                        break;
+                    }
+                    Err(error) if error.reach == Reach::Arrangement => return Ok(GivenUp(Some(error.what))),
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
-        Ok(())
+        Ok(GivenUp(None))
+    }
+
+    /// Brings the tenants up where they are not. The inner error is theirs; the outer one is that of the record.
+    fn bring_up(
+        &self,
+        session: &mut dyn Session,
+        generation: &Generation,
+        up: &mut bool,
+        sink: &mut dyn FnMut(Happened) -> Result<(), ExperimentError>,
+    ) -> Result<Result<(), BackendError>, ExperimentError> {
+        if *up {
+            return Ok(Ok(()));
+        }
+        if let Err(error) = session.restart(generation.number) {
+            return Ok(Err(error));
+        }
+        *up = true;
+        let evidence = session.evidence();
+        if !evidence.seats.is_empty() {
+            sink(Happened::Arranged { grid: generation.grid, generation: generation.number, evidence })?;
+        }
+        Ok(Ok(()))
     }
 }
 
@@ -367,14 +489,14 @@ impl Committed {
 }
 
 enum Message {
-    Arm(Box<Encoded>),
+    Happened(Happened),
     End,
 }
 
-/// Commits arms generation by generation, whatever the order in which they arrive.
-fn commit_in_order(
+/// Has what happened written down generation by generation, whatever the order in which it arrives.
+fn record_in_order(
     receive: mpsc::Receiver<(usize, Message)>,
-    commit: &mut Commit<'_>,
+    record: &mut Record<'_>,
     committed: &Committed,
 ) -> Result<(), ExperimentError> {
     let mut waiting: BTreeMap<usize, Vec<Message>> = BTreeMap::new();
@@ -383,15 +505,15 @@ fn commit_in_order(
         waiting.entry(index).or_default().push(message);
         while let Some(messages) = waiting.get_mut(&current) {
             let mut ended = false;
-            let mut arms = Vec::with_capacity(messages.len());
+            let mut happened = Vec::with_capacity(messages.len());
             for message in messages.drain(..) {
                 match message {
-                    Message::Arm(arm) => arms.push(*arm),
+                    Message::Happened(one) => happened.push(one),
                     Message::End => ended = true,
                 }
             }
-            if !arms.is_empty() {
-                commit(arms)?;
+            if !happened.is_empty() {
+                record(happened)?;
             }
             if !ended {
                 break;

@@ -1,14 +1,19 @@
 //! The experiment against a backend whose behaviour a test writes down.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::calibration::calibrate;
+use super::{Ended, Progress, run};
 use crate::backend::sim::Simulator;
 use crate::backend::{
-    ArmPlan, ArmRecord, ArmSummary, Backend, BackendError, Evidence, NeighbourSummary, Outcome, Sample, Session,
-    WindowSummary,
+    ArmKey, ArmPlan, ArmRecord, ArmSummary, Backend, BackendError, Evidence, NeighbourSummary, Outcome, Reach, Sample,
+    Session, WindowSummary,
 };
+use crate::gpu::Inventory;
 use crate::plan::Plan;
+use crate::provenance::Provenance;
+use crate::run_dir::{Manifest, RecordedRun, RunDir, load};
 use crate::units::{Nanos, Rate};
 
 const SCENARIO: &str = r#"
@@ -84,4 +89,131 @@ fn a_neighbour_that_lets_nothing_through_is_measured_not_skipped() {
     assert_eq!(calibrated(Some(10_000), [None, Some(9_000)]), Ok(Rate::per_second(900)));
     let error = calibrated(None, [None, None]).unwrap_err().to_string();
     assert!(error.contains("launch") && error.contains("quiet"), "{error}");
+}
+
+/// A backend in real time, of which `fails` says which arms fail, and how far that reaches.
+struct Failing {
+    fails: fn(&ArmKey) -> Option<Reach>,
+    /// Generations in the order in which tenants were brought up; calibration left out.
+    restarts: Mutex<Vec<u32>>,
+}
+
+struct FailingSession<'a>(&'a Failing);
+
+impl Backend for Failing {
+    fn provenance(&self) -> Provenance {
+        Provenance::StandIn
+    }
+
+    fn inventory(&self) -> Result<Inventory, BackendError> {
+        Ok(stand_in().inventory)
+    }
+
+    fn sessions(&self) -> usize {
+        1
+    }
+
+    fn open<'a>(&'a self, _: &'a Plan, _: usize, _: usize) -> Result<Box<dyn Session + 'a>, BackendError> {
+        Ok(Box::new(FailingSession(self)))
+    }
+}
+
+impl Session for FailingSession<'_> {
+    fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
+        if generation != super::CALIBRATION {
+            self.0.restarts.lock().unwrap().push(generation);
+        }
+        Ok(())
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence::default()
+    }
+
+    fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
+        match (self.0.fails)(&arm.key).filter(|_| arm.key.block != u32::MAX) {
+            Some(reach) => Err(BackendError { what: "the tenant of seat 1 died of signal 9".to_owned(), reach }),
+            None => Written(Some(Rate::per_second(1_000)), [Some(Rate::per_second(1_000)); 2]).run_arm(arm),
+        }
+    }
+
+    fn close(self: Box<Self>) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// Six blocks in three generations, in real time.
+fn stand_in() -> Plan {
+    let mut plan = plan();
+    plan.inventory.provenance = Provenance::StandIn;
+    (plan.design.blocks, plan.design.blocks_per_generation) = (6, 2);
+    plan
+}
+
+/// Runs the plan on tenants that fail so: how it ended, what is on disk, the restarts, and what was told.
+fn run_failing(
+    fails: fn(&ArmKey) -> Option<Reach>,
+) -> (Result<Ended, String>, RecordedRun, Vec<u32>, Vec<String>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = Manifest::new(jiff::civil::date(2026, 5, 1), Provenance::StandIn, "a stand-in", &stand_in(), "");
+    let mut dir = RunDir::create(folder.path(), &manifest).unwrap();
+    let mut recorded = RecordedRun::new(manifest);
+    let backend = Failing { fails, restarts: Mutex::new(Vec::new()) };
+    let mut told = Vec::new();
+    let mut on = |progress| match progress {
+        Progress::Lost { reason, .. } | Progress::Skipped { reason, .. } => told.push(reason),
+        _ => {}
+    };
+    let ended = run(&backend, &mut dir, &mut recorded, &AtomicBool::new(false), &mut on).map_err(|e| e.to_string());
+    let read = load(folder.path()).unwrap();
+    assert_eq!(read.arms.keys().collect::<Vec<_>>(), recorded.arms.keys().collect::<Vec<_>>());
+    (ended, read, backend.restarts.into_inner().unwrap(), told, folder)
+}
+
+#[test]
+fn a_lost_arm_ends_its_block_and_never_the_run() {
+    // The second noisy arm of block 2 is lost; whatever of the block was to come after it is not run on new tenants.
+    let (ended, run, restarts, told, _folder) =
+        run_failing(|key| (key.block == 2 && key.neighbour == Some(1)).then_some(Reach::Arm));
+    assert_eq!(ended, Ok(Ended::Complete));
+    let lost: Vec<_> = run.lost.keys().map(|key| (key.block, key.neighbour)).collect();
+    assert_eq!(lost, [(2, Some(1))]);
+    assert_eq!(told.len(), 1);
+    let whole = [0, 1, 3, 4, 5].into_iter().all(|block| run.arms.keys().filter(|k| k.block == block).count() == 3);
+    assert!(whole, "{:?}", run.arms.keys().collect::<Vec<_>>());
+    assert!(run.arms.keys().filter(|key| key.block == 2).count() < 3);
+    assert_eq!(restarts, [0, 1, 1, 2], "new tenants after the loss, for block 3 of the same generation");
+}
+
+#[test]
+fn three_losses_in_a_row_end_the_arrangement() {
+    let (ended, run, _, told, _folder) = run_failing(|key| (key.block >= 2).then_some(Reach::Arm));
+    assert_eq!(ended, Ok(Ended::Complete));
+    assert_eq!(run.arms.len(), 6, "blocks 0 and 1");
+    assert_eq!(run.lost.len(), 3);
+    assert!(run.given_up[&0].contains("3 arms in a row were lost"), "{:?}", run.given_up);
+    assert_eq!(told.len(), 4);
+}
+
+#[test]
+fn a_lost_device_ends_the_run_and_keeps_what_was_measured() {
+    let (ended, run, ..) = run_failing(|key| (key.block == 1).then_some(Reach::Device));
+    assert!(ended.unwrap_err().contains("died of signal 9"));
+    assert_eq!(run.arms.len(), 3, "block 0");
+    assert!(!run.finished);
+}
+
+#[test]
+fn a_resumed_run_on_hardware_begins_its_incomplete_blocks_anew() {
+    let (_, before, _, _, folder) =
+        run_failing(|key| (key.block == 3 && key.neighbour.is_none()).then_some(Reach::Arm));
+    assert!(before.arms.keys().filter(|key| key.block == 3).count() < 3);
+    let (mut dir, mut resumed) = RunDir::resume(folder.path()).unwrap();
+    assert_eq!(resumed.arms.keys().filter(|key| key.block == 3).count(), 0, "no partner for what is left of it");
+    assert_eq!((resumed.arms.len(), resumed.lost.len()), (15, 0));
+    let backend = Failing { fails: |_| None, restarts: Mutex::new(Vec::new()) };
+    let ended = run(&backend, &mut dir, &mut resumed, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert_eq!((ended, resumed.arms.len()), (Ended::Complete, 18));
+    assert_eq!(backend.restarts.into_inner().unwrap(), [1], "the generation of block 3 alone");
+    assert_eq!(load(folder.path()).unwrap().arms.len(), 18);
 }

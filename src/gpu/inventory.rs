@@ -16,12 +16,15 @@ pub struct Inventory {
     pub provenance: Provenance,
     /// Driver version.
     pub driver: Option<String>,
+    /// The newest CUDA version that the driver supports ("12.8").
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<String>,
     /// The GPUs, in the order of the driver.
     pub gpus: Vec<Gpu>,
 }
 
 /// One GPU as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
     /// UUID ("GPU-…").
@@ -36,26 +39,57 @@ pub struct Gpu {
     pub sms: Option<u32>,
     /// Whether MIG is on; `None` where the part has no MIG or does not say.
     pub mig: Option<bool>,
+    /// Whether MIG will be on after the next reset or reboot, where that differs from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_pending: Option<bool>,
+    /// PCI address as sysfs writes it ("0000:41:00.0").
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
     /// Its MIG instances.
     pub instances: Vec<Instance>,
 }
 
 /// One MIG instance as found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
     /// UUID ("MIG-…"); empty for a GPU instance without a compute instance, which has no device and no UUID.
     pub uuid: String,
     /// Profile name.
     pub profile: String,
-    /// First memory slice.
-    pub start: u32,
-    /// Memory slices.
-    pub size: u32,
+    /// First memory slice; `None` where the driver keeps it from this user (placements need a privilege).
+    pub start: Option<u32>,
+    /// Memory slices; `None` where neither the driver nor the model's data says.
+    pub size: Option<u32>,
+    /// Id of the GPU instance. Sparse, and no order of places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_instance: Option<u32>,
+    /// Id of the compute instance in it; absent with one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_instance: Option<u32>,
     /// Device memory, read from the instance, never from its parent.
     pub memory: Option<Bytes>,
     /// SMs.
     pub sms: Option<u32>,
+}
+
+impl Instance {
+    /// Whether both are compute instances of one GPU instance: by its id, or, without ids, by the place.
+    pub fn shares_gpu_instance(&self, other: &Self) -> bool {
+        match (self.gpu_instance, other.gpu_instance) {
+            (Some(a), Some(b)) => a == b,
+            _ => self.start.is_some() && (self.start, self.size) == (other.start, other.size),
+        }
+    }
+
+    /// Where it lies, in words.
+    pub fn place(&self) -> String {
+        match (self.start, self.gpu_instance) {
+            (Some(start), _) => format!("at slice {start}"),
+            (None, Some(id)) => format!("with GPU instance id {id}"),
+            (None, None) => "at an unknown place".to_owned(),
+        }
+    }
 }
 
 /// The inventory of a simulated machine with one GPU of this model: MIG on with these instances, or off without.
@@ -66,8 +100,10 @@ pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
         Instance {
             uuid: format!("MIG-{}", uuid(&[&model.id, &p.profile, &p.start.to_string()])),
             profile: p.profile.clone(),
-            start: p.start,
-            size: p.size,
+            start: Some(p.start),
+            size: Some(p.size),
+            gpu_instance: None,
+            compute_instance: None,
             memory: profile.and_then(|q| q.memory_mib).map(Bytes::mib),
             sms: profile.and_then(|q| q.sms),
         }
@@ -75,6 +111,7 @@ pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
     Inventory {
         provenance: Provenance::Simulated,
         driver: None,
+        cuda: None,
         gpus: vec![Gpu {
             uuid: format!("GPU-{}", uuid(&[&model.id])),
             name: model.name.clone(),
@@ -82,6 +119,8 @@ pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
             memory: Some(Bytes::mib(model.memory_mib)),
             sms: Some(model.sm.count),
             mig: model.mig.as_ref().map(|_| layout.is_some()),
+            mig_pending: None,
+            pci: None,
             instances: layout.unwrap_or_default().iter().map(instance).collect(),
         }],
     }
@@ -118,7 +157,7 @@ mod tests {
         let gpu = machine("h100-sxm", Some("3g.40gb+1g.10gb")).gpus.remove(0);
         assert_eq!(gpu.mig, Some(true));
         assert_eq!(gpu.instances[1].memory, Some(Bytes::mib(9984)));
-        assert_eq!((gpu.instances[0].start, gpu.instances[0].sms), (4, Some(60)));
+        assert_eq!((gpu.instances[0].start, gpu.instances[0].sms), (Some(4), Some(60)));
         assert_eq!(machine("b200", Some("3g.90gb")).gpus[0].instances[0].memory, None, "unknown, not zero");
     }
 
@@ -141,5 +180,13 @@ mod tests {
         // A baseline belongs to the card: its UUID does not depend on the layout.
         assert_eq!(a.gpus[0].uuid, machine("h100-sxm", None).gpus[0].uuid);
         assert!(a.gpus[0].instances.iter().all(|i| parse_mig_uuid(&i.uuid).is_ok()));
+    }
+
+    #[test]
+    fn instances_of_unknown_place_are_told_apart_by_their_ids() {
+        let at = |gpu_instance| Instance { gpu_instance, ..Instance::default() };
+        assert!(at(Some(2)).shares_gpu_instance(&at(Some(2))));
+        assert!(!at(Some(2)).shares_gpu_instance(&at(Some(1))));
+        assert!(!at(None).shares_gpu_instance(&at(None)), "unknown is no place");
     }
 }

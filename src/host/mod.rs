@@ -1,5 +1,7 @@
-//! This machine: its clock, its cores, and processes that cannot outlive the run.
+//! This machine, apart from its GPUs: its clock, its cores, its threads, locks, and processes that cannot outlive the run.
 
 pub mod clock;
 pub mod cores;
+pub mod lock;
 pub mod process;
+pub mod thread;

@@ -210,6 +210,19 @@ impl Machine {
     /// Where the topology exceeds the engine's tables, refers to parts that do not exist, divides more than there is, or
     /// where a leak concerns no resource of a domain.
     pub fn new(model: &GpuModel, topology: &Topology, leaks: &[Leak]) -> Result<Box<Self>, MachineError> {
+        let mut machine = Self::vacant(model, topology, leaks)?;
+        for context in 0..topology.contexts.len() {
+            let overhead = machine.overhead;
+            machine.open(context).map_err(|_| MachineError::NoMemory { context, overhead })?;
+        }
+        Ok(machine)
+    }
+
+    /// The same machine with none of its contexts open: [`Machine::open`] and [`Machine::close`] let them come and go.
+    ///
+    /// # Errors
+    /// As [`Machine::new`].
+    pub fn vacant(model: &GpuModel, topology: &Topology, leaks: &[Leak]) -> Result<Box<Self>, MachineError> {
         let k = Constants::new(model, leaks)?;
         check(topology)?;
         let mut machine = Box::new(Self::empty(k));
@@ -236,12 +249,13 @@ impl Machine {
             };
         }
         machine.memory = Memory::new(topology, machine.k.leaks[Resource::Contents as usize]);
-        machine.seat(topology, model.driver.context_mib << 20)?;
+        machine.overhead = model.driver.context_mib << 20;
+        machine.seat(topology)?;
         Ok(machine)
     }
 
-    /// Gives every context its SMs and its overhead of memory.
-    fn seat(&mut self, topology: &Topology, overhead: u64) -> Result<(), MachineError> {
+    /// Gives every context its SMs.
+    fn seat(&mut self, topology: &Topology) -> Result<(), MachineError> {
         let mut pools = 0;
         let mut add = |machine: &mut Self, compute: usize, sms: u32| {
             machine.pools[pools] = Pool { compute: compute as u8, sms: f64::from(sms), ..Pool::EMPTY };
@@ -283,11 +297,6 @@ impl Machine {
                     return Err(MachineError::NoSms { what: "context", index: x });
                 }
                 self.contexts[x] = ContextState { compute: c as u8, pool, sms: f64::from(sms), ..ContextState::EMPTY };
-            }
-        }
-        for (x, _) in topology.contexts.iter().enumerate() {
-            if self.memory.reserve(x, overhead).is_err() {
-                return Err(MachineError::NoMemory { context: x, overhead });
             }
         }
         Ok(())

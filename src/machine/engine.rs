@@ -25,6 +25,13 @@ const WORKS: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueId(pub(super) u16);
 
+impl QueueId {
+    /// Which of the 64 places of a machine it holds.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Names an interned demand of one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkId(u16);
@@ -57,10 +64,21 @@ struct Item {
 
 /// The items of a queue in a circle, the head included.
 #[derive(Clone, Copy, Debug)]
-struct Ring {
-    first: u8,
-    len: u8,
+pub(super) struct Ring {
+    pub first: u8,
+    pub len: u8,
     items: [Item; DEPTH],
+}
+
+impl Ring {
+    /// Becomes a copy of `from`; what is not in use stays as it was.
+    pub(super) fn copy_from(&mut self, from: &Self) {
+        (self.first, self.len) = (from.first, from.len);
+        for i in 0..usize::from(from.len) {
+            let at = (usize::from(from.first) + i) % DEPTH;
+            self.items[at] = from.items[at];
+        }
+    }
 }
 
 /// What an event touched, as masks.
@@ -70,8 +88,8 @@ pub(super) struct Dirty {
     pub pools: u64,
     pub domains: u32,
     /// Domains whose copies, and GPUs whose callers, may begin.
-    copies: u32,
-    locks: u32,
+    pub copies: u32,
+    pub locks: u32,
     /// GPUs to solve whatever their domains; GPUs whose link to solve.
     pub gpus: u32,
     pub links: u32,
@@ -95,15 +113,20 @@ pub struct Machine {
     pub(super) wakes: [u64; QUEUES],
     pub(super) heads: [Head; QUEUES],
     /// Queues that hold something.
-    occupied: u64,
-    queues: usize,
-    now: u64,
-    next: u64,
-    tickets: u32,
-    arrivals: u64,
-    rings: [Ring; QUEUES],
+    pub(super) occupied: u64,
+    pub(super) queues: usize,
+    /// Of those, the ones that were closed.
+    pub(super) free_queues: u64,
+    /// Device memory that an open context takes, bytes.
+    pub(super) overhead: u64,
+    pub(super) now: u64,
+    pub(super) next: u64,
+    pub(super) tickets: u32,
+    pub(super) arrivals: u64,
+    pub(super) rings: [Ring; QUEUES],
+    /// Of a closed context: `u8::MAX` in the place of the context.
     pub(super) works: [Work; WORKS],
-    defined: usize,
+    pub(super) defined: usize,
     pub(super) memory: Memory,
 }
 
@@ -138,6 +161,8 @@ impl Machine {
             heads: [Head::EMPTY; QUEUES],
             occupied: 0,
             queues: 0,
+            free_queues: 0,
+            overhead: 0,
             now: 0,
             next: u64::MAX,
             tickets: 0,
@@ -155,6 +180,12 @@ impl Machine {
     /// Where there is no such context, or no queue left (64 per machine).
     pub fn queue(&mut self, context: usize) -> Result<QueueId, MachineError> {
         self.known(context)?;
+        if self.free_queues != 0 {
+            let q = self.free_queues.trailing_zeros() as usize;
+            self.free_queues &= self.free_queues - 1;
+            self.heads[q] = Head { context: context as u8, ..Head::EMPTY };
+            return Ok(QueueId(q as u16));
+        }
         if self.queues == QUEUES {
             return Err(MachineError::TooMany { what: "queues", most: QUEUES });
         }
@@ -173,15 +204,16 @@ impl Machine {
         if let Some(found) = self.works[..self.defined].iter().position(same) {
             return Ok(WorkId(found as u16));
         }
-        if self.defined == WORKS {
+        let free = self.works[..self.defined].iter().position(|w| w.context == u8::MAX).unwrap_or(self.defined);
+        if free == WORKS {
             return Err(MachineError::TooMany { what: "different demands", most: WORKS });
         }
-        self.works[self.defined] = Work::new(context as u8, demand, self.k.max_blocks, self.k.sm_pages);
-        self.defined += 1;
-        Ok(WorkId((self.defined - 1) as u16))
+        self.works[free] = Work::new(context as u8, demand, self.k.max_blocks, self.k.sm_pages);
+        self.defined = self.defined.max(free + 1);
+        Ok(WorkId(free as u16))
     }
 
-    fn known(&self, context: usize) -> Result<(), MachineError> {
+    pub(super) fn known(&self, context: usize) -> Result<(), MachineError> {
         if context >= self.counts.1 { Err(MachineError::Missing { what: "context", index: context }) } else { Ok(()) }
     }
 
@@ -509,7 +541,7 @@ impl Machine {
     }
 
     /// Whether nothing runs on GPU `g`.
-    fn is_idle(&self, g: usize) -> bool {
+    pub(super) fn is_idle(&self, g: usize) -> bool {
         self.gpus[g].copies == 0 && bits(self.gpus[g].domains).all(|d| self.domains[d].running == 0)
     }
 

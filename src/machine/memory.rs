@@ -132,6 +132,12 @@ impl Memory {
     pub fn free(&mut self, context: usize, id: AllocId) -> bool {
         let found = self.blocks[..self.len].iter().position(|b| b.id == id.0 && usize::from(b.context) == context);
         let Some(at) = found.filter(|_| id.0 != OVERHEAD) else { return false };
+        self.held[context] -= self.remove(at);
+        true
+    }
+
+    /// Takes the block at `at` out of the table. Its pages.
+    fn remove(&mut self, at: usize) -> u32 {
         let block = self.blocks[at];
         let kept = (self.unscrubbed.min(1.0) * f64::from(block.pages)) as u32;
         if kept > 0 {
@@ -140,8 +146,36 @@ impl Memory {
         self.blocks.copy_within(at + 1..self.len, at);
         self.len -= 1;
         self.used[usize::from(block.domain)] -= block.pages;
-        self.held[context] -= block.pages;
-        true
+        block.pages
+    }
+
+    /// Gives back all that a context holds, its overhead too.
+    pub fn evict(&mut self, context: usize) {
+        while let Some(at) = self.blocks[..self.len].iter().position(|b| usize::from(b.context) == context) {
+            self.remove(at);
+        }
+        self.held[context] = 0;
+    }
+
+    /// Bytes of the domain of `context`, and those in use.
+    pub fn usage(&self, context: usize) -> (Bytes, Bytes) {
+        let domain = usize::from(self.domain[context]);
+        (Bytes(u64::from(self.pages[domain]) * PAGE), Bytes(u64::from(self.used[domain]) * PAGE))
+    }
+
+    /// Bytes that `context` holds, its overhead included.
+    pub fn held(&self, context: usize) -> Bytes {
+        let own = self.blocks[..self.len].iter().filter(|b| usize::from(b.context) == context);
+        Bytes(own.map(|b| u64::from(b.pages) * PAGE).sum())
+    }
+
+    /// Becomes a copy of `from`, at a cost that grows with the entries in use.
+    pub fn copy_from(&mut self, from: &Self) {
+        self.blocks[..from.len].copy_from_slice(&from.blocks[..from.len]);
+        (self.len, self.next_id, self.unscrubbed) = (from.len, from.next_id, from.unscrubbed);
+        (self.pages, self.used, self.limit) = (from.pages, from.used, from.limit);
+        (self.held, self.domain) = (from.held, from.domain);
+        self.residue.copy_from(&from.residue);
     }
 
     /// Bytes of an allocation that held what another tenant left when it was made: what a tenant that scans before it

@@ -20,6 +20,7 @@ mod share;
 mod slicing;
 mod slots;
 mod state;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 mod topology;

@@ -59,6 +59,12 @@ impl Residue {
         (!self.forgotten).then_some(foreign)
     }
 
+    /// Becomes a copy of `from`, at a cost that grows with the runs in use.
+    pub fn copy_from(&mut self, from: &Self) {
+        self.runs[..from.len].copy_from_slice(&from.runs[..from.len]);
+        (self.len, self.forgotten) = (from.len, from.forgotten);
+    }
+
     fn push(&mut self, run: Run) {
         match self.runs.get_mut(self.len) {
             Some(free) => {

@@ -131,7 +131,7 @@ impl Resolver<'_> {
             sharing: wanted.sharing,
             layout: wanted.layout.clone().unwrap_or_default(),
             seats: Vec::new(),
-            skipped: self.wrong_mig_mode(),
+            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()),
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
@@ -200,6 +200,16 @@ impl Resolver<'_> {
         }
     }
 
+    /// Modes that only the simulator arranges yet.
+    fn not_on_hardware(&self) -> Option<String> {
+        let mode = self.arrangement.sharing;
+        (self.provenance != Provenance::Simulated && !sharing::on_hardware(mode)).then(|| {
+            format!(
+                "this version arranges no {mode} on hardware: exclusive and time-slicing are, the simulator has all"
+            )
+        })
+    }
+
     /// Probes that may stand in one arm: those of host calls and slow ones form panels of their own.
     fn panels(&self, planned: &PlannedArrangement, victim: usize) -> Result<Vec<Vec<usize>>, String> {
         let mut together = Vec::new();
@@ -249,12 +259,9 @@ mod tests {
             uuid: "GPU-0".to_owned(),
             name: "NVIDIA H100 80GB HBM3".to_owned(),
             model: Some("h100-sxm".to_owned()),
-            memory: None,
-            sms: None,
-            mig: None,
-            instances: Vec::new(),
+            ..Gpu::default()
         };
-        Inventory { provenance, driver: None, gpus: vec![gpu] }
+        Inventory { provenance, driver: None, cuda: None, gpus: vec![gpu] }
     }
 
     #[test]

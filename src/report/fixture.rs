@@ -101,6 +101,7 @@ pub(super) fn plan() -> Plan {
         inventory: Inventory {
             provenance: Provenance::Simulated,
             driver: None,
+            cuda: None,
             gpus: vec![Gpu {
                 uuid: "GPU-00000000-0000-0000-0000-000000000001".to_owned(),
                 name: "NVIDIA H100 80GB HBM3".to_owned(),
@@ -108,7 +109,7 @@ pub(super) fn plan() -> Plan {
                 memory: Some(Bytes::mib(81_559)),
                 sms: Some(132),
                 mig: Some(true),
-                instances: Vec::new(),
+                ..Gpu::default()
             }],
         },
         gpu: 0,
@@ -215,6 +216,7 @@ pub(super) fn reasons() -> Vec<Reason> {
         Reason::Backlog,
         Reason::Throttled { share: 0.31 },
         Reason::QuietArmNotAwake,
+        Reason::TooFewCores,
         Reason::TooFewRequests,
         Reason::Underpowered { detectable: Some(0.14), blocks_needed: Some(62) },
         Reason::Underpowered { detectable: None, blocks_needed: None },
@@ -307,6 +309,8 @@ pub(super) fn run() -> RecordedRun {
         calibrations: BTreeMap::from([((0, 0), calibrated(0)), ((1, 0), calibrated(1))]),
         arms: BTreeMap::new(),
         skipped: BTreeMap::new(),
+        given_up: BTreeMap::new(),
+        lost: BTreeMap::new(),
         finished: true,
     }
 }

@@ -86,7 +86,7 @@ fn head(page: &mut Page, plan: &Plan, length: Nanos) {
     );
     page.paragraph(line, 0, 2);
     for instance in &gpu.instances {
-        page.paragraph(plain(&format!("{} at slice {} · {}", instance.profile, instance.start, instance.uuid)), 2, 4);
+        page.paragraph(plain(&format!("{} {} · {}", instance.profile, instance.place(), instance.uuid)), 2, 4);
     }
 }
 

@@ -64,6 +64,11 @@ pub(super) fn reason(reason: &Reason) -> Why {
             "the quiet arms were slower than the noisy ones".to_owned(),
             "keep the GPU awake in quiet arms: see the clocks and the washout".to_owned(),
         ),
+        Reason::TooFewCores => (
+            "too-few-cores",
+            "the victim had fewer than two cores of its own, so its latencies hold the host's wake-ups".to_owned(),
+            "give crosstalk two cores for the victim and one for each neighbour, or fewer tenants".to_owned(),
+        ),
         Reason::TooFewRequests => (
             "too-few-requests",
             "too few requests for this quantile".to_owned(),
@@ -82,8 +87,8 @@ pub(super) fn reason(reason: &Reason) -> Why {
         ),
         Reason::Incomplete => (
             "incomplete",
-            "arms are missing: the run was interrupted".to_owned(),
-            "go on with `crosstalk run --resume`".to_owned(),
+            "arms are missing: the run was interrupted, or they were lost".to_owned(),
+            "go on with `crosstalk run --resume`, or see in the warnings what was lost".to_owned(),
         ),
     };
     Why { reason: id.to_owned(), text, of: Vec::new(), advice: Some(advice) }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, EVENTS};
 use super::{ArmData, Calibration, RunDirError};
-use crate::backend::{ArmKey, ArmSummary};
+use crate::backend::{ArmKey, ArmSummary, Evidence};
 use crate::provenance::Provenance;
 
 pub(super) const FORMAT: &str = "crosstalk-events";
@@ -39,6 +39,40 @@ pub(super) enum Event {
     },
     /// An arm is on disk: this line is the commit.
     Committed(Committed),
+    /// The tenants of a grid are up: what proves that each is in its seat.
+    Arranged {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Index of the grid.
+        grid: usize,
+        /// The generation that begins; `None`: calibration.
+        generation: Option<u32>,
+        /// The proof.
+        evidence: Evidence,
+    },
+    /// An arrangement was given up before its end.
+    GivenUp {
+        /// Its index.
+        arrangement: usize,
+        /// Why.
+        reason: String,
+    },
+    /// An arm that was begun and could not be measured to its end.
+    Lost {
+        /// Which.
+        arm: ArmKey,
+        /// Why.
+        reason: String,
+    },
+    /// The arms of a block do not count, those above this line included: their tenants are gone before it was whole.
+    Dropped {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Index of the grid.
+        grid: usize,
+        /// The block.
+        block: u32,
+    },
     /// Something that a reader of the log wants to know.
     Note(Note),
 }

@@ -149,6 +149,8 @@ fn same_provenance(file: &str, found: Provenance, manifest: &Manifest) -> Result
 fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened, RunDirError> {
     let mut calibrations = BTreeMap::new();
     let mut skipped = BTreeMap::new();
+    let mut given_up = BTreeMap::new();
+    let mut lost = BTreeMap::new();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
     for (line, event) in log.events {
@@ -167,10 +169,17 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 }
                 committed.push(c);
             }
-            Event::Note(_) => {}
+            Event::GivenUp { arrangement, reason } => drop(given_up.insert(arrangement, reason)),
+            Event::Lost { arm, reason } => drop(lost.insert(arm, reason)),
+            Event::Dropped { arrangement, grid, block } => {
+                let of_block = |arm: &ArmKey| (arm.arrangement, arm.grid, arm.block) == (arrangement, grid, block);
+                committed.retain(|c| !(of_block(&c.arm) && seen.remove(&c.file)));
+                lost.retain(|arm, _| !of_block(arm));
+            }
+            Event::Arranged { .. } | Event::Note(_) => {}
         }
     }
-    let run = RecordedRun { manifest, calibrations, arms: BTreeMap::new(), skipped, finished };
+    let run = RecordedRun { manifest, calibrations, arms: BTreeMap::new(), skipped, given_up, lost, finished };
     Ok(Opened { run, committed, whole: log.whole })
 }
 

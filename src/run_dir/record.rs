@@ -120,6 +120,10 @@ pub struct RecordedRun {
     pub arms: BTreeMap<ArmKey, ArmData>,
     /// Arrangements that could not run, by index, with the reason.
     pub skipped: BTreeMap<usize, String>,
+    /// Arrangements that were given up before their end, by index, with the reason.
+    pub given_up: BTreeMap<usize, String>,
+    /// Arms that could not be measured to their end, with the reason.
+    pub lost: BTreeMap<ArmKey, String>,
     /// The run was finished, not interrupted.
     pub finished: bool,
 }
@@ -132,6 +136,8 @@ impl RecordedRun {
             calibrations: BTreeMap::new(),
             arms: BTreeMap::new(),
             skipped: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            lost: BTreeMap::new(),
             finished: false,
         }
     }

@@ -1,6 +1,6 @@
 //! Writing a run: arms are committed one by one, and what is committed survives a crash at any moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::hlog::{self, ArmIntervals};
 use super::samples::{self, Label};
 use super::sums::{Finished, Sums, sums_text};
 use super::{ArmData, Calibration, Digest, Manifest, RecordedRun, RunDirError, read};
-use crate::backend::{ArmKey, ArmRecord};
+use crate::backend::{ArmKey, ArmRecord, Evidence};
 use crate::provenance::Provenance;
 
 /// A run directory, open for writing by this process alone.
@@ -26,10 +26,16 @@ pub struct RunDir {
     events: File,
     /// Length of the event log, bytes.
     length: u64,
-    arms: BTreeMap<ArmKey, ArmIntervals>,
-    /// SHA-256 of the arms' files.
-    sums: Sums,
+    arms: BTreeMap<ArmKey, Kept>,
+}
+
+/// Of a committed arm, what the end of the run writes.
+#[derive(Debug)]
+struct Kept {
+    file: String,
+    sha256: String,
     samples: u64,
+    intervals: ArmIntervals,
 }
 
 /// Files that are synced beside one another within one commit.
@@ -113,13 +119,38 @@ impl RunDir {
         let opened = read::open(path)?;
         dir.cut_events(opened.whole)?;
         for committed in &opened.committed {
-            let data = &opened.run.arms[&committed.arm];
-            dir.arms.insert(committed.arm.clone(), ArmIntervals::new(data)?);
-            dir.sums.insert(committed.file.clone(), committed.sha256.clone());
-            dir.samples += committed.samples;
+            let intervals = ArmIntervals::new(&opened.run.arms[&committed.arm])?;
+            dir.arms.insert(committed.arm.clone(), Kept::new(committed.clone(), intervals));
         }
         dir.note(&Note::Resumed {})?;
-        Ok((dir, opened.run))
+        let mut run = opened.run;
+        if run.manifest.provenance != Provenance::Simulated {
+            dir.drop_incomplete(&mut run)?;
+        }
+        Ok((dir, run))
+    }
+
+    /// Drops every block that lacks an arm: its tenants are gone, and new ones are no partners for what they left.
+    fn drop_incomplete(&mut self, run: &mut RecordedRun) -> Result<(), RunDirError> {
+        let blocks: BTreeSet<_> = self.arms.keys().map(|arm| (arm.arrangement, arm.grid, arm.block)).collect();
+        for (arrangement, grid, block) in blocks {
+            let of_block = |arm: &ArmKey| (arm.arrangement, arm.grid, arm.block) == (arrangement, grid, block);
+            let planned = run.manifest.plan.arrangements[arrangement].grids[grid].neighbours.len() + 1;
+            if self.arms.keys().filter(|arm| of_block(arm)).count() == planned {
+                continue;
+            }
+            self.append(&[Event::Dropped { arrangement, grid, block }])?;
+            self.arms.retain(|arm, kept| {
+                if of_block(arm) {
+                    // What no event names is ignored: it does not matter if this fails.
+                    let _ = fs::remove_file(self.root.join(&kept.file));
+                }
+                !of_block(arm)
+            });
+            run.arms.retain(|arm, _| !of_block(arm));
+            run.lost.retain(|arm, _| !of_block(arm));
+        }
+        Ok(())
     }
 
     fn open(path: &Path, manifest: Manifest) -> Result<Self, RunDirError> {
@@ -131,15 +162,7 @@ impl RunDir {
             TryLockError::Error(e) => RunDirError::io("lock", &log)(e),
         })?;
         let length = events.seek(SeekFrom::End(0)).map_err(RunDirError::io("read", &log))?;
-        Ok(Self {
-            root: path.to_owned(),
-            manifest,
-            events,
-            length,
-            arms: BTreeMap::new(),
-            sums: Sums::new(),
-            samples: 0,
-        })
+        Ok(Self { root: path.to_owned(), manifest, events, length, arms: BTreeMap::new() })
     }
 
     /// The manifest.
@@ -168,6 +191,36 @@ impl RunDir {
         self.append(&[Event::Skipped { arrangement, reason: reason.to_owned() }])
     }
 
+    /// Records what proves that the tenants of a grid are in their seats.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn arranged(
+        &mut self,
+        arrangement: usize,
+        grid: usize,
+        generation: Option<u32>,
+        evidence: Evidence,
+    ) -> Result<(), RunDirError> {
+        self.append(&[Event::Arranged { arrangement, grid, generation, evidence }])
+    }
+
+    /// Records that an arrangement was given up before its end.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn given_up(&mut self, arrangement: usize, reason: &str) -> Result<(), RunDirError> {
+        self.append(&[Event::GivenUp { arrangement, reason: reason.to_owned() }])
+    }
+
+    /// Records that an arm could not be measured to its end.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn lost(&mut self, arm: &ArmKey, reason: &str) -> Result<(), RunDirError> {
+        self.append(&[Event::Lost { arm: arm.clone(), reason: reason.to_owned() }])
+    }
+
     /// Records something beside what is measured.
     ///
     /// # Errors
@@ -193,18 +246,17 @@ impl RunDir {
     /// Keeps of a committed arm what the end of the run writes; the rest goes to the caller.
     fn keep(&mut self, arm: Encoded) -> (ArmKey, ArmData) {
         let Encoded { committed, intervals, data, .. } = arm;
-        self.samples += committed.samples;
-        self.sums.insert(committed.file, committed.sha256);
-        self.arms.insert(committed.arm.clone(), intervals);
-        (committed.arm, data)
+        let key = committed.arm.clone();
+        self.arms.insert(key.clone(), Kept::new(committed, intervals));
+        (key, data)
     }
 
     /// The arms' files, durable on return but without their events.
     pub(super) fn write_arms(&self, arms: &[Encoded]) -> Result<(), RunDirError> {
         let mut folders = BTreeMap::new();
         for (i, Encoded { committed, .. }) in arms.iter().enumerate() {
-            let twice = self.sums.contains_key(&committed.file)
-                || arms[..i].iter().any(|earlier| earlier.committed.file == committed.file);
+            let twice = self.arms.contains_key(&committed.arm)
+                || arms[..i].iter().any(|earlier| earlier.committed.arm == committed.arm);
             if twice {
                 return Err(RunDirError::not_recordable(&committed.file, "an arm is committed once"));
             }
@@ -241,11 +293,11 @@ impl RunDir {
         for file in [MANIFEST, EVENTS] {
             sums.insert(file.to_owned(), files::sha256(&files::read(&self.root, file, MANIFEST)?));
         }
-        sums.extend(self.sums);
+        sums.extend(self.arms.values().map(|arm| (arm.file.clone(), arm.sha256.clone())));
         let text = sums_text(&sums);
         files::write_durable(&self.root, SUMS, text.as_bytes())?;
-        let arms = self.arms.len() as u64;
-        let finished = Finished::new(self.manifest.provenance, &sums, arms, self.samples, text.as_bytes());
+        let (arms, samples) = (self.arms.len() as u64, self.arms.values().map(|arm| arm.samples).sum());
+        let finished = Finished::new(self.manifest.provenance, &sums, arms, samples, text.as_bytes());
         files::write_durable(&self.root, FINISHED, &files::to_json(FINISHED, &finished)?)
     }
 
@@ -255,8 +307,8 @@ impl RunDir {
         let mut sums = Sums::new();
         for (index, arrangement) in plan.arrangements.iter().enumerate() {
             let mut arms = Vec::new();
-            for (key, intervals) in self.arms.iter().filter(|(key, _)| key.arrangement == index) {
-                arms.push((files::arm_stem(plan, key)?, intervals));
+            for (key, kept) in self.arms.iter().filter(|(key, _)| key.arrangement == index) {
+                arms.push((files::arm_stem(plan, key)?, &kept.intervals));
             }
             for (series, log) in hlog::write(self.manifest.provenance, &arrangement.name, arms.into_iter()) {
                 let Some(file) = files::hlog_file(plan, index, &series) else { continue };
@@ -298,6 +350,13 @@ impl RunDir {
         cut(&mut self.events).map_err(RunDirError::io("cut", &self.root.join(EVENTS)))?;
         self.length = length;
         Ok(())
+    }
+}
+
+impl Kept {
+    fn new(committed: Committed, intervals: ArmIntervals) -> Self {
+        let Committed { file, sha256, samples, .. } = committed;
+        Self { file, sha256, samples, intervals }
     }
 }
 

@@ -3,11 +3,11 @@
 use super::design::Tier;
 use super::keys::SCHEMA_VERSION;
 use super::write::quoted;
-use crate::gpu::{Gpu, GpuModel, Instance, Inventory};
+use crate::gpu::{Gpu, GpuModel, Inventory};
 use crate::provenance::Provenance;
 
 /// A commented, ready-to-run scenario for the first GPU of `inventory`, whose model is `model` where it is known. MIG
-/// instances are tested as found where MIG is on; else time-slicing and MPS.
+/// instances are tested as found where MIG is on; else time-slicing and, on the simulator, MPS.
 pub fn init(inventory: &Inventory, model: Option<&GpuModel>, tier: Tier) -> String {
     let gpu = inventory.gpus.first();
     let product = gpu.map_or("no GPU", |g| g.name.as_str());
@@ -17,7 +17,7 @@ pub fn init(inventory: &Inventory, model: Option<&GpuModel>, tier: Tier) -> Stri
     out.push_str(&design(tier));
     out.push_str(&panel(tier));
     neighbours(tier).for_each(|n| out.push_str(&n.section()));
-    out.push_str(&arrangements(gpu, model, tier));
+    out.push_str(&arrangements(inventory, gpu, model, tier));
     out
 }
 
@@ -138,14 +138,16 @@ fn neighbours(tier: Tier) -> impl Iterator<Item = &'static Noise> {
     NOISES.iter().filter(move |n| rank(n.from) <= rank(tier))
 }
 
-fn arrangements(gpu: Option<&Gpu>, model: Option<&GpuModel>, tier: Tier) -> String {
+fn arrangements(inventory: &Inventory, gpu: Option<&Gpu>, model: Option<&GpuModel>, tier: Tier) -> String {
+    // What this version cannot arrange on hardware is not written for it.
+    let simulated = inventory.provenance == Provenance::Simulated;
     match gpu {
         // One without a UUID has no compute instance, so that no process can use it.
         Some(gpu) if gpu.mig == Some(true) && gpu.instances.iter().all(|i| i.uuid.is_empty()) => {
             mig_without_instances(model, tier)
         }
         Some(gpu) if gpu.mig == Some(true) => mig_as_found(gpu, tier),
-        _ => format!("{TIME_SLICING}{MPS}{}", mig_hint(model)),
+        _ => format!("{TIME_SLICING}{}{}", if simulated { MPS } else { "" }, mig_hint(model)),
     }
 }
 
@@ -194,8 +196,8 @@ fn mig_rules(tier: Tier) -> &'static str {
 }
 
 fn mig_as_found(gpu: &Gpu, tier: Tier) -> String {
-    let place = |i: &Instance| (i.start, i.size);
-    if gpu.instances.iter().enumerate().any(|(n, a)| gpu.instances.iter().skip(n + 1).any(|b| place(a) == place(b))) {
+    if gpu.instances.iter().enumerate().any(|(n, a)| gpu.instances.iter().skip(n + 1).any(|b| a.shares_gpu_instance(b)))
+    {
         return COMPUTE_INSTANCES.to_owned();
     }
     let profiles: Vec<_> = gpu.instances.iter().map(|i| i.profile.as_str()).collect();

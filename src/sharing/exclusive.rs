@@ -12,6 +12,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| Ok(flat::whole_gpu(s, Policy::TimeSliced, false, |_, _| SmShare::All)),
     one_process: false,
+    live: true,
     own_share: |_, _| false,
 };
 

@@ -81,9 +81,10 @@ pub(super) fn instances_found<'a>(gpu: &'a Gpu, model: Option<&GpuModel>) -> Res
     }
     if let Some(bare) = gpu.instances.iter().find(|i| i.uuid.is_empty()) {
         return Err(SharingError::new(format!(
-            "the GPU instance {} at slice {} has no compute instance, so no process can use it; create one with \
+            "the GPU instance {} {} has no compute instance, so no process can use it; create one with \
              `nvidia-smi mig -cci`",
-            bare.profile, bare.start
+            bare.profile,
+            bare.place()
         )));
     }
     match (gpu.mig, gpu.instances.is_empty()) {
@@ -105,12 +106,12 @@ pub(super) fn instances_found<'a>(gpu: &'a Gpu, model: Option<&GpuModel>) -> Res
     }
 }
 
-/// Two devices in one place: compute instances of one GPU instance.
+/// Two devices in one GPU instance: compute instances of one GPU instance.
 pub(super) fn twins(instances: &[Instance]) -> Option<(&Instance, &Instance)> {
     instances
         .iter()
         .enumerate()
-        .find_map(|(i, a)| instances[i + 1..].iter().find(|b| b.start == a.start && b.size == a.size).map(|b| (a, b)))
+        .find_map(|(i, a)| instances[i + 1..].iter().find(|b| b.shares_gpu_instance(a)).map(|b| (a, b)))
 }
 
 fn list(instances: &[Instance]) -> String {

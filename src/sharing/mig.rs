@@ -8,6 +8,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::TimeSliced, |seat, _| seat, |_, _| SmShare::All),
     one_process: false,
+    live: false,
     own_share: |_, _| true,
 };
 

@@ -15,7 +15,7 @@ use crate::scenario::LayoutEntry;
 /// Sizes of compute instances, in compute slices, that drivers offer.
 const SIZES: &[u32] = &[1, 2, 3, 4, 7];
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, own_share: |_, _| false };
+pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: false, own_share: |_, _| false };
 
 /// One GPU instance and the compute slices of its compute instances, in the order of the seats.
 struct Group<'m> {
@@ -74,7 +74,7 @@ fn as_found(request: &Request<'_>) -> Result<Vec<LayoutEntry>, SharingError> {
         ));
     }
     let mut sorted: Vec<_> = found.iter().collect();
-    sorted.sort_by_key(|i| i.start);
+    sorted.sort_by_key(|i| (i.start, i.gpu_instance));
     Ok(sorted.into_iter().map(|i| LayoutEntry { profile: Some(i.profile.clone()), ..PLAIN }).collect())
 }
 

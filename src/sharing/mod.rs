@@ -52,6 +52,8 @@ struct Mode {
     topology: fn(&Seating<'_>) -> Result<Topology, SharingError>,
     /// All tenants live in one process.
     one_process: bool,
+    /// Hardware can be arranged so by this version.
+    live: bool,
     /// Whether a tenant of this entry is promised a share of its own beside another, in the same entry or not.
     own_share: fn(&LayoutEntry, bool) -> bool,
 }
@@ -158,6 +160,11 @@ pub fn victim_places(layout: &[LayoutEntry], seats: &[Seat]) -> Vec<usize> {
 /// Whether all tenants live in one process.
 pub fn one_process(mode: SharingMode) -> bool {
     of(mode).one_process
+}
+
+/// Whether this version arranges the mode on hardware. The simulator has them all.
+pub fn on_hardware(mode: SharingMode) -> bool {
+    of(mode).live
 }
 
 /// Whether the tenant in `seat` is promised a share of its own beside the one in `beside`, so that it must reach nearly

@@ -12,7 +12,8 @@ use crate::units::{Bytes, Share};
 /// Clients of one server on drivers before CUDA 13.1, which allows 60.
 const CLIENTS: usize = 48;
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, own_share: |entry, _| entry.reserved };
+pub(super) const MODE: Mode =
+    Mode { resolve, topology, one_process: false, live: false, own_share: |entry, _| entry.reserved };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     let takes = Keys { sms: true, reserved: true, memory: true, ..Keys::default() };

@@ -8,5 +8,6 @@ pub(super) const MODE: Mode = Mode {
     resolve: |r| flat::alike(r, "whole GPU in turns"),
     topology: |s| Ok(flat::whole_gpu(s, Policy::TimeSliced, false, |_, _| SmShare::All)),
     one_process: false,
+    live: true,
     own_share: |_, _| false,
 };

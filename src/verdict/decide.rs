@@ -50,9 +50,10 @@ pub(super) fn overall<'a>(none: Verdict, series: impl IntoIterator<Item = &'a Se
 fn weight(verdict: &Verdict) -> (u8, u8) {
     let reason = match verdict {
         Verdict::Inconclusive { reason } => match reason {
-            Reason::ControlFailed { .. } => 12,
-            Reason::Incomplete => 11,
-            Reason::Throttled { .. } => 10,
+            Reason::ControlFailed { .. } => 13,
+            Reason::Incomplete => 12,
+            Reason::Throttled { .. } => 11,
+            Reason::TooFewCores => 10,
             Reason::LateRequests { .. } => 9,
             Reason::NeighbourBelowIntensity { .. } => 8,
             Reason::NeighbourNotOverlapping { .. } => 7,

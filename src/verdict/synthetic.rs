@@ -93,6 +93,8 @@ impl Lab {
             calibrations: BTreeMap::from([((0, 0), calibration)]),
             arms,
             skipped: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            lost: BTreeMap::new(),
             finished: true,
         }
     }
@@ -156,16 +158,13 @@ impl Lab {
             uuid: "GPU-0".to_owned(),
             name: "NVIDIA H100 80GB HBM3".to_owned(),
             model: Some("h100-sxm".to_owned()),
-            memory: None,
-            sms: None,
-            mig: None,
-            instances: Vec::new(),
+            ..Gpu::default()
         };
         Plan {
             scenario: "synthetic".to_owned(),
             description: None,
             seed: self.seed,
-            inventory: Inventory { provenance: Provenance::Simulated, driver: None, gpus: vec![gpu] },
+            inventory: Inventory { provenance: Provenance::Simulated, driver: None, cuda: None, gpus: vec![gpu] },
             gpu: 0,
             design: Design {
                 tier: Tier::Smoke,

@@ -71,6 +71,8 @@ pub enum Reason {
     },
     /// The quiet arms were slower than the noisy ones.
     QuietArmNotAwake,
+    /// The victim had fewer than two cores of its own: its latencies hold the host's wake-ups.
+    TooFewCores,
     /// Too few requests for this quantile.
     TooFewRequests,
     /// Too few blocks, or too wide an interval.
@@ -80,7 +82,7 @@ pub enum Reason {
         /// Blocks that would decide at the variance seen.
         blocks_needed: Option<u32>,
     },
-    /// Arms are missing: the run was interrupted.
+    /// Arms are missing: the run was interrupted, or they were lost.
     Incomplete,
 }
 
@@ -243,6 +245,7 @@ impl Reason {
             Self::Backlog => "the backlog grew",
             Self::Throttled { .. } => "throttled while quiet",
             Self::QuietArmNotAwake => "the quiet arms were slower",
+            Self::TooFewCores => "too few cores",
             Self::TooFewRequests => "too few requests",
             Self::Underpowered { .. } => "too few blocks, or too wide an interval",
             Self::Incomplete => "arms are missing",

@@ -56,8 +56,10 @@ pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity)
     }
     if pairs.len() < planned {
         findings.noisy = Some(Reason::Incomplete);
-    } else {
-        findings.noisy.clone_from(&intensity.reason);
+    } else if let Some(reason) = &intensity.reason {
+        findings.noisy = Some(reason.clone());
+    } else if pairs.iter().any(|pair| pair.quiet.summary.too_few_cores || pair.noisy.summary.too_few_cores) {
+        findings.noisy = Some(Reason::TooFewCores);
     }
     findings
 }

@@ -1,5 +1,7 @@
 //! What a reader must know of a run beside its verdicts: what is risky about its plan, and what its data lack.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::Date;
 
 use super::types::{CellVerdict, Reason, Verdict, Warning};
@@ -92,6 +94,7 @@ pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
             advice: "go on with `crosstalk run --resume DIR`".to_owned(),
         });
     }
+    warnings.extend(lost(run));
     warnings.extend(undecided_placebos(run, cells));
     let unread = run.arms.values().filter(|arm| arm.summary.sm_mhz.is_none() || arm.summary.throttled.is_none());
     let unread = unread.count();
@@ -106,6 +109,23 @@ pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
         });
     }
     warnings
+}
+
+/// Arms that were lost, by reason, and arrangements that were given up.
+fn lost(run: &RecordedRun) -> Vec<Warning> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in run.lost.values() {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let advice = "find out why before the run counts as complete: cells that lack arms are not called isolated";
+    let arms = reasons.into_iter().map(|(reason, count)| match count {
+        1 => format!("an arm was lost: {reason}"),
+        _ => format!("{count} arms were lost: {reason}"),
+    });
+    let given_up = run.given_up.iter().map(|(index, reason)| {
+        format!("{} was given up before its end: {reason}", run.manifest.plan.arrangements[*index].name)
+    });
+    arms.chain(given_up).map(|what| Warning { what, advice: advice.to_owned() }).collect()
 }
 
 /// Per arrangement, a placebo that neither holds nor moves: the control says nothing about the other cells.

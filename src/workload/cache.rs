@@ -11,7 +11,7 @@ use crate::units::Bytes;
 
 /// Reads 512 bytes at a time at scattered places of the footprint, so that what hits is the share that the cache holds
 /// (in order, a footprint just beyond a cache would hit nothing). Buffer, footprint in bytes, bytes to read.
-static SCATTER_READ: Kernel = Kernel {
+pub(super) static SCATTER_READ: Kernel = Kernel {
     symbol: "scatter_read",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U64],
     demand: |l| stream(l, l.number(2), 0),
@@ -23,7 +23,7 @@ const L1_BYTES_PER_CYCLE: u64 = 128;
 
 /// Every block reads `bytes` ÷ blocks, 16 bytes a lane, through a footprint that all blocks share: each SM's L1 holds a
 /// copy of its own. Buffer, footprint in bytes, bytes to read.
-static L1_READ: Kernel = Kernel {
+pub(super) static L1_READ: Kernel = Kernel {
     symbol: "l1_read",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U64],
     demand: |l| match stream(l, l.number(2), 0) {

@@ -20,7 +20,7 @@ const CHASE_PARAMS: &[ParamType] = &[ParamType::Pointer, ParamType::U64, ParamTy
 
 /// Plain loads that may stay in L1. A launch finds L1 empty: all 32 lanes of the walker's warp touch every line once,
 /// side by side, before the walk begins, so that the walk itself hits.
-static CHASE_L1: Kernel = Kernel {
+pub(super) static CHASE_L1: Kernel = Kernel {
     symbol: "chase_l1",
     params: CHASE_PARAMS,
     demand: |l| chain(l, Path { strong: false, through_l1: true }),

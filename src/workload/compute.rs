@@ -18,8 +18,8 @@ const PAIR: u64 = 2;
 /// on later parts (128), so that multiply-adds alone leave half of the issue slots empty on the former. The integer
 /// pipe has at least 64 lanes everywhere. A pair therefore fills two issue slots of a scheduler on every part, and
 /// issue cycles follow from the arguments alone: warps × pairs × 2 ÷ 4 schedulers.
-static FMA: Kernel = Kernel {
-    symbol: "fma",
+pub(super) static FMA: Kernel = Kernel {
+    symbol: "fma_pairs",
     params: &[ParamType::U32],
     demand: |l| {
         Demand::Launch(LaunchDemand {

@@ -12,7 +12,7 @@ const LAYER_BLOCKS: u32 = 256;
 
 /// A layer: reads `bytes` of weights from where the last layer stopped, and does `pairs` multiply-adds and integer
 /// operations in every thread. Weights, activations, bytes of all weights, bytes of this layer, pairs.
-static LAYER: Kernel = Kernel {
+pub(super) static LAYER: Kernel = Kernel {
     symbol: "layer",
     params: &[ParamType::Pointer, ParamType::Pointer, ParamType::U64, ParamType::U64, ParamType::U32],
     demand: |l| {

@@ -7,7 +7,7 @@ use crate::channel::Channel;
 use crate::machine::{Demand, LaunchDemand};
 
 /// Returns at once. What is left is the launch.
-static EMPTY: Kernel = Kernel {
+pub(super) static EMPTY: Kernel = Kernel {
     symbol: "empty",
     params: &[],
     demand: |l| {

@@ -75,6 +75,30 @@ pub static CATALOGUE: &[&Workload] = &[
     &memory::CAPACITY_RAMP,
 ];
 
+/// Every kernel: those of the workloads, then [`SETUP`].
+pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().chain(SETUP).copied()
+}
+
+/// The kernels of the workloads, in the order of their files; a test holds every program against it.
+static KERNELS: &[&Kernel] = &[
+    &launch::EMPTY,
+    &compute::FMA,
+    &tensor::TENSOR_KERNEL,
+    &chase::CHASE_L1,
+    &chase::CHASE,
+    &chase::CHASE_STRONG,
+    &cache::SCATTER_READ,
+    &cache::L1_READ,
+    &stream::STREAM_READ,
+    &stream::STREAM_WRITE,
+    &stream::STREAM_COPY,
+    &translation::TOUCH_PAGES,
+    &order::FENCES,
+    &order::ATOMIC_ADD,
+    &inference::LAYER,
+];
+
 /// The workload with this id.
 pub fn find(id: &str) -> Option<&'static Workload> {
     CATALOGUE.iter().copied().find(|w| w.id == id)

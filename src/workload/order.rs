@@ -10,7 +10,7 @@ use crate::units::Bytes;
 
 /// Each warp: `fences` times a store of 4 bytes to its own line, then `__threadfence()`, which waits for the store.
 /// Buffer, fences per warp.
-static FENCES: Kernel = Kernel {
+pub(super) static FENCES: Kernel = Kernel {
     symbol: "fences",
     params: &[ParamType::Pointer, ParamType::U32],
     demand: |l| {
@@ -33,7 +33,7 @@ static FENCES: Kernel = Kernel {
 
 /// Each thread: `operations` additions to words spread over `footprint`. The lanes of a warp take neighbouring words, so
 /// that no two meet on one and L2 writes 4 bytes for each. Buffer, footprint in bytes, operations per thread.
-static ATOMIC_ADD: Kernel = Kernel {
+pub(super) static ATOMIC_ADD: Kernel = Kernel {
     symbol: "atomic_add",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U32],
     demand: |l| {

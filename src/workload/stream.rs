@@ -28,7 +28,7 @@ pub(super) static STREAM_READ: Kernel = Kernel {
 };
 
 /// 16-byte stores in order.
-static STREAM_WRITE: Kernel = Kernel {
+pub(super) static STREAM_WRITE: Kernel = Kernel {
     symbol: "stream_write",
     params: STREAM_PARAMS,
     demand: |l| stream(l, 0, l.number(2)),
@@ -36,7 +36,7 @@ static STREAM_WRITE: Kernel = Kernel {
 };
 
 /// 16-byte loads from the first half of the footprint, each stored to the second. Bytes to move count both ways.
-static STREAM_COPY: Kernel = Kernel {
+pub(super) static STREAM_COPY: Kernel = Kernel {
     symbol: "stream_copy",
     params: STREAM_PARAMS,
     demand: |l| stream(l, l.number(2) / 2, l.number(2) / 2),

@@ -431,6 +431,22 @@ fn noise_that_claims_block_slots_fills_every_slot() {
 }
 
 #[test]
+fn every_kernel_is_listed_once() {
+    let listed: Vec<&str> = super::kernels().map(|k| k.symbol).collect();
+    let distinct: std::collections::BTreeSet<&str> = listed.iter().copied().collect();
+    assert_eq!(listed.len(), distinct.len());
+    let mut used: std::collections::BTreeSet<&str> = SETUP.iter().map(|k| k.symbol).collect();
+    for w in CATALOGUE {
+        for op in build(w, &H100).request {
+            if let Op::Enqueue(Enqueue::Launch { kernel, .. }, _) = op {
+                used.insert(kernel.symbol);
+            }
+        }
+    }
+    assert_eq!(distinct, used);
+}
+
+#[test]
 fn demands_by_hand() {
     // 256 threads are 8 warps; 8 × 1000 pairs × 2 instructions ÷ 4 a cycle = 4000 cycles; 64 registers × 256 threads
     // are a quarter of an SM's 65 536.

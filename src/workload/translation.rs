@@ -11,7 +11,7 @@ use crate::units::Bytes;
 /// Every lane of one warp a block: `touches` dependent loads, each from another page. Buffer, bytes spanned, touches.
 /// The chain stands for the first lane of each warp, which sets the pace; the traffic for the other 31. Both go over the
 /// same lines and pages, which are counted once, with the chain.
-static TOUCH_PAGES: Kernel = Kernel {
+pub(super) static TOUCH_PAGES: Kernel = Kernel {
     symbol: "touch_pages",
     params: &[ParamType::Pointer, ParamType::U64, ParamType::U32],
     demand: |l| {

@@ -8,8 +8,10 @@ mod evidence;
 mod replay;
 mod seat;
 mod session;
+pub mod tenant;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use crate::scenario::SharingMode;
 use crate::units::Nanos;
 
 use self::session::LiveSession;
+pub use self::watch::NvmlWatch;
 
 /// What the live backend needs to know of the GPU while it measures: NVML's part.
 pub trait Watch: Sync {

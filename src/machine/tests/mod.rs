@@ -8,6 +8,7 @@ mod gpu;
 mod laws;
 mod leaks;
 mod room;
+mod tenancy;
 mod together;
 mod turns;
 

@@ -30,20 +30,12 @@ pub(super) fn commit(dir: &mut RunDir, key: &ArmKey, record: &ArmRecord) -> Resu
 
 /// Two arrangements of two blocks, each with a quiet arm and two neighbours, one of them named as the quiet arm is.
 pub(super) fn manifest() -> Manifest {
-    let gpu = Gpu {
-        uuid: "GPU-1".to_owned(),
-        name: "NVIDIA H100".to_owned(),
-        model: None,
-        memory: None,
-        sms: None,
-        mig: None,
-        instances: Vec::new(),
-    };
+    let gpu = Gpu { uuid: "GPU-1".to_owned(), name: "NVIDIA H100".to_owned(), model: None, ..Gpu::default() };
     let plan = Plan {
         scenario: "fixture".to_owned(),
         description: None,
         seed: 1,
-        inventory: Inventory { provenance: Provenance::Simulated, driver: None, gpus: vec![gpu] },
+        inventory: Inventory { provenance: Provenance::Simulated, driver: None, cuda: None, gpus: vec![gpu] },
         gpu: 0,
         design: Design {
             tier: Tier::Smoke,

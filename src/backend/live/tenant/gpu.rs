@@ -1,0 +1,320 @@
+//! The device that a tenant holds: context, streams, kernels, and launches that are waited for one by one.
+
+use std::ffi::CString;
+
+use cudarc::driver::sys::CUfunction;
+
+use super::compile::{STREAMS, Site, compile};
+use super::request::Request;
+use super::view;
+use super::wait::Patience;
+use crate::cuda::{Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info};
+use crate::host::clock::now;
+use crate::tenant::protocol::{ClockSync, DeviceSeen, Failed, Load};
+use crate::units::Nanos;
+use crate::workload::{Buffer, Enqueue, GpuView, Kernel, Op, Program, STAMP, Stamp, State};
+
+/// Launches that tie the clocks together, of which the quickest counts.
+const SYNCS: u32 = 16;
+/// Launches that measure the step of %globaltimer.
+const TICKS: u32 = 64;
+
+impl From<CudaError> for Failed {
+    fn from(error: CudaError) -> Self {
+        Self { what: error.to_string(), code: error.code, usable: !error.is_sticky() }
+    }
+}
+
+/// A failure that is not the driver's and leaves the tenant usable.
+pub(super) fn failed(what: impl Into<String>) -> Failed {
+    Failed { what: what.into(), code: None, usable: true }
+}
+
+/// The device that a tenant holds. What lives in the context is dropped before it: fields in this order.
+pub(super) struct Gpu {
+    /// Stamps alone: for the clocks, and to keep awake.
+    beat: Request,
+    beats: u64,
+    _beat_state: DeviceBuffer,
+    pub(super) streams: [Stream; STREAMS],
+    kernels: Kernels,
+    pub(super) context: Context,
+    pub(super) device: Device,
+    pub(super) driver: &'static Driver,
+    pub(super) seen: DeviceSeen,
+    pub(super) view: GpuView,
+    /// Step of %globaltimer.
+    pub(super) tick: Nanos,
+    pub(super) patience: Patience,
+}
+
+impl Gpu {
+    /// Takes the device that `load` orders.
+    ///
+    /// # Errors
+    /// Where the driver fails, or the process does not see that device and no other.
+    pub(super) fn take(driver: &'static Driver, uuid: &str, load: &Load, patience: Patience) -> Result<Self, Failed> {
+        driver.init()?;
+        let count = Device::count(driver)?;
+        if count != 1 {
+            return Err(failed(format!(
+                "this process sees {count} devices and must see exactly {uuid}: check CUDA_VISIBLE_DEVICES"
+            )));
+        }
+        let device = Device::get(driver, 0)?;
+        let seen = format!("{}{}", if view::is_mig(uuid) { "MIG-" } else { "GPU-" }, device.uuid()?);
+        if !view::is_same(uuid, &seen) {
+            return Err(failed(format!(
+                "this process was to see {uuid} and sees {seen}: the layout has changed since it was read"
+            )));
+        }
+        let (major, minor) = device.compute_capability()?;
+        let context = Context::new(&device, driver, load.spin)?;
+        let (free, total) = memory_info(driver)?;
+        let seen = DeviceSeen {
+            uuid: seen,
+            name: device.name()?,
+            count,
+            compute_capability: format!("{major}.{minor}"),
+            sms: device.sms()?,
+            memory: device.memory()?.min(total),
+            free,
+            cuda: driver.version()?,
+        };
+        let view = view::view(&device, &seen, load.model.as_deref(), (major, minor), view::is_mig(uuid));
+        let streams = [Stream::new(driver)?, Stream::new(driver)?];
+        let mut kernels = Kernels { driver, capability: (major, minor), loaded: Vec::new() };
+        let state = zeroed(driver, size_of::<State>() as u64)?;
+        let beat = compile(
+            &launch_once(&STAMP, 1, 32, Vec::new()),
+            Site {
+                driver,
+                function: &mut |kernel| kernels.function(kernel),
+                streams: &streams,
+                buffers: &[],
+                states: [state.address(); STREAMS],
+                slots: 1,
+                noise: false,
+            },
+        )?;
+        let mut gpu = Self {
+            beat,
+            beats: 0,
+            _beat_state: state,
+            streams,
+            kernels,
+            context,
+            device,
+            driver,
+            seen,
+            view,
+            tick: Nanos(1),
+            patience,
+        };
+        gpu.tick = gpu.measure_tick()?;
+        Ok(gpu)
+    }
+
+    /// Compiles a program whose buffers are at `buffers`.
+    ///
+    /// # Errors
+    /// See [`compile`].
+    pub(super) fn compile(
+        &mut self,
+        program: &Program,
+        buffers: &[u64],
+        states: [u64; STREAMS],
+        slots: usize,
+        noise: bool,
+    ) -> Result<Request, CudaError> {
+        let Self { kernels, streams, driver, .. } = self;
+        let function = &mut |kernel: &Kernel| kernels.function(kernel);
+        compile(program, Site { driver, function, streams, buffers, states, slots, noise })
+    }
+
+    /// Launches a kernel once, waits, and checks its checksum.
+    ///
+    /// # Errors
+    /// Where it fails, hangs, or its checksum is wrong.
+    pub(super) fn call(&mut self, program: &Program, buffers: &[u64]) -> Result<(), Failed> {
+        let state = zeroed(self.driver, size_of::<State>() as u64)?;
+        let request = self.compile(program, buffers, [state.address(); STREAMS], 1, false)?;
+        self.run(&request, 0).map(drop)
+    }
+
+    /// Posts request `n`, waits for all its stamps, and checks their checksums. Returns the last stamp.
+    ///
+    /// # Errors
+    /// Where it fails, hangs, or a checksum is wrong.
+    pub(super) fn run(&self, request: &Request, n: u64) -> Result<Stamp, Failed> {
+        let code = request.post(self.driver, n);
+        if code != SUCCESS {
+            return Err(self.driver.error("posting a request", code).into());
+        }
+        let mut last = Stamp::default();
+        let mut wrong = None;
+        for (index, point) in request.points.iter().enumerate() {
+            let mut wait = self.patience.wait();
+            last = loop {
+                if let Some(stamp) = request.read(n, index) {
+                    break stamp;
+                }
+                if !wait.pause() {
+                    return Err(self.hang());
+                }
+            };
+            if last.checksum != point.expected {
+                wrong = Some((last.checksum, point.expected));
+            }
+        }
+        match wrong {
+            Some((found, expected)) => Err(failed(format!(
+                "the result is wrong: checksum {found:#010x} where {expected:#010x} is right; nothing measured on this \
+                 device can be trusted"
+            ))),
+            None => Ok(last),
+        }
+    }
+
+    /// Why nothing comes back: what the driver says, or that it says nothing.
+    pub(super) fn hang(&self) -> Failed {
+        for stream in &self.streams {
+            if let Err(error) = stream.is_idle() {
+                return Failed { usable: false, ..error.into() };
+            }
+        }
+        Failed {
+            what: format!(
+                "the device has not finished within {}: it hangs, or its work is far longer than planned",
+                self.patience.limit
+            ),
+            code: None,
+            usable: false,
+        }
+    }
+
+    /// Waits until the device is rid of everything that this tenant enqueued.
+    ///
+    /// # Errors
+    /// Where work failed, or hangs.
+    pub(super) fn drain(&self) -> Result<(), Failed> {
+        for stream in &self.streams {
+            let mut wait = self.patience.wait();
+            while !stream.is_idle().map_err(|error| Failed { usable: false, ..error.into() })? {
+                if !wait.pause() {
+                    return Err(self.hang());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Posts a launch that nobody waits for, so that nothing falls asleep. Its code does not matter: a lost context shows
+    /// by the next request.
+    pub(super) fn keep_awake(&self) {
+        let _ = self.beat.flush(self.driver);
+    }
+
+    /// Ties the clocks of host and device together.
+    ///
+    /// # Errors
+    /// Where a launch fails or hangs.
+    pub(super) fn synchronise(&mut self) -> Result<ClockSync, Failed> {
+        let mut best: Option<ClockSync> = None;
+        for _ in 0..SYNCS {
+            let before = now();
+            let stamp = self.beat()?;
+            let after = now();
+            let error = (after - before) / 2;
+            if best.is_none_or(|b| error < b.error) {
+                best = Some(ClockSync { host: before + error, device: Nanos(stamp.end_ns), error });
+            }
+        }
+        best.ok_or_else(|| failed("the clocks were never read"))
+    }
+
+    fn beat(&mut self) -> Result<Stamp, Failed> {
+        let n = self.beats;
+        self.beats += 1;
+        self.run(&self.beat, n)
+    }
+
+    /// The greatest common divisor of what lies between readings: each is a whole number of steps.
+    fn measure_tick(&mut self) -> Result<Nanos, Failed> {
+        let mut step = 0;
+        let mut before = self.beat()?.end_ns;
+        for _ in 0..TICKS {
+            let at = self.beat()?.end_ns;
+            step = gcd(step, at.abs_diff(before));
+            before = at;
+        }
+        Ok(Nanos(step.max(1)))
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// A program of one launch.
+pub(super) fn launch_once(kernel: &'static Kernel, grid: u32, block: u32, args: Vec<crate::workload::Arg>) -> Program {
+    Program {
+        buffers: Vec::<Buffer>::new(),
+        request: vec![Op::Enqueue(Enqueue::Launch { kernel, grid, block, args }, 1)],
+        footprint: crate::units::Bytes(0),
+    }
+}
+
+/// Device memory that holds zeros.
+///
+/// # Errors
+/// The driver's own.
+pub(super) fn zeroed(driver: &'static Driver, bytes: u64) -> Result<DeviceBuffer, CudaError> {
+    let buffer = DeviceBuffer::new(driver, bytes)?;
+    zero(driver, buffer.address(), bytes)?;
+    Ok(buffer)
+}
+
+/// Fills device memory with zeros.
+///
+/// # Errors
+/// The driver's own.
+pub(super) fn zero(driver: &Driver, address: u64, bytes: u64) -> Result<(), CudaError> {
+    // SAFETY: the range is one that this tenant allocated.
+    let code = unsafe { driver.cuMemsetD8_v2(address, 0, usize::try_from(bytes).unwrap_or(usize::MAX)) };
+    driver.check("cuMemsetD8_v2", code)
+}
+
+/// Modules, each loaded when its first kernel is asked for.
+struct Kernels {
+    driver: &'static Driver,
+    capability: (u32, u32),
+    loaded: Vec<(&'static str, Module)>,
+}
+
+impl Kernels {
+    fn function(&mut self, kernel: &Kernel) -> Result<CUfunction, CudaError> {
+        let (major, minor) = self.capability;
+        let text = image(kernel.symbol, self.capability).ok_or_else(|| {
+            CudaError::other(
+                "kernels",
+                format!("{} has no form for compute capability {major}.{minor}: it is not tested here", kernel.symbol),
+            )
+        })?;
+        let known = self.loaded.iter().position(|(loaded, _)| std::ptr::eq(*loaded, text));
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let image = CString::new(text).map_err(|_| CudaError::other("kernels", "PTX with a zero in it"))?;
+                self.loaded.push((text, Module::load(self.driver, &image)?));
+                self.loaded.len() - 1
+            }
+        };
+        Ok(self.loaded[index].1.function(kernel.symbol)?.handle())
+    }
+}
+
+/// The PTX that holds a kernel for a compute capability.
+fn image(_symbol: &str, _capability: (u32, u32)) -> Option<&'static str> {
+    Some("// no PTX yet")
+}

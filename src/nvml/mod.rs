@@ -1,0 +1,77 @@
+//! libnvidia-ml: what the machine is, how it fares, and who else is there.
+//!
+//! The library is loaded at run time by its plain name, so that LD_LIBRARY_PATH alone decides between a driver and the
+//! stand-in. A library, a symbol or a reading that is not there is an [`NvmlError`] in words, never a panic: raw calls
+//! go through the symbol's `Result`, since the generated methods panic where it is absent.
+//!
+//! In an arm only [`Sampler`] and [`XidWatch`] may run (process lists took 4.5 ms a call and hold the driver's lock).
+
+mod error;
+mod health;
+mod inventory;
+mod occupancy;
+mod processes;
+mod sampler;
+mod xid;
+
+use std::ffi::OsStr;
+
+use nvml_wrapper::Device;
+
+pub use error::{NvmlError, NvmlErrorKind};
+pub use health::{Ecc, Health, PcieLink, RemappedRows};
+pub use inventory::Survey;
+pub(crate) use inventory::cuda_version;
+pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
+pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
+pub(crate) use sampler::lock;
+pub use sampler::{HealthSample, Sampler, mean_sm_mhz, throttled_share};
+pub use xid::{XidEvent, XidWatch};
+
+use crate::provenance::Provenance;
+
+/// The name by which the loader finds the library.
+pub(crate) const LIBRARY: &str = "libnvidia-ml.so.1";
+/// What only the stand-in exports.
+const STAND_IN: &[u8] = b"crosstalk_stand_in\0";
+
+/// A loaded and initialised libnvidia-ml.
+#[derive(Debug)]
+pub struct Nvml {
+    inner: nvml_wrapper::Nvml,
+    stand_in: bool,
+}
+
+impl Nvml {
+    /// Loads the library and initialises it. May hang with a driver that hangs: see `crosstalk probe-driver`.
+    ///
+    /// # Errors
+    /// Where it is missing, is no match for the kernel's driver, or may not be used by this user.
+    pub fn load() -> Result<Self, NvmlError> {
+        let inner = nvml_wrapper::Nvml::builder()
+            .lib_path(OsStr::new(LIBRARY))
+            .init()
+            .map_err(|e| NvmlError::of("nvmlInit_v2", e))?;
+        Ok(Self { inner, stand_in: is_stand_in(LIBRARY) })
+    }
+
+    /// Measured, or StandIn where the library says that it is the stand-in.
+    pub fn provenance(&self) -> Provenance {
+        if self.stand_in { Provenance::StandIn } else { Provenance::Measured }
+    }
+
+    /// The whole GPU with this UUID.
+    fn device(&self, uuid: &str) -> Result<Device<'_>, NvmlError> {
+        self.inner.device_by_uuid(uuid).map_err(|e| NvmlError::of(&format!("nvmlDeviceGetHandleByUUID({uuid})"), e))
+    }
+}
+
+/// Whether the library of this name is the stand-in. A library that does not load is none.
+pub(crate) fn is_stand_in(name: &str) -> bool {
+    // SAFETY: loading runs the library's initialisers; it is the driver's library (or the stand-in), which this process
+    // has loaded before or would load anyway. The symbol is looked up, never called.
+    unsafe {
+        libloading::Library::new(name)
+            .is_ok_and(|library| library.get::<unsafe extern "C" fn() -> u32>(STAND_IN).is_ok())
+    }
+}

@@ -1,0 +1,47 @@
+//! A stand-in for libcuda.so: the driver API over the machine model, several processes sharing its GPUs, in real time.
+//!
+//! What it is comes from `stand-in.toml` in the folder that `CROSSTALK_STAND_IN` names; tests/fake-driver/README.md
+//! describes the file. Kernels are those of crosstalk's catalogue: their demands meet on the machine, their references
+//! are what they return.
+
+#[path = "shared/config.rs"]
+mod config;
+#[path = "cuda/context.rs"]
+mod context;
+#[path = "cuda/copies.rs"]
+mod copies;
+#[path = "cuda/device.rs"]
+mod device;
+#[path = "shared/entry.rs"]
+mod entry;
+#[path = "cuda/graphs.rs"]
+mod graphs;
+#[path = "cuda/heap.rs"]
+mod heap;
+#[path = "cuda/launch.rs"]
+mod launch;
+#[path = "cuda/modules.rs"]
+mod modules;
+#[path = "shared/parts.rs"]
+mod parts;
+#[path = "cuda/process.rs"]
+mod process;
+#[path = "cuda/results.rs"]
+mod results;
+#[path = "shared/state.rs"]
+mod state;
+#[path = "cuda/streams.rs"]
+mod streams;
+
+use entry::Code;
+
+/// CUDA_ERROR_INVALID_VALUE: what a null argument yields.
+const INVALID: Code = results::INVALID_VALUE;
+/// CUDA_ERROR_UNKNOWN: what a defect of the stand-in yields.
+const UNKNOWN: Code = results::UNKNOWN;
+
+/// Its presence says that this is no driver of NVIDIA's.
+#[unsafe(no_mangle)]
+extern "C" fn crosstalk_stand_in() -> u32 {
+    1
+}

@@ -1,0 +1,545 @@
+//! Streams: what a process has queued, what of it the machine has, and the thread that delivers what ends.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crosstalk::machine::{Demand, QueueId};
+use crosstalk::units::Nanos;
+use crosstalk::workload::Stamp;
+
+use crate::entry::{Code, Out, entry_points};
+use crate::process::{Process, Tables, current, process};
+use crate::results;
+use crate::state::{Completion, IN_FLIGHT, monotonic};
+
+/// How long before an event the service thread stops sleeping, nanoseconds.
+const EARLY: u64 = 20_000;
+/// How often it looks for processes that have died while something of its own is in flight.
+const REAP: Duration = Duration::from_millis(20);
+
+/// One operation of a stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Work for the machine.
+    Run { demand: Demand, times: u32, effect: Effect },
+    /// Sets an event.
+    Record(u64),
+    /// Waits for an event.
+    Wait(u64),
+    /// Sets memory of the device.
+    Fill { address: u64, bytes: u64, value: u8 },
+}
+
+/// What the end of work leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Nothing,
+    /// Launches add to the sum of `state`; where there is a stamp, it reports the sum and sets it back.
+    Launch {
+        state: u64,
+        adds: u32,
+        stamp: Option<u64>,
+        sequence: u32,
+    },
+    /// A copy to the device, of what the source held when it was queued.
+    ToDevice {
+        to: u64,
+        data: Vec<u8>,
+    },
+    /// A copy to pinned memory of the host.
+    ToHost {
+        from: u64,
+        to: u64,
+        bytes: u64,
+    },
+}
+
+/// A FIFO of one context.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) context: u64,
+    gpu: usize,
+    slot: usize,
+    queue: QueueId,
+    /// Synchronises with the default stream.
+    pub(crate) blocking: bool,
+    pending: VecDeque<Step>,
+    running: VecDeque<(u32, Effect)>,
+    /// What is being captured, instead of queued.
+    pub(crate) capture: Option<Vec<Step>>,
+    /// Device time when its last work ended.
+    ended: u64,
+}
+
+/// An event.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Event {
+    /// Records that are still queued.
+    pending: u32,
+    /// Device time of the last.
+    at: Option<u64>,
+}
+
+impl Stream {
+    pub(crate) fn idle(&self) -> bool {
+        self.pending.is_empty() && self.running.is_empty()
+    }
+}
+
+impl Process {
+    /// A stream of a context in place `slot` of a GPU.
+    pub(crate) fn new_stream(
+        &self,
+        tables: &mut Tables,
+        (context, gpu, slot): (u64, usize, usize),
+        blocking: bool,
+    ) -> Result<u64, Code> {
+        let queue = self.gpu(gpu)?.with(|shared, _| shared.queue(slot)).ok_or_else(|| {
+            eprintln!(
+                "crosstalk stand-in driver: a GPU has at most 64 streams, default streams and host queues included"
+            );
+            results::OUT_OF_MEMORY
+        })?;
+        let handle = tables.handle();
+        let stream = Stream {
+            context,
+            gpu,
+            slot,
+            queue,
+            blocking,
+            pending: VecDeque::new(),
+            running: VecDeque::new(),
+            capture: None,
+            ended: 0,
+        };
+        tables.streams.insert(handle, stream);
+        Ok(handle)
+    }
+
+    /// Queues an operation, or captures it.
+    pub(crate) fn push(
+        &self,
+        tables: &mut Tables,
+        stream: u64,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> Result<(), Code> {
+        let found = tables.streams.get_mut(&stream).ok_or(results::INVALID_HANDLE)?;
+        if let Some(capture) = &mut found.capture {
+            capture.extend(steps);
+            return Ok(());
+        }
+        for step in steps {
+            if let Step::Record(event) = &step
+                && let Some(event) = tables.events.get_mut(event)
+            {
+                event.pending += 1;
+            }
+            found.pending.push_back(step);
+        }
+        self.flush(tables, stream);
+        Ok(())
+    }
+
+    /// Gives the machine what it has room for.
+    fn flush(&self, tables: &mut Tables, handle: u64) {
+        loop {
+            let Tables { streams, events, heap, contexts, asleep_until, .. } = &mut *tables;
+            let Some(stream) = streams.get_mut(&handle) else { return };
+            match stream.pending.front() {
+                None => return,
+                Some(Step::Run { .. }) => {
+                    if stream.running.len() >= IN_FLIGHT {
+                        return;
+                    }
+                    let Ok(gpu) = self.gpu(stream.gpu) else { return };
+                    let batch = batch(stream);
+                    let (queue, slot) = (stream.queue, stream.slot);
+                    let (tickets, next) = gpu.with(|shared, now| {
+                        let submit = |(demand, times, _): &(Demand, u32, Effect)| {
+                            let work = shared.machine.define(slot, demand).ok()?;
+                            shared.machine.submit(queue, work, *times, now)
+                        };
+                        let tickets: Vec<_> = batch.iter().map(submit).collect();
+                        (tickets, shared.machine.next())
+                    });
+                    for (ticket, (_, _, effect)) in tickets.into_iter().zip(batch) {
+                        match (ticket, contexts.get_mut(&stream.context)) {
+                            (Some(ticket), _) => stream.running.push_back((ticket.0, effect)),
+                            (None, Some(context)) => {
+                                eprintln!("crosstalk stand-in driver: more than 512 different launches and copies");
+                                context.error = Some(results::LAUNCH_FAILED);
+                            }
+                            (None, None) => {}
+                        }
+                    }
+                    let at = next.map_or(u64::MAX, |t| gpu.real(t));
+                    if *asleep_until > at {
+                        *asleep_until = 0;
+                        self.work.notify_all();
+                    }
+                }
+                Some(_) if !stream.running.is_empty() => return,
+                Some(Step::Wait(event)) if events.get(event).is_some_and(|e| e.pending > 0) => return,
+                Some(Step::Wait(_)) => drop(stream.pending.pop_front()),
+                Some(Step::Record(event)) => {
+                    let event = *event;
+                    let now = self.gpu(stream.gpu).map_or(Nanos::ZERO, |gpu| gpu.now());
+                    let at = if stream.ended > 0 { stream.ended } else { now.0 };
+                    if let Some(event) = events.get_mut(&event) {
+                        event.pending = event.pending.saturating_sub(1);
+                        event.at = Some(at);
+                    }
+                    stream.pending.pop_front();
+                    self.done.notify_all();
+                }
+                Some(&Step::Fill { address, bytes, value }) => {
+                    heap.fill(address, bytes, value);
+                    stream.pending.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Takes what has ended, leaves its effects, goes on. The moment of the next event of the machines that this process
+    /// waits for; `None` where it waits for nothing.
+    fn step(&self, tables: &mut Tables, reap: bool) -> Option<u64> {
+        let mut earliest = None;
+        let mut moved = false;
+        for (g, gpu) in self.gpus.iter().enumerate() {
+            let Tables { streams, .. } = &mut *tables;
+            if !streams.values().any(|s| s.gpu == g && !s.running.is_empty()) {
+                continue;
+            }
+            let mut ended: Vec<(u64, Vec<Completion>)> = Vec::new();
+            let (next, mhz) = gpu.with(|shared, now| {
+                if reap {
+                    shared.reap();
+                    // What the dead held comes free now.
+                    shared.machine.advance(now, &mut |_| {});
+                }
+                for (handle, stream) in streams.iter().filter(|(_, s)| s.gpu == g && !s.running.is_empty()) {
+                    let mut done = Vec::new();
+                    shared.take(stream.queue, &mut done);
+                    if !done.is_empty() {
+                        ended.push((*handle, done));
+                    }
+                }
+                (shared.machine.next(), shared.machine.sm_mhz(0))
+            });
+            for (handle, done) in ended {
+                moved = true;
+                for completion in done {
+                    self.deliver(tables, handle, completion, mhz);
+                }
+            }
+            if let Some(next) = next {
+                let at = gpu.real(next);
+                earliest = Some(earliest.map_or(at, |e: u64| e.min(at)));
+            }
+        }
+        let waiting: Vec<u64> =
+            tables.streams.iter().filter(|(_, s)| !s.pending.is_empty()).map(|(handle, _)| *handle).collect();
+        for handle in waiting {
+            self.flush(tables, handle);
+        }
+        if moved {
+            self.done.notify_all();
+            // What was just given to the machine may come first.
+            if tables.streams.values().any(|s| !s.running.is_empty()) {
+                earliest = self.next_event(tables);
+            }
+        }
+        if tables.streams.values().any(|s| !s.running.is_empty()) { earliest } else { None }
+    }
+
+    fn next_event(&self, tables: &Tables) -> Option<u64> {
+        let busy = |g: usize| tables.streams.values().any(|s| s.gpu == g && !s.running.is_empty());
+        let next = |(g, gpu): (usize, &crate::state::Device)| {
+            busy(g).then(|| gpu.with(|shared, _| shared.machine.next()).map(|t| gpu.real(t))).flatten()
+        };
+        self.gpus.iter().enumerate().filter_map(next).min()
+    }
+
+    /// The effects of the oldest work of a stream, which has ended.
+    fn deliver(&self, tables: &mut Tables, handle: u64, completion: Completion, mhz: f64) {
+        let Some(stream) = tables.streams.get_mut(&handle) else { return };
+        let Some((ticket, effect)) = stream.running.pop_front() else { return };
+        if ticket != completion.ticket {
+            eprintln!("crosstalk stand-in driver: work ended out of order: a defect of the stand-in");
+        }
+        stream.ended = completion.ended;
+        let gpu = stream.gpu;
+        match effect {
+            Effect::Nothing => {}
+            Effect::ToDevice { to, data } => tables.heap.write(to, &data),
+            Effect::ToHost { from, to, bytes } => self.to_host(tables, from, to, bytes),
+            Effect::Launch { state, adds, stamp, sequence } => {
+                let sum = tables.sums.entry(state).or_default();
+                *sum = sum.wrapping_add(adds);
+                let Some(stamp) = stamp else { return };
+                let mut checksum = std::mem::take(sum);
+                if self.loaded.config.fault.wrong_result_from.is_some_and(|from| tables.launches >= from) {
+                    checksum = checksum.wrapping_add(1);
+                }
+                if !tables.heap.is_pinned(stamp, size_of::<Stamp>() as u64) {
+                    return;
+                }
+                let sms = self.gpus.get(gpu).map_or(1, |g| g.part.model.sm.count.max(1));
+                let block_ns = completion.ended - completion.started;
+                let written = Stamp {
+                    start_ns: completion.started,
+                    end_ns: completion.ended,
+                    block_ns,
+                    block_cycles: (block_ns as f64 * mhz / 1e3) as u64,
+                    sm: completion.ticket % sms,
+                    checksum,
+                    reserved: [0; 5],
+                    sequence: 0,
+                };
+                write_stamp(stamp, &written, sequence);
+            }
+        }
+    }
+
+    /// Copies contents of the device to memory of the host, as far as they are kept.
+    pub(crate) fn to_host(&self, tables: &Tables, from: u64, to: u64, bytes: u64) {
+        if !tables.heap.is_pinned(to, bytes) {
+            return;
+        }
+        let kept = bytes.min(self.loaded.config.contents_kib << 10) as usize;
+        // SAFETY: it lies in pinned memory of this process, which is only freed under the lock of the tables.
+        let out = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, kept) };
+        tables.heap.read(from, out);
+    }
+
+    /// Waits until a stream is idle.
+    pub(crate) fn drain<'t>(
+        &'t self,
+        mut tables: MutexGuard<'t, Tables>,
+        stream: u64,
+    ) -> Result<MutexGuard<'t, Tables>, Code> {
+        loop {
+            match tables.streams.get(&stream) {
+                None => return Err(results::INVALID_HANDLE),
+                Some(s) if s.capture.is_some() => return Err(results::STREAM_CAPTURE_UNSUPPORTED),
+                Some(s) if s.idle() => return Ok(tables),
+                Some(_) => {}
+            }
+            tables = self.wait(tables)?;
+        }
+    }
+
+    /// Waits until something has ended.
+    pub(crate) fn wait<'t>(&'t self, tables: MutexGuard<'t, Tables>) -> Result<MutexGuard<'t, Tables>, Code> {
+        let waited = self.done.wait_timeout(tables, Duration::from_millis(20));
+        let (tables, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.lost() { Err(results::UNKNOWN) } else { Ok(tables) }
+    }
+
+    /// Takes a stream away, with what it had queued.
+    pub(crate) fn drop_stream(&self, tables: &mut Tables, handle: u64) {
+        let Some(stream) = tables.streams.remove(&handle) else { return };
+        if let Ok(gpu) = self.gpu(stream.gpu) {
+            gpu.with(|shared, _| shared.machine.close_queue(stream.queue));
+        }
+    }
+
+    /// The stream that a handle of the caller's names: 0, 1 and 2 are the default stream of the current context.
+    pub(crate) fn stream(&self, tables: &Tables, handle: u64) -> Result<u64, Code> {
+        let (_, context) = current(tables)?;
+        match handle {
+            0..=2 => Ok(context.stream),
+            _ if tables.streams.contains_key(&handle) => Ok(handle),
+            _ => Err(results::INVALID_HANDLE),
+        }
+    }
+}
+
+/// Takes work from the front of a stream as far as the machine has room for it. Equal launches in a row that stamp
+/// nothing are one.
+fn batch(stream: &mut Stream) -> Vec<(Demand, u32, Effect)> {
+    let mut batch: Vec<(Demand, u32, Effect)> = Vec::new();
+    while let Some(Step::Run { demand, times, effect }) = stream.pending.front() {
+        if let (
+            Some((last, n, Effect::Launch { state: s, adds: a, stamp: None, .. })),
+            Effect::Launch { state, adds, stamp: None, .. },
+        ) = (batch.last_mut(), effect)
+            && last == demand
+            && s == state
+        {
+            *n += times;
+            *a = a.wrapping_add(*adds);
+        } else if stream.running.len() + batch.len() < IN_FLIGHT {
+            batch.push((*demand, *times, effect.clone()));
+        } else {
+            break;
+        }
+        stream.pending.pop_front();
+    }
+    batch
+}
+
+/// Writes a stamp, its sequence word last.
+fn write_stamp(address: u64, stamp: &Stamp, sequence: u32) {
+    let place = address as *mut Stamp;
+    // SAFETY: the caller has found that it lies in pinned memory, aligned to 64 bytes at the launch. The host may read the
+    // sequence word meanwhile, and only that, until it has changed.
+    unsafe {
+        let words = (&raw const *stamp).cast::<u32>();
+        for word in 0..size_of::<Stamp>() / 4 - 1 {
+            place.cast::<u32>().add(word).write_volatile(words.add(word).read());
+        }
+        AtomicU32::from_ptr(&raw mut (*place).sequence).store(sequence, Ordering::Release);
+    }
+}
+
+/// The service thread.
+pub(crate) fn serve(process: &'static Process) {
+    // A sleep ends within tens of microseconds then, rather than fifty more.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    let mut reaped = Instant::now();
+    loop {
+        let mut tables = process.tables();
+        tables.asleep_until = 0;
+        if process.lost() {
+            drop(tables);
+            process.done.notify_all();
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
+        let reap = reaped.elapsed() > REAP;
+        if reap {
+            reaped = Instant::now();
+        }
+        let next = process.step(&mut tables, reap);
+        let now = monotonic();
+        match next {
+            None => {
+                tables.asleep_until = u64::MAX;
+                drop(process.work.wait(tables));
+            }
+            Some(at) if at > now + EARLY => {
+                tables.asleep_until = at;
+                let length = Duration::from_nanos((at - now - EARLY).min(20_000_000));
+                drop(process.work.wait_timeout(tables, length));
+            }
+            Some(at) => {
+                drop(tables);
+                while monotonic() < at {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+    }
+}
+
+entry_points! {
+    fn cuStreamCreate(stream: Out<u64>, flags: u32) {
+        let process = process()?;
+        let mut tables = process.tables();
+        let (handle, context) = current(&tables)?;
+        let made = process.new_stream(&mut tables, (handle, context.gpu, context.slot), flags & 1 == 0)?;
+        stream.put(made)
+    }
+
+    fn cuStreamCreateWithPriority(stream: Out<u64>, flags: u32, _priority: i32) {
+        Code::from_u32(cuStreamCreate(stream, flags))
+    }
+
+    fn cuStreamDestroy_v2(stream: u64) {
+        let process = process()?;
+        let tables = process.tables();
+        if stream <= 2 || !tables.streams.contains_key(&stream) {
+            return Err(results::INVALID_HANDLE);
+        }
+        let mut tables = process.drain(tables, stream)?;
+        process.drop_stream(&mut tables, stream);
+        Ok(())
+    }
+
+    fn cuStreamSynchronize(stream: u64) {
+        let process = process()?;
+        let tables = process.tables();
+        let stream = process.stream(&tables, stream)?;
+        let tables = process.drain(tables, stream)?;
+        current(&tables).map(drop)
+    }
+
+    fn cuStreamQuery(stream: u64) {
+        let process = process()?;
+        let tables = process.tables();
+        let stream = process.stream(&tables, stream)?;
+        let idle = tables.streams.get(&stream).is_some_and(Stream::idle);
+        if idle { Ok(()) } else { Err(results::NOT_READY) }
+    }
+
+    fn cuStreamWaitEvent(stream: u64, event: u64, _flags: u32) {
+        let process = process()?;
+        let mut tables = process.tables();
+        let stream = process.stream(&tables, stream)?;
+        if !tables.events.contains_key(&event) {
+            return Err(results::INVALID_HANDLE);
+        }
+        process.push(&mut tables, stream, [Step::Wait(event)])
+    }
+
+    fn cuEventCreate(event: Out<u64>, _flags: u32) {
+        let process = process()?;
+        let mut tables = process.tables();
+        current(&tables)?;
+        let handle = tables.handle();
+        tables.events.insert(handle, Event::default());
+        event.put(handle)
+    }
+
+    fn cuEventDestroy_v2(event: u64) {
+        process()?.tables().events.remove(&event).map(drop).ok_or(results::INVALID_HANDLE)
+    }
+
+    fn cuEventRecord(event: u64, stream: u64) {
+        let process = process()?;
+        let mut tables = process.tables();
+        let stream = process.stream(&tables, stream)?;
+        if !tables.events.contains_key(&event) {
+            return Err(results::INVALID_HANDLE);
+        }
+        process.push(&mut tables, stream, [Step::Record(event)])
+    }
+
+    fn cuEventRecordWithFlags(event: u64, stream: u64, _flags: u32) {
+        Code::from_u32(cuEventRecord(event, stream))
+    }
+
+    fn cuEventQuery(event: u64) {
+        let process = process()?;
+        let tables = process.tables();
+        let found = tables.events.get(&event).ok_or(results::INVALID_HANDLE)?;
+        if found.pending == 0 { Ok(()) } else { Err(results::NOT_READY) }
+    }
+
+    fn cuEventSynchronize(event: u64) {
+        let process = process()?;
+        let mut tables = process.tables();
+        while tables.events.get(&event).ok_or(results::INVALID_HANDLE)?.pending > 0 {
+            tables = process.wait(tables)?;
+        }
+        Ok(())
+    }
+
+    fn cuEventElapsedTime(milliseconds: Out<f32>, start: u64, end: u64) {
+        let process = process()?;
+        let tables = process.tables();
+        let at = |event: u64| {
+            let event = tables.events.get(&event).ok_or(results::INVALID_HANDLE)?;
+            if event.pending > 0 { Err(results::NOT_READY) } else { event.at.ok_or(results::INVALID_HANDLE) }
+        };
+        milliseconds.put((at(end)? as f64 / 1e6 - at(start)? as f64 / 1e6) as f32)
+    }
+
+    fn cuEventElapsedTime_v2(milliseconds: Out<f32>, start: u64, end: u64) {
+        Code::from_u32(cuEventElapsedTime(milliseconds, start, end))
+    }
+}

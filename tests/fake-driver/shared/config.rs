@@ -1,0 +1,284 @@
+//! `stand-in.toml`: what the machine is, and what goes wrong on it.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+/// The environment variable that names the folder of the configuration and of the shared state.
+pub(crate) const FOLDER: &str = "CROSSTALK_STAND_IN";
+
+/// The whole file. Every key has a default but `gpu`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Driver version, as NVML prints it.
+    #[serde(default = "driver")]
+    pub(crate) driver: String,
+    /// Newest CUDA version that the driver supports ("12.8").
+    #[serde(default = "cuda")]
+    pub(crate) cuda: String,
+    /// How many times slower than the model everything runs.
+    #[serde(default = "one")]
+    pub(crate) time_scale: f64,
+    /// Newest PTX ISA that the driver compiles.
+    #[serde(default = "ptx")]
+    pub(crate) ptx_newest: String,
+    /// Bytes of one copy whose contents are kept; of what is beyond, only the size is.
+    #[serde(default = "kept")]
+    pub(crate) contents_kib: u64,
+    /// Creating a context, milliseconds of the model. Its model's figure would make every start slow.
+    #[serde(default = "create")]
+    pub(crate) context_create_ms: f64,
+    /// The GPUs, in the order of the PCI bus.
+    #[serde(default)]
+    pub(crate) gpu: Vec<Gpu>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub(crate) fault: Fault,
+}
+
+fn driver() -> String {
+    "570.86.15".to_owned()
+}
+fn cuda() -> String {
+    "12.8".to_owned()
+}
+fn ptx() -> String {
+    "8.7".to_owned()
+}
+fn one() -> f64 {
+    1.0
+}
+fn kept() -> u64 {
+    4096
+}
+fn create() -> f64 {
+    2.0
+}
+fn yes() -> bool {
+    true
+}
+
+/// One GPU. What is absent comes from its model, or is what a healthy idle card says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gpu {
+    /// Id of its model in `crosstalk list gpus`.
+    pub(crate) model: String,
+    /// Product name, where it differs from the model's.
+    pub(crate) name: Option<String>,
+    /// "GPU-…".
+    pub(crate) uuid: Option<String>,
+    /// MIG is on, with this layout: profiles ("3g.40gb"; "1c.3g.40gb" for compute instances, those of one GPU instance
+    /// in a row; "bare 1g.10gb" for a GPU instance without a compute instance), or a name ("all-balanced").
+    pub(crate) mig: Option<Mig>,
+    /// UUIDs of the MIG devices, in layout order, where they matter ("MIG-…").
+    #[serde(default)]
+    pub(crate) mig_uuids: Vec<String>,
+    /// Device memory.
+    pub(crate) memory_mib: Option<u64>,
+    /// SMs.
+    pub(crate) sms: Option<u32>,
+    /// Minor number of its device file, where it is not its index.
+    pub(crate) minor: Option<u32>,
+    /// Serial number.
+    pub(crate) serial: Option<String>,
+    /// Processes of others that hold memory.
+    #[serde(default)]
+    pub(crate) processes: Vec<Foreign>,
+    /// NVML refuses to list processes.
+    #[serde(default)]
+    pub(crate) processes_hidden: bool,
+    /// Watts drawn, instead of the model's.
+    pub(crate) power_w: Option<f64>,
+    /// Degrees Celsius.
+    pub(crate) temperature_c: Option<u32>,
+    /// SM clock, instead of the model's.
+    pub(crate) sm_mhz: Option<u32>,
+    /// Memory clock.
+    pub(crate) memory_mhz: Option<u32>,
+    /// Clock event reasons, a mask, beside what the model says.
+    #[serde(default)]
+    pub(crate) clock_events: u64,
+    /// ECC; absent: the part has none where it is a consumer card, on elsewhere.
+    pub(crate) ecc: Option<bool>,
+    /// Uncorrected ECC errors since boot.
+    #[serde(default)]
+    pub(crate) ecc_uncorrected: u64,
+    /// Corrected ECC errors since boot.
+    #[serde(default)]
+    pub(crate) ecc_corrected: u64,
+    /// Remapped rows.
+    #[serde(default)]
+    pub(crate) remapped: Remapped,
+    /// Generation of the link now, where it is not the model's.
+    pub(crate) pcie_generation: Option<u32>,
+    /// Lanes now.
+    pub(crate) pcie_width: Option<u32>,
+    /// Replays of the link.
+    #[serde(default)]
+    pub(crate) pcie_replays: u32,
+    /// Persistence mode.
+    #[serde(default = "yes")]
+    pub(crate) persistence: bool,
+    /// Compute mode: 0 default, 2 prohibited, 3 exclusive process.
+    #[serde(default)]
+    pub(crate) compute_mode: u32,
+    /// Xid events that happen, milliseconds after the first process came up.
+    #[serde(default)]
+    pub(crate) xids: Vec<Xid>,
+}
+
+/// A layout by name or by profiles.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Mig {
+    /// "all-balanced", or profiles joined by `+`.
+    Name(String),
+    /// One entry a device.
+    List(Vec<String>),
+}
+
+/// A process of somebody else.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Foreign {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) memory_mib: u64,
+    /// "compute", "graphics" or "mps".
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    /// Index of its MIG device.
+    pub(crate) device: Option<usize>,
+}
+
+/// What a process does on a GPU.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    #[default]
+    Compute,
+    Graphics,
+    Mps,
+}
+
+/// Remapped rows.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Remapped {
+    pub(crate) corrected: u32,
+    pub(crate) uncorrected: u32,
+    pub(crate) pending: bool,
+    pub(crate) failure: bool,
+}
+
+/// An Xid event.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Xid {
+    pub(crate) after_ms: u64,
+    pub(crate) code: u64,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fault {
+    /// cuInit returns this: 803, 804, 999, 100.
+    pub(crate) cuda_init: Option<u32>,
+    /// nvmlInit returns this: 18 (library mismatch), 9 (driver not loaded), 4 (no permission).
+    pub(crate) nvml_init: Option<u32>,
+    /// Entry points that return a code, known or unknown, from a call on.
+    pub(crate) results: Vec<Forced>,
+    /// Entry points that sleep.
+    pub(crate) hang: Vec<Hang>,
+    /// The device falls off the bus (Xid 79) this many real milliseconds after the first process came up. A file `lost`
+    /// beside stand-in.toml does the same at once.
+    pub(crate) device_lost_after_ms: Option<u64>,
+    /// Sums of kernels are off by one from this launch of a process on.
+    pub(crate) wrong_result_from: Option<u64>,
+}
+
+/// A result that an entry point returns whatever it is asked.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forced {
+    pub(crate) symbol: String,
+    /// From this call of a process on, counted from 1.
+    #[serde(default = "first")]
+    pub(crate) from_call: u64,
+    /// For this many calls; absent: for ever.
+    pub(crate) calls: Option<u64>,
+    pub(crate) code: u32,
+    /// In this process only.
+    pub(crate) pid: Option<u32>,
+}
+
+/// An entry point that takes its time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hang {
+    pub(crate) symbol: String,
+    /// From this call of a process on, counted from 1.
+    #[serde(default = "first")]
+    pub(crate) from_call: u64,
+    pub(crate) ms: u64,
+    /// In this process only.
+    pub(crate) pid: Option<u32>,
+}
+
+fn first() -> u64 {
+    1
+}
+
+/// The configuration and where it lies, read once in a process.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) folder: PathBuf,
+    pub(crate) text: String,
+    pub(crate) config: Config,
+}
+
+/// The configuration, or why there is none, said once on stderr.
+pub(crate) fn loaded() -> Option<&'static Loaded> {
+    static LOADED: OnceLock<Option<Loaded>> = OnceLock::new();
+    LOADED
+        .get_or_init(|| match load() {
+            Ok(loaded) => Some(loaded),
+            Err(why) => {
+                eprintln!("crosstalk stand-in driver: {why}");
+                None
+            }
+        })
+        .as_ref()
+}
+
+fn load() -> Result<Loaded, String> {
+    let folder = std::env::var_os(FOLDER)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("{FOLDER} is not set; it names the folder with stand-in.toml"))?;
+    let path = folder.join("stand-in.toml");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let config: Config = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    if !(config.time_scale.is_finite() && config.time_scale > 0.0) {
+        return Err(format!("{}: time_scale is {}, expected more than 0", path.display(), config.time_scale));
+    }
+    version(&config.cuda).ok_or_else(|| format!("cuda is {:?}, expected for example \"12.8\"", config.cuda))?;
+    version(&config.ptx_newest)
+        .ok_or_else(|| format!("ptx_newest is {:?}, expected for example \"7.8\"", config.ptx_newest))?;
+    Ok(Loaded { folder, text, config })
+}
+
+/// "12.8" → (12, 8).
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.trim().split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// The CUDA version as the driver encodes it: 12080.
+pub(crate) fn cuda_version(config: &Config) -> u32 {
+    version(&config.cuda).map_or(0, |(major, minor)| major * 1000 + minor * 10)
+}

@@ -1,0 +1,134 @@
+//! What every entry point has in common: no panic leaves it, and the configured faults come first.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::config::{self, Fault};
+
+/// A result that is not success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code(pub(crate) u32);
+
+/// Defines exported functions with the C calling convention. The body yields `Result<(), Code>`.
+macro_rules! entry_points {
+    ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name($($arg: $type),*) -> u32 {
+            $crate::entry::enter(stringify!($name), || $body)
+        }
+    )*};
+}
+pub(crate) use entry_points;
+
+/// A place of the caller's to write to.
+#[repr(transparent)]
+pub(crate) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// Writes `value`.
+    pub(crate) fn put(&self, value: T) -> Result<(), Code> {
+        if self.0.is_null() {
+            return Err(crate::INVALID);
+        }
+        // SAFETY: it comes from the caller of an entry point, whose contract is that it is null or can be written to.
+        unsafe { self.0.write_unaligned(value) };
+        Ok(())
+    }
+
+    /// Writes `value` unless the place is null.
+    pub(crate) fn put_if(&self, value: T) {
+        if !self.0.is_null() {
+            let _ = self.put(value);
+        }
+    }
+
+    /// Writes several values one after the other.
+    pub(crate) fn put_all(&self, values: impl IntoIterator<Item = T>) -> Result<(), Code> {
+        if self.0.is_null() {
+            return Err(crate::INVALID);
+        }
+        for (i, value) in values.into_iter().enumerate() {
+            // SAFETY: the caller of the entry point says that its array is long enough; we write no more than it says.
+            unsafe { self.0.add(i).write_unaligned(value) };
+        }
+        Ok(())
+    }
+
+    /// What is there now.
+    pub(crate) fn get(&self) -> Result<T, Code>
+    where
+        T: Copy,
+    {
+        if self.0.is_null() {
+            return Err(crate::INVALID);
+        }
+        // SAFETY: the caller of the entry point says that it is null or can be read.
+        Ok(unsafe { self.0.read_unaligned() })
+    }
+
+    /// Whether the caller wants nothing written.
+    pub(crate) fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+}
+
+impl Out<u8> {
+    /// Writes `text` and a zero byte into `room` bytes.
+    pub(crate) fn put_text(&self, text: &str, room: usize) -> Result<(), Code> {
+        if self.0.is_null() || room == 0 {
+            return Err(crate::INVALID);
+        }
+        let fits = text.len().min(room - 1);
+        self.put_all(text.as_bytes()[..fits].iter().copied().chain([0]))
+    }
+}
+
+/// The C text at `text`.
+pub(crate) fn text(text: *const std::ffi::c_char) -> Result<String, Code> {
+    if text.is_null() {
+        return Err(crate::INVALID);
+    }
+    // SAFETY: the caller of the entry point says that it is null or a text that ends with a zero byte.
+    Ok(unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
+/// Runs an entry point.
+pub(crate) fn enter(symbol: &'static str, body: impl FnOnce() -> Result<(), Code>) -> u32 {
+    let run = || {
+        if let Some(code) = config::loaded().and_then(|l| forced(symbol, &l.config.fault)) {
+            return code;
+        }
+        match body() {
+            Ok(()) => 0,
+            Err(Code(code)) => code,
+        }
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        eprintln!("crosstalk stand-in driver: {symbol} panicked: a defect of the stand-in");
+        crate::UNKNOWN.0
+    })
+}
+
+/// Counts the call, hangs where it must, and says what it returns whatever was asked.
+fn forced(symbol: &'static str, fault: &Fault) -> Option<u32> {
+    if fault.results.is_empty() && fault.hang.is_empty() {
+        return None;
+    }
+    static CALLS: OnceLock<Mutex<HashMap<&'static str, u64>>> = OnceLock::new();
+    let call = {
+        let mut calls = CALLS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let call = calls.entry(symbol).or_default();
+        *call += 1;
+        *call
+    };
+    let me = std::process::id();
+    let mine = |pid: Option<u32>| pid.is_none_or(|pid| pid == me);
+    for hang in fault.hang.iter().filter(|h| h.symbol == symbol && call >= h.from_call && mine(h.pid)) {
+        std::thread::sleep(Duration::from_millis(hang.ms));
+    }
+    let due = |from: u64, calls: Option<u64>| call >= from && calls.is_none_or(|n| call < from + n);
+    let found = fault.results.iter().find(|r| r.symbol == symbol && due(r.from_call, r.calls) && mine(r.pid));
+    found.map(|r| r.code)
+}

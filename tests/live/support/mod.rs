@@ -1,0 +1,4 @@
+//! What live tests share.
+
+pub(crate) mod driver;
+pub(crate) mod stand_in;
