@@ -151,14 +151,14 @@ impl Arm<'_, '_> {
     /// arrival: until each neighbour has finished something. One that takes longer shows by its rate.
     fn start_noise(&mut self) -> Result<(), BackendError> {
         let (plan, grid) = (self.session.plan, self.session.grid());
-        let exclusive = self.session.planned().sharing == SharingMode::Exclusive;
-        let noise = self.arm.noise.filter(|_| !exclusive);
-        let program = match noise.map(|noise| grid.neighbours.iter().position(|n| *n == noise)) {
-            Some(None) => return Err(BackendError::arrangement("the arm's noise is not loaded in this grid")),
-            Some(program) => program,
+        let program = match self.arm.noise.map(|noise| grid.neighbours.iter().position(|n| *n == noise)) {
             None => None,
+            Some(None) => return Err(BackendError::arrangement("the arm's noise is not loaded in this grid")),
+            // There the neighbours hold the placebo alone.
+            Some(Some(_)) if self.session.planned().sharing == SharingMode::Exclusive => Some(0),
+            Some(program) => program,
         };
-        let planned = noise.map(|noise| &plan.neighbours[noise]);
+        let planned = self.arm.noise.map(|noise| &plan.neighbours[noise]);
         let start = now() + LEAD;
         let order = Order::Noise(NoiseOrder {
             program,

@@ -1,5 +1,6 @@
 //! One arrangement with its tenants up: started, proved in their seats, restarted, taken down.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::backend::{ArmPlan, ArmRecord, BackendError, Evidence, Reach, Session};
@@ -10,7 +11,7 @@ use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
 use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply};
 use crate::units::Nanos;
-use crate::workload;
+use crate::workload::{self, PLACEBO};
 
 use super::seat::{Fault, Launch, Tenant, collect, end_all};
 use super::{Live, arm, evidence};
@@ -139,7 +140,7 @@ impl<'a> LiveSession<'a> {
     fn load(&self, index: usize, generation: u32, placement: &Placement) -> Load {
         let (plan, grid) = (self.plan, self.grid());
         let seat = &self.planned().seats[self.seats()[index]].id;
-        let program = |name: &str, workload: &str, params: &std::collections::BTreeMap<String, String>| ProgramOrder {
+        let program = |name: &str, workload: &str, params: &BTreeMap<String, String>| ProgramOrder {
             name: name.to_owned(),
             workload: workload.to_owned(),
             params: params.clone(),
@@ -155,8 +156,8 @@ impl<'a> LiveSession<'a> {
                 noises.clone().map(|n| program(&n.name, &n.workload, &n.params)).collect(),
                 noises.map(|n| n.queued).max(),
             ),
-            // Nobody shares the GPU: the neighbour runs its host loop only.
-            (_, false) => (Vec::new(), None),
+            // Nobody shares the GPU: the neighbour runs its host loop only, whatever the noise.
+            (_, false) => (vec![program(PLACEBO, PLACEBO, &BTreeMap::new())], None),
         };
         let key = [
             Key::Name(&self.planned().name),
