@@ -10,7 +10,10 @@ use wildmatch::WildMatchPattern;
 use super::CliError;
 use crate::backend::Backend;
 use crate::backend::sim::Simulator;
-use crate::gpu::{self, GpuModel};
+use crate::doctor::probe::{self, CudaSurvey, DriverReport};
+use crate::doctor::{Kernel, is_missing, trouble};
+use crate::gpu::{self, Gpu, GpuModel, Inventory, MigUuid, parse_mig_uuid};
+use crate::provenance::Provenance;
 
 /// The model that `sim` means where nothing names another.
 const DEFAULT_MODEL: &str = "h100-sxm";
@@ -22,10 +25,11 @@ const VENDOR: &str = "0x10de";
 /// Value of an environment variable.
 type Variable = dyn Fn(&str) -> Option<String>;
 
-/// What the choice of a device looks at: a file-system root and the environment.
+/// What the choice of a device looks at: a file-system root, the environment and the driver.
 pub struct Host {
     root: PathBuf,
     variable: Box<Variable>,
+    probe: Box<dyn Fn() -> DriverReport>,
 }
 
 /// A device taken.
@@ -43,12 +47,37 @@ pub struct Selected {
 impl Host {
     /// The machine that this process runs on.
     pub fn here() -> Self {
-        Self { root: PathBuf::from("/"), variable: Box::new(|name| std::env::var(name).ok()) }
+        Self {
+            root: PathBuf::from("/"),
+            variable: Box::new(|name| std::env::var(name).ok()),
+            probe: Box::new(probe::probe),
+        }
     }
 
-    /// A machine described by a folder in place of `/` and a function in place of the environment.
+    /// A machine without a driver, described by a folder in place of `/` and a function in place of the environment.
     pub fn described(root: &Path, variable: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self { root: root.to_owned(), variable: Box::new(variable) }
+        Self { root: root.to_owned(), variable: Box::new(variable), probe: Box::new(probe::no_driver) }
+    }
+
+    /// The same machine with a driver that says this.
+    #[must_use]
+    pub fn with_driver(self, report: DriverReport) -> Self {
+        Self { probe: Box::new(move || report.clone()), ..self }
+    }
+
+    /// The folder in place of `/`.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The value of an environment variable.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.variable)(name)
+    }
+
+    /// What the driver says; it is asked from a child with a deadline.
+    pub(super) fn driver(&self) -> DriverReport {
+        (self.probe)()
     }
 
     /// The first trace of NVIDIA hardware, in words.
@@ -101,10 +130,8 @@ pub fn select(
     let selected = match request.split_once(':').unwrap_or((request, "")) {
         ("auto", "") => automatic(wanted, host)?,
         ("sim", model) => simulator(model, wanted, why)?,
-        ("cuda" | "all", _) => return Err(no_live_backend(&format!("{request:?} names hardware"))),
-        (uuid, _) if uuid.starts_with("GPU-") || uuid.starts_with("MIG-") => {
-            return Err(no_live_backend(&format!("{request:?} names hardware")));
-        }
+        ("cuda" | "all", _) => hardware(request, wanted, why, host)?,
+        (uuid, _) if is_uuid(uuid) => hardware(request, wanted, why, host)?,
         _ => {
             return Err(CliError::Usage(format!(
                 "--device {request:?} is none of auto, all, sim, sim:MODEL, sim:MODEL/LAYOUT, cuda, cuda:INDEX or a UUID"
@@ -122,17 +149,235 @@ pub fn select(
     Ok(selected)
 }
 
+/// The live backend on one GPU of a driver that answers; `instance`: only this MIG instance of it.
+///
 /// This build measures on the simulator only: it says so wherever hardware is meant, and never falls back.
-fn no_live_backend(because: &str) -> CliError {
-    CliError::Environment(format!(
-        "{because}, and this version has no CUDA backend yet: it can only simulate. \
-         To simulate knowingly, ask for it: --device sim:{DEFAULT_MODEL}"
-    ))
+fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Result<Selected, CliError> {
+    let gpu = &driver.inventory.gpus[gpu];
+    let instance = instance.map(|i| format!(", instance {}", gpu.instances[i].uuid)).unwrap_or_default();
+    Err(CliError::Environment(format!(
+        "{} ({}{instance}) answers ({why}), and this version has no CUDA backend yet: it can only simulate. {}",
+        gpu.name,
+        gpu.uuid,
+        knowingly()
+    )))
+}
+
+fn knowingly() -> String {
+    format!("To simulate knowingly, ask for it: --device sim:{DEFAULT_MODEL}")
+}
+
+/// A driver that answers.
+#[derive(Debug)]
+pub(super) struct Driver {
+    /// The machine as found; measured, or of the stand-in.
+    pub(super) inventory: Inventory,
+    /// What a CUDA program sees here.
+    pub(super) cuda: CudaSurvey,
+}
+
+/// What NVIDIA hardware there is.
+#[derive(Debug)]
+pub(super) enum Detected {
+    /// Its driver answers.
+    Driver(Driver),
+    /// It is there, and cannot be used.
+    Broken {
+        /// What was seen.
+        why: String,
+        /// What mends it.
+        cure: String,
+    },
+    /// No trace of any.
+    None,
+}
+
+/// Looks for NVIDIA hardware. Nothing but a machine with no trace of any is `None`.
+pub(super) fn detect(host: &Host) -> Detected {
+    detect_in(host, host.driver())
+}
+
+/// The same, with what the driver has said.
+pub(super) fn detect_in(host: &Host, report: DriverReport) -> Detected {
+    let trace = host.trace();
+    if let (Err(nvml), Err(cuda), None) = (&report.nvml, &report.cuda, &trace)
+        && is_missing(nvml)
+        && is_missing(cuda)
+    {
+        return Detected::None;
+    }
+    let visible = host.variable("CUDA_VISIBLE_DEVICES");
+    if let Some(trouble) = trouble(&report, &Kernel::read(host.root()), visible.as_deref()) {
+        let trace = trace.map(|t| format!(" ({t})")).unwrap_or_default();
+        return Detected::Broken {
+            why: format!("this machine has NVIDIA hardware{trace}, and its driver does not work: {}", trouble.what),
+            cure: trouble.cure,
+        };
+    }
+    match (report.nvml, report.cuda) {
+        (Ok(survey), Ok(cuda)) => {
+            let mut inventory = survey.inventory;
+            if cuda.stand_in {
+                inventory.provenance = Provenance::StandIn;
+            }
+            Detected::Driver(Driver { inventory, cuda })
+        }
+        // Whatever fails is trouble.
+        (nvml, _) => Detected::Broken {
+            why: nvml.err().map_or_else(|| "the driver does not answer".to_owned(), |e| e.what),
+            cure: "run `crosstalk doctor`".to_owned(),
+        },
+    }
+}
+
+fn broken(why: &str, cure: &str) -> CliError {
+    CliError::Environment(format!("{why}. What mends it: {cure}. {}", knowingly()))
+}
+
+/// Whether a request begins as the UUID of a GPU or a MIG device does.
+fn is_uuid(request: &str) -> bool {
+    let lower = request.to_lowercase();
+    lower.starts_with("gpu-") || lower.starts_with("mig-")
+}
+
+/// Takes the hardware that the request names.
+fn hardware(request: &str, wanted: Option<&str>, why: &str, host: &Host) -> Result<Selected, CliError> {
+    match detect(host) {
+        Detected::Driver(driver) => {
+            let (gpu, instance) = choose(&driver, request, wanted)?;
+            live(&driver, gpu, instance, why)
+        }
+        Detected::Broken { why, cure } => Err(broken(&why, &cure)),
+        Detected::None => Err(CliError::Environment(format!(
+            "--device {request:?} names hardware, and there is no trace of an NVIDIA GPU or driver on this machine. {}",
+            knowingly()
+        ))),
+    }
+}
+
+/// The GPU that a request names, and the MIG instance where it names one.
+pub(super) fn choose(driver: &Driver, request: &str, wanted: Option<&str>) -> Result<(usize, Option<usize>), CliError> {
+    let gpus = &driver.inventory.gpus;
+    let fits = |gpu: &Gpu| wanted.is_none_or(|pattern| named(pattern, &gpu.name, gpu.model.as_deref()));
+    let none_such = |what: &str| CliError::Usage(format!("{what}; there are {}", list(gpus)));
+    let chosen = match request.split_once(':').unwrap_or((request, "")) {
+        ("auto" | "cuda", "") => {
+            // In CUDA's order: what a scheduler hands out comes first, and what it hides is not taken.
+            let seen = driver.cuda.devices.iter().filter_map(|d| owner(gpus, &d.uuid));
+            let (mut fitting, mut any) = (None, None);
+            for gpu in seen {
+                any = any.or(Some(gpu));
+                fitting = fitting.or_else(|| fits(&gpus[gpu]).then_some(gpu));
+            }
+            let gpu = fitting.or(any).ok_or_else(|| {
+                CliError::Environment(format!(
+                    "CUDA sees {} and NVML {}: they do not agree on any GPU. `crosstalk doctor` says more",
+                    driver.cuda.devices.iter().map(|d| d.uuid.as_str()).collect::<Vec<_>>().join(", "),
+                    list(gpus)
+                ))
+            })?;
+            (gpu, None)
+        }
+        ("cuda", index) => (ordinal(driver, index)?, None),
+        ("all", "") => match gpus.as_slice() {
+            [_] => (0, None),
+            _ => {
+                return Err(CliError::Usage(format!(
+                    "--device all: a run tests one GPU, and there are {}: choose one by its UUID, and begin a run for each",
+                    list(gpus)
+                )));
+            }
+        },
+        _ if request.to_lowercase().starts_with("gpu-") => {
+            let gpu = gpus.iter().position(|g| g.uuid.eq_ignore_ascii_case(request.trim()));
+            (gpu.ok_or_else(|| none_such(&format!("there is no GPU {request:?}")))?, None)
+        }
+        _ => {
+            let uuid = parse_mig_uuid(request).map_err(|e| CliError::Usage(format!("--device: {e}")))?;
+            let found = gpus.iter().enumerate().find_map(|(g, gpu)| Some((g, instance(gpu, &uuid)?)));
+            let (gpu, instance) = found.ok_or_else(|| none_such(&format!("there is no MIG device {uuid}")))?;
+            (gpu, Some(instance))
+        }
+    };
+    let gpu = &gpus[chosen.0];
+    if !fits(gpu) {
+        return Err(CliError::Environment(format!(
+            "the scenario asks for gpu = {:?} and the device is {} ({}): run it there, or change `gpu`",
+            wanted.unwrap_or_default(),
+            gpu.name,
+            gpu.uuid
+        )));
+    }
+    Ok(chosen)
+}
+
+/// The GPU whose own UUID, or whose instance's, this is (without its prefix).
+fn owner(gpus: &[Gpu], uuid: &str) -> Option<usize> {
+    let is = |full: &str, prefix: &str| full.strip_prefix(prefix).is_some_and(|u| u.eq_ignore_ascii_case(uuid));
+    gpus.iter().position(|g| is(&g.uuid, "GPU-") || g.instances.iter().any(|i| is(&i.uuid, "MIG-")))
+}
+
+/// The instance of a GPU that this UUID names, in either form.
+fn instance(gpu: &Gpu, uuid: &MigUuid) -> Option<usize> {
+    gpu.instances.iter().position(|i| match uuid {
+        MigUuid::Device(_) => i.uuid.eq_ignore_ascii_case(&uuid.to_string()),
+        MigUuid::Instance { gpu: card, gpu_instance, compute_instance } => {
+            i.uuid.eq_ignore_ascii_case(&uuid.to_string())
+                || gpu.uuid.strip_prefix("GPU-").is_some_and(|u| u.eq_ignore_ascii_case(card))
+                    && (i.gpu_instance, i.compute_instance) == (Some(*gpu_instance), Some(*compute_instance))
+        }
+    })
+}
+
+/// The GPU at CUDA's index, which is ambiguous as soon as MIG is on anywhere.
+fn ordinal(driver: &Driver, index: &str) -> Result<usize, CliError> {
+    let gpus = &driver.inventory.gpus;
+    let n: usize = index
+        .parse()
+        .map_err(|_| CliError::Usage(format!("--device cuda:{index}: {index:?} is no index, such as cuda:0")))?;
+    if gpus.iter().any(|g| g.mig == Some(true)) {
+        return Err(CliError::Usage(format!(
+            "--device cuda:{index} is ambiguous where MIG is on: name the device by its UUID: {}",
+            list(gpus)
+        )));
+    }
+    let device = driver.cuda.devices.get(n).ok_or_else(|| {
+        CliError::Usage(format!(
+            "--device cuda:{index}: CUDA sees {} device(s) here, counted from 0",
+            driver.cuda.devices.len()
+        ))
+    })?;
+    owner(gpus, &device.uuid).ok_or_else(|| {
+        CliError::Environment(format!(
+            "CUDA's device {n} ({}) is unknown to NVML; it lists {}",
+            device.uuid,
+            list(gpus)
+        ))
+    })
+}
+
+/// Every GPU and every MIG device with its UUID.
+fn list(gpus: &[Gpu]) -> String {
+    let instance = |i: &gpu::Instance| match i.uuid.is_empty() {
+        true => format!("{} without a compute instance", i.profile),
+        false => format!("{} {}", i.profile, i.uuid),
+    };
+    let one = |g: &Gpu| {
+        let instances: Vec<String> = g.instances.iter().map(instance).collect();
+        let instances = if instances.is_empty() { String::new() } else { format!(" [{}]", instances.join(", ")) };
+        format!("{} {}{instances}", g.name, g.uuid)
+    };
+    if gpus.is_empty() { "none".to_owned() } else { gpus.iter().map(one).collect::<Vec<_>>().join(", ") }
 }
 
 fn automatic(wanted: Option<&str>, host: &Host) -> Result<Selected, CliError> {
-    if let Some(trace) = host.trace() {
-        return Err(no_live_backend(&format!("this machine has NVIDIA hardware ({trace})")));
+    match detect(host) {
+        Detected::Driver(driver) => {
+            let (gpu, instance) = choose(&driver, "auto", wanted)?;
+            return live(&driver, gpu, instance, "the driver answers");
+        }
+        Detected::Broken { why, cure } => return Err(broken(&why, &cure)),
+        Detected::None => {}
     }
     if host.in_ci() {
         return Err(CliError::Environment(format!(
@@ -171,13 +416,18 @@ fn simulator(request: &str, wanted: Option<&str>, why: &str) -> Result<Selected,
 
 /// `gpu` is a case-insensitive glob over the product name without "NVIDIA ", or the model's id.
 fn matches(pattern: &str, model: &GpuModel) -> bool {
-    let name = model.name.strip_prefix("NVIDIA ").unwrap_or(&model.name);
-    pattern == model.id || WildMatchPattern::<'*', '?'>::new_case_insensitive(pattern).matches(name)
+    named(pattern, &model.name, Some(&model.id))
+}
+
+fn named(pattern: &str, product: &str, model: Option<&str>) -> bool {
+    let name = product.strip_prefix("NVIDIA ").unwrap_or(product);
+    Some(pattern) == model || WildMatchPattern::<'*', '?'>::new_case_insensitive(pattern).matches(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::fixture;
 
     type Files = &'static [(&'static str, &'static str)];
     type Variables = &'static [(&'static str, &'static str)];
@@ -245,5 +495,93 @@ mod tests {
         assert_eq!(elsewhere.exit(), super::super::Exit::Environment);
         assert!(select(Some("sim"), None, Some("a100*80gb"), &host).unwrap().line.contains("A100"));
         assert!(select(Some("cuda:0"), None, None, &host).is_err());
+    }
+
+    fn refused(request: Option<&str>, host: &Host) -> CliError {
+        select(request, None, None, host).err().unwrap_or_else(|| panic!("{request:?} was taken"))
+    }
+
+    #[test]
+    fn a_driver_that_answers_is_taken_and_never_simulated() {
+        let (_root, host) = host(&[], &[]);
+        let host = host.with_driver(fixture::two());
+        for request in [None, Some("cuda"), Some("auto")] {
+            let error = refused(request, &host);
+            assert_eq!(error.exit(), super::super::Exit::Environment);
+            assert!(error.to_string().contains(fixture::FIRST), "{error}");
+        }
+        assert!(select(Some("sim"), None, None, &host).is_ok(), "asked for, it is simulated");
+    }
+
+    #[test]
+    fn a_broken_driver_is_exit_3_with_its_cure_even_without_a_trace() {
+        let (_root, host) = host(&[], &[]);
+        let mut report = fixture::two();
+        let what = "cuInit: CUDA error 803 (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)".to_owned();
+        report.cuda = Err(probe::ProbeFailure { what, kind: probe::FailureKind::Cuda(803) });
+        let host = host.with_driver(report);
+        for request in [None, Some("cuda:0"), Some("GPU-1"), Some("all")] {
+            let error = refused(request, &host);
+            assert_eq!(error.exit(), super::super::Exit::Environment);
+            assert!(error.to_string().contains("803") && error.to_string().contains("reload the modules"), "{error}");
+        }
+    }
+
+    fn chosen(report: DriverReport, request: &str, wanted: Option<&str>) -> Result<(usize, Option<usize>), String> {
+        let (_root, host) = host(&[], &[]);
+        let Detected::Driver(driver) = detect_in(&host, report) else { panic!("no driver") };
+        choose(&driver, request, wanted).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn gpus_are_named_by_index_and_by_uuid() {
+        let of = |request: &str| chosen(fixture::two(), request, None);
+        assert_eq!(of("cuda:1"), Ok((1, None)));
+        assert_eq!(of(&format!("GPU-{}", fixture::SECOND)), Ok((1, None)));
+        assert_eq!(of(&format!("gpu-{}", fixture::SECOND)), Ok((1, None)));
+        assert!(of("cuda:2").unwrap_err().contains("2 device(s)"));
+        assert!(of("cuda:x").unwrap_err().contains("no index"));
+        assert!(of("GPU-0").unwrap_err().contains(fixture::FIRST), "the choice is listed");
+        assert!(of("all").unwrap_err().contains("a run tests one GPU"));
+        assert_eq!(chosen(fixture::driver(vec![fixture::gpu(fixture::FIRST)]), "all", None), Ok((0, None)));
+    }
+
+    #[test]
+    fn the_index_is_cudas_and_not_nvmls() {
+        let mut report = fixture::two();
+        report.cuda.as_mut().unwrap().devices.reverse();
+        assert_eq!(chosen(report.clone(), "cuda:0", None), Ok((1, None)));
+        report.cuda.as_mut().unwrap().devices.truncate(1);
+        assert_eq!(chosen(report, "auto", None), Ok((1, None)), "what CUDA_VISIBLE_DEVICES hides is not taken");
+    }
+
+    #[test]
+    fn mig_devices_are_named_in_both_forms_and_ordinals_are_refused() {
+        let of = |request: &str| chosen(fixture::mig(), request, None);
+        assert_eq!(of(&format!("MIG-{}", fixture::DEVICES[1])), Ok((0, Some(1))));
+        assert_eq!(of(&format!("MIG-GPU-{}/2/0", fixture::FIRST)), Ok((0, Some(1))));
+        assert!(of(&format!("MIG-GPU-{}/3/0", fixture::FIRST)).unwrap_err().contains(fixture::DEVICES[0]));
+        let ambiguous = of("cuda:0").unwrap_err();
+        assert!(ambiguous.contains("ambiguous") && ambiguous.contains(fixture::DEVICES[1]), "{ambiguous}");
+        assert_eq!(of("auto"), Ok((0, None)), "the card, all of it");
+    }
+
+    #[test]
+    fn the_gpu_that_the_scenario_asks_for_is_taken_where_there_is_one() {
+        let mut report = fixture::two();
+        let second = &mut report.nvml.as_mut().unwrap().inventory.gpus[1];
+        (second.name, second.model) = ("NVIDIA A100-SXM4-80GB".to_owned(), Some("a100-80gb".to_owned()));
+        assert_eq!(chosen(report.clone(), "auto", Some("a100*")), Ok((1, None)));
+        assert_eq!(chosen(report.clone(), "auto", Some("a100-80gb")), Ok((1, None)));
+        assert!(chosen(report, "auto", Some("B200")).unwrap_err().contains("the scenario asks for gpu = \"B200\""));
+    }
+
+    #[test]
+    fn half_a_stand_in_is_never_measured() {
+        let (_root, host) = host(&[], &[]);
+        let mut report = fixture::two();
+        report.cuda.as_mut().unwrap().stand_in = true;
+        let Detected::Driver(driver) = detect_in(&host, report) else { panic!("no driver") };
+        assert_eq!(driver.inventory.provenance, Provenance::StandIn);
     }
 }

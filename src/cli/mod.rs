@@ -2,9 +2,11 @@
 
 mod check;
 mod device;
+mod doctor;
 mod error;
 mod init;
 mod list;
+mod probe;
 mod progress;
 mod report;
 mod run;
@@ -52,6 +54,8 @@ enum Verb {
     Report(report::Args),
     /// Check a run directory: checksums, histograms and verdict recomputed from raw samples.
     Verify(verify::Args),
+    /// Check drivers, GPUs, MIG, other users and CPUs: what is wrong, why it matters, and what mends it.
+    Doctor(doctor::Args),
     /// List what crosstalk knows.
     List(list::Args),
     /// Print a JSON Schema.
@@ -59,6 +63,9 @@ enum Verb {
     /// Hold a device and run programs for a run that started this process.
     #[command(hide = true)]
     Tenant(tenant::Args),
+    /// Ask the driver and print its answers: run by crosstalk itself.
+    #[command(hide = true)]
+    ProbeDriver(probe::Args),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -84,9 +91,11 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args, &host),
         Verb::Report(args) => report::run(&args),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Doctor(args) => doctor::run(&args, &host),
         Verb::List(args) => list::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Tenant(args) => tenant::run(&args),
+        Verb::ProbeDriver(args) => probe::run(&args),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "crosstalk", &mut script);

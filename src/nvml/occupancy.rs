@@ -20,8 +20,13 @@ pub enum ExclusiveUse {
 
 /// A GPU that is in use, or of which nobody knows: what the user reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Occupied(pub String);
+#[error("{what}. {cure}")]
+pub struct Occupied {
+    /// Who is there, or why nobody knows.
+    pub what: String,
+    /// What the user can do.
+    pub cure: String,
+}
 
 impl Nvml {
     /// Whether a run may make noise on the whole GPU `uuid`: its tenants are `ours`; `gpu_is_mine` is what the user gave
@@ -74,10 +79,11 @@ pub fn exclusive_use(
         [] => String::new(),
         given => format!(" (--gpu-is-mine {} is another one)", given.join(" ")),
     };
-    Err(Occupied(format!(
-        "{against}. Noise would harm whoever works there: end that work first, or, where you know that nobody's work is at \
-         risk on the whole card, say so: --gpu-is-mine {uuid}{given}"
-    )))
+    let cure = format!(
+        "Noise would harm whoever works there: end that work first, or, where you know that nobody's work is at risk on the \
+         whole card, say so: --gpu-is-mine {uuid}{given}"
+    );
+    Err(Occupied { what: against, cure })
 }
 
 /// The first five, and how many more.

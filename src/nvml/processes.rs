@@ -12,7 +12,7 @@ use crate::provenance::Provenance;
 use crate::units::Bytes;
 
 /// The inode of the first PID namespace (PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h).
-const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+pub(crate) const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// What watches GPUs and does no work on them. `comm` holds 15 characters.
 const MONITORS: &[&str] = &[
