@@ -4,16 +4,23 @@
 //! the call: a broken driver on a runner must never turn into a green simulated run.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use wildmatch::WildMatchPattern;
 
 use super::CliError;
 use crate::backend::Backend;
+use crate::backend::live::{Deadlines, Live, NvmlWatch, Settings};
 use crate::backend::sim::Simulator;
 use crate::doctor::probe::{self, CudaSurvey, DriverReport};
 use crate::doctor::{Kernel, is_missing, trouble};
 use crate::gpu::{self, Gpu, GpuModel, Inventory, MigUuid, parse_mig_uuid};
+use crate::host::lock::GpuLock;
+use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
+use crate::units::Nanos;
 
 /// The model that `sim` means where nothing names another.
 const DEFAULT_MODEL: &str = "h100-sxm";
@@ -32,16 +39,85 @@ pub struct Host {
     probe: Box<dyn Fn() -> DriverReport>,
 }
 
-/// A device taken.
+/// A device taken. Nothing runs on it yet.
 pub struct Selected {
-    /// The backend that runs it.
-    pub backend: Box<dyn Backend>,
-    /// Index of the GPU in the backend's inventory.
+    /// The machine as found.
+    pub inventory: Inventory,
+    /// Index of the GPU in the inventory.
     pub gpu: usize,
     /// Its model, where known.
     pub model: Option<&'static GpuModel>,
     /// Which device and why, in one line.
     pub line: String,
+    backend: Taken,
+}
+
+enum Taken {
+    Simulator(Simulator),
+    Live,
+}
+
+/// What a run on hardware may do.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Rights {
+    /// Nobody else's work is at risk on this GPU (its UUID), whatever the driver's list of processes says or hides.
+    #[arg(long, value_name = "UUID")]
+    gpu_is_mine: Vec<String>,
+    /// How long to wait for a GPU on which another crosstalk runs ("30m").
+    #[arg(long, value_name = "TIME", value_parser = Nanos::from_str)]
+    wait: Option<Nanos>,
+}
+
+/// A device ready to run on. Holds the lock of a physical GPU until it is dropped.
+pub struct Ready {
+    /// The backend.
+    pub backend: Box<dyn Backend>,
+    /// By what right noise is made there, where that is the user's word alone.
+    pub assumed: Option<String>,
+    _lock: Option<GpuLock>,
+}
+
+impl Selected {
+    /// Where its numbers come from.
+    pub fn provenance(&self) -> Provenance {
+        self.inventory.provenance
+    }
+
+    /// Makes the device ready to run on: a physical GPU is locked, and nobody else may be at work there.
+    ///
+    /// # Errors
+    /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
+    pub fn ready(self, rights: &Rights, stop: &AtomicBool) -> Result<Ready, CliError> {
+        let (gpu, inventory) = match self.backend {
+            Taken::Simulator(simulator) => {
+                return Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None });
+            }
+            Taken::Live => (self.gpu, self.inventory),
+        };
+        let environment = |what: String| CliError::Environment(what);
+        let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
+        let provenance = inventory.provenance;
+        let wait = rights.wait.map(|wait| Duration::from_nanos(wait.0));
+        let lock = GpuLock::acquire(&uuid, provenance, wait, stop).map_err(|e| environment(e.to_string()))?;
+        let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;
+        let watch = NvmlWatch::start(nvml, &uuid, &rights.gpu_is_mine).map_err(|e| environment(e.to_string()))?;
+        let assumed = match watch.right()? {
+            ExclusiveUse::Proved { .. } => None,
+            ExclusiveUse::Assumed { why } => Some(why),
+        };
+        let exe = std::env::current_exe().map_err(|e| environment(format!("cannot find this program again: {e}")))?;
+        let settings = Settings {
+            inventory,
+            gpu,
+            bus_id,
+            provenance,
+            exe,
+            environment: Vec::new(),
+            watch: Box::new(watch),
+            deadlines: Deadlines::default(),
+        };
+        Ok(Ready { backend: Box::new(Live::new(settings)?), assumed, _lock: Some(lock) })
+    }
 }
 
 impl Host {
@@ -149,18 +225,28 @@ pub fn select(
     Ok(selected)
 }
 
-/// The live backend on one GPU of a driver that answers; `instance`: only this MIG instance of it.
-///
-/// This build measures on the simulator only: it says so wherever hardware is meant, and never falls back.
+/// One GPU of a driver that answers; `instance`: only this MIG instance of it.
 fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Result<Selected, CliError> {
-    let gpu = &driver.inventory.gpus[gpu];
-    let instance = instance.map(|i| format!(", instance {}", gpu.instances[i].uuid)).unwrap_or_default();
-    Err(CliError::Environment(format!(
-        "{} ({}{instance}) answers ({why}), and this version has no CUDA backend yet: it can only simulate. {}",
-        gpu.name,
-        gpu.uuid,
-        knowingly()
-    )))
+    let found = &driver.inventory.gpus[gpu];
+    if let Some(instance) = instance {
+        return Err(CliError::Environment(format!(
+            "{} is a MIG instance of {}, and this version measures whole GPUs only, exclusive and time-sliced",
+            found.instances[instance].uuid, found.uuid
+        )));
+    }
+    let driver_version = driver.inventory.driver.as_deref().map_or(String::new(), |v| format!(", driver {v}"));
+    let how = match driver.inventory.provenance {
+        Provenance::Measured => "measuring on",
+        Provenance::StandIn => "STAND-IN for",
+        Provenance::Simulated => "SIMULATED",
+    };
+    Ok(Selected {
+        gpu,
+        model: found.model.as_deref().and_then(gpu::find_model),
+        line: format!("{how} {} ({}{driver_version}; {why})", found.name, found.uuid),
+        inventory: driver.inventory.clone(),
+        backend: Taken::Live,
+    })
 }
 
 fn knowingly() -> String {
@@ -407,7 +493,8 @@ fn simulator(request: &str, wanted: Option<&str>, why: &str) -> Result<Selected,
         .map_err(|e| CliError::Usage(format!("--device sim:{request}: {e}")))?;
     let simulator = Simulator::new(model, layout.as_deref());
     Ok(Selected {
-        backend: Box::new(simulator),
+        inventory: simulator.inventory()?,
+        backend: Taken::Simulator(simulator),
         gpu: 0,
         model: Some(model),
         line: format!("SIMULATED {} ({why})", model.name),

@@ -21,7 +21,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let selected = select(args.device.as_deref(), None, None, host)?;
-    let inventory = selected.backend.inventory()?;
+    // The GPU that was taken comes first: the scenario is for it.
+    let mut inventory = selected.inventory;
+    inventory.gpus.rotate_left(selected.gpu);
     let text = scenario::init(&inventory, selected.model, args.tier);
     super::say(&format!("for {}", selected.line));
     let Some(path) = &args.output else {

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub use device::{Host, Selected, select};
+pub use device::{Host, Ready, Rights, Selected, select};
 pub use error::{CliError, Exit};
 
 /// Proves or disproves that tenants sharing an NVIDIA GPU are isolated from one another.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::progress::Bars;
-use super::{CliError, Exit, Host, Selected, report, select};
+use super::{CliError, Exit, Host, Ready, Rights, Selected, report, select};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
@@ -32,6 +32,8 @@ pub(super) struct Args {
     /// Go on with an interrupted run.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "out", "seed", "tier"])]
     resume: Option<PathBuf>,
+    #[command(flatten)]
+    rights: Rights,
     /// No progress display.
     #[arg(long, short)]
     quiet: bool,
@@ -71,8 +73,7 @@ impl Overrides {
     /// Takes the device and resolves the plan on it.
     pub(super) fn plan(&self, scenario: &Scenario, host: &Host) -> Result<(Selected, Plan), CliError> {
         let selected = select(self.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
-        let inventory = selected.backend.inventory()?;
-        let plan = Plan::resolve(scenario, &inventory, selected.gpu, selected.model)?;
+        let plan = Plan::resolve(scenario, &selected.inventory, selected.gpu, selected.model)?;
         Ok((selected, plan))
     }
 }
@@ -80,9 +81,9 @@ impl Overrides {
 pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let stop = stop_on_signals()?;
-    let Started { selected, mut dir, mut run } = match &args.resume {
-        Some(path) => resume(args, path, host)?,
-        None => create(args, host)?,
+    let Started { device, mut dir, mut run } = match &args.resume {
+        Some(path) => resume(args, path, host, &stop)?,
+        None => create(args, host, &stop)?,
     };
     let path = dir.path().to_owned();
     super::say(&format!("crosstalk {} · {}", env!("CARGO_PKG_VERSION"), run.manifest.device));
@@ -91,7 +92,7 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     }
 
     let bars = Bars::new(&run.manifest.plan, args.quiet);
-    let ended = experiment::run(selected.backend.as_ref(), &mut dir, &mut run, &stop, &mut |p| bars.show(&p));
+    let ended = experiment::run(device.backend.as_ref(), &mut dir, &mut run, &stop, &mut |p| bars.show(&p));
     bars.finish();
     let ended = match ended {
         Ok(ended) => ended,
@@ -134,16 +135,21 @@ fn ended_by(error: &CliError, otherwise: Exit) -> Result<Exit, CliError> {
 
 /// A run directory open for writing, and the device to go on with.
 struct Started {
-    selected: Selected,
+    device: Ready,
     dir: RunDir,
     run: RecordedRun,
 }
 
-fn create(args: &Args, host: &Host) -> Result<Started, CliError> {
+fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliError> {
     let name = args.scenario.as_deref().unwrap_or_default();
     let loaded = args.overrides.load(name)?;
     let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
     let today = today()?;
+    let (provenance, mut line) = (selected.provenance(), selected.line.clone());
+    let device = selected.ready(&args.rights, stop)?;
+    if let Some(why) = &device.assumed {
+        line.push_str(&format!("; exclusive use assumed: {why}"));
+    }
     let path = match &args.out {
         Some(path) if path.exists() && !path.is_dir() => {
             let path = path.display();
@@ -152,12 +158,12 @@ fn create(args: &Args, host: &Host) -> Result<Started, CliError> {
         Some(path) => path.clone(),
         None => fresh(Path::new("crosstalk-runs"), &plan.scenario)?,
     };
-    let manifest = Manifest::new(today, selected.backend.provenance(), &selected.line, &plan, &loaded.text);
+    let manifest = Manifest::new(today, provenance, &line, &plan, &loaded.text);
     let dir = RunDir::create(&path, &manifest)?;
-    Ok(Started { selected, dir, run: RecordedRun::new(manifest) })
+    Ok(Started { device, dir, run: RecordedRun::new(manifest) })
 }
 
-fn resume(args: &Args, path: &Path, host: &Host) -> Result<Started, CliError> {
+fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<Started, CliError> {
     let (dir, run) = RunDir::resume(path)?;
     let recorded = &run.manifest;
     let this = concat!("crosstalk ", env!("CARGO_PKG_VERSION"));
@@ -169,17 +175,20 @@ fn resume(args: &Args, path: &Path, host: &Host) -> Result<Started, CliError> {
         )));
     }
     // A run goes on where it was begun, whatever named the device then.
-    let begun_on = (recorded.provenance == Provenance::Simulated).then(|| simulated(&recorded.plan));
-    let selected = select(args.overrides.device.as_deref(), begun_on.as_deref(), None, host)?;
-    let inventory = selected.backend.inventory()?;
-    if selected.backend.provenance() != recorded.provenance || inventory != recorded.plan.inventory {
+    let begun_on = match recorded.provenance {
+        Provenance::Simulated => simulated(&recorded.plan),
+        Provenance::Measured | Provenance::StandIn => recorded.plan.gpu().uuid.clone(),
+    };
+    let selected = select(args.overrides.device.as_deref(), Some(&begun_on), None, host)?;
+    if selected.provenance() != recorded.provenance || selected.inventory != recorded.plan.inventory {
         return Err(CliError::Usage(format!(
             "{} was begun on another device ({}): resume it there, or begin a new run",
             path.display(),
             recorded.device
         )));
     }
-    Ok(Started { selected, dir, run })
+    let device = selected.ready(&args.rights, stop)?;
+    Ok(Started { device, dir, run })
 }
 
 /// What `--device` calls the simulated GPU of a plan.
