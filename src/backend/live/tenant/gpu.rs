@@ -1,7 +1,5 @@
 //! The device that a tenant holds: context, streams, kernels, and launches that are waited for one by one.
 
-use std::ffi::CStr;
-
 use cudarc::driver::sys::CUfunction;
 
 use super::compile::{STREAMS, Site, compile};
@@ -12,7 +10,7 @@ use crate::cuda::{Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCC
 use crate::host::clock::now;
 use crate::tenant::protocol::{ClockSync, DeviceSeen, Failed, Load};
 use crate::units::Nanos;
-use crate::workload::{Buffer, Enqueue, GpuView, Kernel, Op, Program, STAMP, Stamp, State};
+use crate::workload::{Buffer, Enqueue, GpuView, Kernel, Op, Program, STAMP, Stamp, State, ptx};
 
 /// Launches that tie the clocks together, of which the quickest counts.
 const SYNCS: u32 = 16;
@@ -289,31 +287,26 @@ pub(super) fn zero(driver: &Driver, address: u64, bytes: u64) -> Result<(), Cuda
 struct Kernels {
     driver: &'static Driver,
     capability: (u32, u32),
-    loaded: Vec<(&'static CStr, Module)>,
+    loaded: Vec<(&'static str, Module)>,
 }
 
 impl Kernels {
     fn function(&mut self, kernel: &Kernel) -> Result<CUfunction, CudaError> {
         let (major, minor) = self.capability;
-        let text = image(kernel.symbol, self.capability).ok_or_else(|| {
+        let module = ptx::module(kernel.symbol, self.capability).ok_or_else(|| {
             CudaError::other(
                 "kernels",
                 format!("{} has no form for compute capability {major}.{minor}: it is not tested here", kernel.symbol),
             )
         })?;
-        let known = self.loaded.iter().position(|(loaded, _)| std::ptr::eq(*loaded, text));
+        let known = self.loaded.iter().position(|(loaded, _)| *loaded == module.name);
         let index = match known {
             Some(index) => index,
             None => {
-                self.loaded.push((text, Module::load(self.driver, text)?));
+                self.loaded.push((module.name, Module::load(self.driver, module.text)?));
                 self.loaded.len() - 1
             }
         };
         Ok(self.loaded[index].1.function(kernel.symbol)?.handle())
     }
-}
-
-/// The PTX that holds a kernel for a compute capability.
-fn image(_symbol: &str, _capability: (u32, u32)) -> Option<&'static CStr> {
-    Some(c"// no PTX yet")
 }
