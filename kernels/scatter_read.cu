@@ -7,6 +7,7 @@
 // archs: 75 80 86 89 90 100 120
 // registers: 57..64
 // sass: LDG.E.(NA.)?128
+// sass-count: LDG.E.(NA.)?128 >= 4
 // sass-not: LDG.*128.*STRONG
 #include "stream.cuh"
 

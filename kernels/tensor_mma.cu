@@ -10,6 +10,7 @@
 // sass: LDG.E.(NA.)?128
 // sass-not: LDG.*128.*STRONG
 // sass: HMMA.16816.F32
+// sass-count: HMMA.16816.F32 >= 32
 #include "tensor.cuh"
 
 // Four tiles of 8 columns: as many products in flight as hide the latency of one.

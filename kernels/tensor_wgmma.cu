@@ -10,6 +10,7 @@
 // sass: LDG.E.(NA.)?128
 // sass-not: LDG.*128.*STRONG
 // sass: HGMMA.64x64x16.F32
+// sass-count: HGMMA.64x64x16.F32 >= 10
 #include "tensor.cuh"
 
 // A of four warps from registers, 64 columns of B from shared memory: half of what it delivers keeps the tensor cores fed.

@@ -10,6 +10,7 @@
 // sass: LDG.E.(NA.)?128
 // sass-not: LDG.*128.*STRONG
 // sass: HMMA.1688.F32
+// sass-count: HMMA.1688.F32 >= 16
 #include "tensor.cuh"
 
 // Two tiles of 16 columns. Fragments are opaque, so that operands and results go through shared memory.
