@@ -139,10 +139,20 @@ impl Nvml {
             .map_err(|e| unknown("nvmlDeviceGetGraphicsRunningProcesses_v3", e))?;
         let mps = optional(device.mps_running_compute_processes())
             .map_err(|e| unknown("nvmlDeviceGetMPSComputeRunningProcesses_v3", e))?;
-        Ok(merge(
-            &[(ProcessKind::Compute, compute), (ProcessKind::Graphics, graphics), (ProcessKind::Mps, mps)],
-            name_of,
-        ))
+        let lists = [(ProcessKind::Compute, compute), (ProcessKind::Graphics, graphics), (ProcessKind::Mps, mps)];
+        let by_nvml = |pid| {
+            let path = self.inner.sys_process_name(pid, LONGEST_NAME).ok()?;
+            path.split([' ', '\0'])
+                .next()
+                .and_then(|p| p.rsplit('/').next())
+                .filter(|n| !n.is_empty())
+                .map(str::to_owned)
+        };
+        Ok(match self.provenance() {
+            // Processes that the stand-in makes up are not in /proc, and their numbers may be another's there.
+            Provenance::StandIn => merge(&lists, |pid| by_nvml(pid).or_else(|| name_of(pid))),
+            _ => merge(&lists, |pid| name_of(pid).or_else(|| by_nvml(pid))),
+        })
     }
 }
 
@@ -184,6 +194,9 @@ fn merge(lists: &[(ProcessKind, Vec<ProcessInfo>)], name_of: impl Fn(u32) -> Opt
     }
     all.into_values().collect()
 }
+
+/// Room for a name in NVML.
+const LONGEST_NAME: usize = 256;
 
 /// The name of a process: of its program where it says, which `comm` may cut or a thread may change.
 fn name_of(pid: u32) -> Option<String> {
