@@ -95,6 +95,8 @@ fn process() {
         Ok("memory") => memory(),
         Ok("graph") => graph(),
         Ok("lost") => lost(),
+        Ok("cudarc") => by_cudarc(),
+        Ok("stress") => stress(),
         _ => {}
     }
 }
@@ -222,6 +224,47 @@ fn lost() {
             return;
         }
     }
+}
+
+/// A plain program on cudarc's safe layer.
+fn by_cudarc() {
+    let context = cudarc::driver::CudaContext::new(0).unwrap();
+    let stream = context.new_stream().unwrap();
+    let data: Vec<u32> = (0..10_000).collect();
+    let there = stream.clone_htod(&data).unwrap();
+    let mut second = stream.alloc_zeros::<u32>(data.len()).unwrap();
+    stream.memcpy_dtod(&there, &mut second).unwrap();
+    let event = stream.record_event(None).unwrap();
+    event.synchronize().unwrap();
+    assert_eq!(stream.clone_dtoh(&second).unwrap(), data);
+    say(context.name().unwrap());
+}
+
+/// Many short launches: all at once, then one by one, awaited in the memory that they stamp.
+fn stress() {
+    let driver = Driver::start();
+    let module = driver.module(&ptx("7.8", "sm_70", &["empty"])).unwrap();
+    let function = driver.function(module, "empty").unwrap();
+    let state = driver.alloc(8192).unwrap();
+    let stamp = driver.pinned(64);
+    let stream = driver.stream();
+    let at = stamp as u64;
+    let launch = |sequence: u32| {
+        let args = [(&raw const state).cast(), (&raw const at).cast(), (&raw const sequence).cast()];
+        assert_eq!(driver.launch(function, (1, 32), stream, &args), 0);
+    };
+    for sequence in 1..=2_000 {
+        launch(sequence);
+    }
+    assert_eq!(driver.synchronize(stream), 0);
+    for sequence in 1..=500 {
+        launch(sequence);
+        // SAFETY: pinned memory that lives as long as the process; the word is written as a whole.
+        while unsafe { (&raw const (*stamp).sequence).read_volatile() } != sequence {
+            std::thread::yield_now();
+        }
+    }
+    say("good");
 }
 
 /// `requests` launches one after the other, each awaited: prints the mean device time, and the sum of the last.
@@ -426,4 +469,21 @@ fn the_state_survives_processes_that_are_killed_at_any_moment() {
         process.kill();
     }
     assert_eq!(Process::start(&machine, "memory", &[]).says(), "good");
+}
+
+#[test]
+fn a_plain_cudarc_program_runs() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    assert_eq!(Process::start(&machine, "cudarc", &[]).says(), "NVIDIA H100 80GB HBM3");
+}
+
+#[test]
+fn every_launch_ends() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    let mut both: Vec<Process> = (0..2).map(|_| Process::start(&machine, "stress", &[])).collect();
+    for process in &mut both {
+        assert_eq!(process.says(), "good");
+    }
 }
