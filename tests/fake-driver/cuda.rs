@@ -5,6 +5,7 @@
 //! are what they return.
 
 #[path = "shared/config.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod config;
 #[path = "cuda/context.rs"]
 mod context;
@@ -13,6 +14,7 @@ mod copies;
 #[path = "cuda/device.rs"]
 mod device;
 #[path = "shared/entry.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod entry;
 #[path = "cuda/graphs.rs"]
 mod graphs;
@@ -25,6 +27,7 @@ mod lost;
 #[path = "cuda/modules.rs"]
 mod modules;
 #[path = "shared/parts.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod parts;
 #[path = "cuda/process.rs"]
 mod process;

@@ -2,8 +2,10 @@
 //! and health of the GPUs that `stand-in.toml` describes.
 
 #[path = "shared/config.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod config;
 #[path = "shared/entry.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod entry;
 #[path = "nvml/events.rs"]
 mod events;
@@ -18,10 +20,12 @@ mod library;
 #[path = "shared/lost.rs"]
 mod lost;
 #[path = "shared/parts.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod parts;
 #[path = "nvml/results.rs"]
 mod results;
 #[path = "shared/state.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod state;
 #[path = "nvml/usage.rs"]
 mod usage;

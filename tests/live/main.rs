@@ -1,4 +1,6 @@
 //! Everything in real time, on the stand-in driver, through the loader that a real machine has. One test at a time.
 
+#[cfg(test)]
 mod stand_in;
+#[cfg(test)]
 mod support;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crosstalk::gpu::find_model;
 use crosstalk::workload::{Arg, LaunchArgs, Stamp, kernels};
 
-use crate::support::driver::{Driver, ptx};
-use crate::support::stand_in::StandIn;
+use crate::support::driver::{Driver, call, ptx};
+use crate::support::stand_in::{Library, StandIn};
 
 /// One test at a time: they measure.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -55,7 +55,15 @@ impl Process {
 
     fn kill(mut self) {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Its end of input is the end of a process that waits; what else it says is of no interest.
+        drop(self.child.stdin.take());
+        let _ = std::io::copy(&mut self.lines, &mut std::io::sink());
+        let _ = self.child.wait();
     }
 }
 
@@ -82,8 +90,181 @@ fn process() {
         Ok("fma") => fma(1, 1),
         Ok("fma-many") => fma(200, 1),
         Ok("names") => names(),
+        Ok("device") => device(),
+        Ok("ptx") => modules(),
+        Ok("memory") => memory(),
+        Ok("graph") => graph(),
+        Ok("lost") => lost(),
+        Ok("cudarc") => by_cudarc(),
+        Ok("stress") => stress(),
         _ => {}
     }
+}
+
+/// How many devices there are, the first one's name and memory.
+fn device() {
+    let driver = Driver::load();
+    let code = call!(driver, "cuInit", 0 => u32);
+    let mut count = 0i32;
+    if code == 0 {
+        assert_eq!(call!(driver, "cuDeviceGetCount", &raw mut count => *mut i32), 0);
+    }
+    let mut name = [0u8; 100];
+    let mut bytes = 0usize;
+    if count > 0 {
+        assert_eq!(call!(driver, "cuDeviceGetName", name.as_mut_ptr() => *mut u8, 100 => i32, 0 => i32), 0);
+        assert_eq!(call!(driver, "cuDeviceTotalMem_v2", &raw mut bytes => *mut usize, 0 => i32), 0);
+    }
+    let name = String::from_utf8_lossy(&name);
+    say(format!("{code} {count} {} {}", bytes >> 20, name.trim_end_matches('\0')));
+}
+
+/// Results of loading modules of several kinds, and of looking for kernels.
+fn modules() {
+    let driver = Driver::start();
+    let load =
+        |version: &str, target: &str| driver.module(&ptx(version, target, &["fma", "strange"])).err().unwrap_or(0);
+    let module = driver.module(&ptx("7.8", "sm_80", &["fma", "strange"])).unwrap();
+    let find = |name: &str| driver.function(module, name).err().unwrap_or(0);
+    say(format!(
+        "{} {} {} {} {} {} {}",
+        load("7.8", "sm_70"),
+        load("8.0", "sm_90a"),
+        load("8.8", "sm_70"),
+        load("7.8", "sm_100"),
+        find("fma"),
+        find("strange"),
+        find("chase")
+    ));
+}
+
+/// Writes, fills and reads device memory; a fill of almost all of it costs nothing.
+fn memory() {
+    let driver = Driver::start();
+    let before = driver.memory();
+    let big = driver.alloc(40 << 30).unwrap();
+    let read = |at: u64| {
+        let mut byte = 0u8;
+        let to = (&raw mut byte).cast();
+        assert_eq!(call!(driver, "cuMemcpyDtoH_v2", to => *mut std::ffi::c_void, at => u64, 1 => usize), 0);
+        byte
+    };
+    assert_eq!(call!(driver, "cuMemsetD8_v2", big => u64, 7 => u8, 40 << 30 => usize), 0);
+    let data = [1u8, 2, 3, 4];
+    let from = data.as_ptr().cast();
+    assert_eq!(call!(driver, "cuMemcpyHtoD_v2", big + 4095 => u64, from => *const std::ffi::c_void, 4 => usize), 0);
+    assert_eq!(call!(driver, "cuMemsetD8_v2", big + 4097 => u64, 9 => u8, 1 => usize), 0);
+    let found: Vec<u8> = (4094..4100).map(|at| read(big + at)).collect();
+    assert_eq!(found, [7, 1, 2, 9, 4, 7]);
+    assert_eq!(read(big + (40 << 30) - 1), 7);
+    let beyond = call!(driver, "cuMemsetD8_v2", big => u64, 0 => u8, (40 << 30) + 1 => usize);
+    assert_ne!(beyond, 0, "beyond the end of the allocation");
+    driver.free(big);
+    assert_eq!(driver.memory(), before);
+    say("good");
+}
+
+/// A graph of many launches, the first and the last stamped, launched twice.
+fn graph() {
+    let driver = Driver::start();
+    let module = driver.module(&ptx("7.8", "sm_70", &["stream_read"])).unwrap();
+    let function = driver.function(module, "stream_read").unwrap();
+    let (buffer, state) = (driver.alloc(1 << 20).unwrap(), driver.alloc(8192).unwrap());
+    let stamps = driver.pinned(128);
+    let stream = driver.stream();
+    assert_eq!(call!(driver, "cuStreamBeginCapture_v2", stream => u64, 2 => u32), 0);
+    for n in 0..100u64 {
+        let (span, bytes, sequence) = (1u64 << 20, 1u64 << 20, 5u32);
+        let at = match n {
+            0 => stamps as u64,
+            99 => stamps as u64 + 64,
+            _ => 0,
+        };
+        let args = [
+            (&raw const buffer).cast(),
+            (&raw const span).cast(),
+            (&raw const bytes).cast(),
+            (&raw const state).cast(),
+            (&raw const at).cast(),
+            (&raw const sequence).cast(),
+        ];
+        assert_eq!(driver.launch(function, (132, 256), stream, &args), 0);
+    }
+    let (mut captured, mut executable) = (0u64, 0u64);
+    assert_eq!(call!(driver, "cuStreamEndCapture", stream => u64, &raw mut captured => *mut u64), 0);
+    let (out, from) = (&raw mut executable, captured);
+    assert_eq!(call!(driver, "cuGraphInstantiateWithFlags", out => *mut u64, from => u64, 0 => u64), 0);
+    for _ in 0..2 {
+        assert_eq!(call!(driver, "cuGraphLaunch", executable => u64, stream => u64), 0);
+    }
+    assert_eq!(driver.synchronize(stream), 0);
+    // SAFETY: the stream is idle: nobody writes the stamps.
+    let (first, last) = unsafe { (stamps.read(), stamps.add(1).read()) };
+    assert!(first.sequence == 5 && last.sequence == 5 && first.end_ns < last.start_ns);
+    // Each reads 65 536 vectors of which each adds −2; the last stamp answers for the 99 since the first.
+    let each = 65_536u32.wrapping_mul(2).wrapping_neg();
+    assert_eq!((first.checksum, last.checksum), (each, each.wrapping_mul(99)));
+    say("good");
+}
+
+/// Keeps the device busy until it fails, and says how.
+fn lost() {
+    let driver = Driver::start();
+    say("up");
+    loop {
+        let mut pointer = 0u64;
+        let code = call!(driver, "cuMemAlloc_v2", &raw mut pointer => *mut u64, 1 << 20 => usize);
+        if code != 0 {
+            say(code);
+            return;
+        }
+        let code = call!(driver, "cuMemFree_v2", pointer => u64);
+        if code != 0 {
+            say(code);
+            return;
+        }
+    }
+}
+
+/// A plain program on cudarc's safe layer.
+fn by_cudarc() {
+    let context = cudarc::driver::CudaContext::new(0).unwrap();
+    let stream = context.new_stream().unwrap();
+    let data: Vec<u32> = (0..10_000).collect();
+    let there = stream.clone_htod(&data).unwrap();
+    let mut second = stream.alloc_zeros::<u32>(data.len()).unwrap();
+    stream.memcpy_dtod(&there, &mut second).unwrap();
+    let event = stream.record_event(None).unwrap();
+    event.synchronize().unwrap();
+    assert_eq!(stream.clone_dtoh(&second).unwrap(), data);
+    say(context.name().unwrap());
+}
+
+/// Many short launches: all at once, then one by one, awaited in the memory that they stamp.
+fn stress() {
+    let driver = Driver::start();
+    let module = driver.module(&ptx("7.8", "sm_70", &["empty"])).unwrap();
+    let function = driver.function(module, "empty").unwrap();
+    let state = driver.alloc(8192).unwrap();
+    let stamp = driver.pinned(64);
+    let stream = driver.stream();
+    let at = stamp as u64;
+    let launch = |sequence: u32| {
+        let args = [(&raw const state).cast(), (&raw const at).cast(), (&raw const sequence).cast()];
+        assert_eq!(driver.launch(function, (1, 32), stream, &args), 0);
+    };
+    for sequence in 1..=2_000 {
+        launch(sequence);
+    }
+    assert_eq!(driver.synchronize(stream), 0);
+    for sequence in 1..=500 {
+        launch(sequence);
+        // SAFETY: pinned memory that lives as long as the process; the word is written as a whole.
+        while unsafe { (&raw const (*stamp).sequence).read_volatile() } != sequence {
+            std::thread::yield_now();
+        }
+    }
+    say("good");
 }
 
 /// `requests` launches one after the other, each awaited: prints the mean device time, and the sum of the last.
@@ -139,7 +320,7 @@ fn numbers(text: &str) -> Vec<f64> {
 
 fn names() {
     let driver = Driver::load();
-    say(crate::support::driver::call!(driver, "cuInit", 0 => u32));
+    say(call!(driver, "cuInit", 0 => u32));
 }
 
 #[test]
@@ -195,8 +376,114 @@ fn a_mistake_in_the_configuration_fails_loudly() {
     let machine = StandIn::new("surprise = 1\n[[gpu]]\nmodel = \"h100-sxm\"\n");
     let mut process = Process::start(&machine, "names", &[]);
     assert_eq!(process.says(), "100");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while process.child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline);
+}
+
+#[test]
+fn memory_is_kept_sparsely_and_read_back() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    assert_eq!(Process::start(&machine, "memory", &[]).says(), "good");
+}
+
+#[test]
+fn a_graph_repeats_what_was_captured() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    assert_eq!(Process::start(&machine, "graph", &[]).says(), "good");
+}
+
+#[test]
+fn a_mig_device_is_found_by_either_form_of_its_uuid_and_is_the_only_one() {
+    let _alone = alone();
+    let uuid = "MIG-41b9eab5-8d48-5c52-9f07-82bc59af3901";
+    let machine = StandIn::new(&format!(
+        "[[gpu]]\nmodel = \"h100-sxm\"\nuuid = \"GPU-11111111-2222-8333-8444-555555555555\"\n\
+         mig = [\"3g.40gb\", \"1g.10gb\"]\nmig_uuids = [\"MIG-00000000-8d48-5c52-9f07-82bc59af3901\", \"{uuid}\"]\n\
+         [[gpu]]\nmodel = \"a30\"\n"
+    ));
+    let sees = |visible: &str| Process::start(&machine, "device", &[("CUDA_VISIBLE_DEVICES", visible)]).says();
+    let expected = "0 1 9984 NVIDIA H100 80GB HBM3 MIG 1g.10gb";
+    assert_eq!(sees(uuid), expected);
+    assert_eq!(sees("MIG-GPU-11111111-2222-8333-8444-555555555555/7/0"), expected);
+    // The parent, by index: silently its first instance.
+    assert!(sees("0").ends_with("MIG 3g.40gb"));
+    assert_eq!(sees("1"), "0 1 24576 NVIDIA A30");
+    assert!(sees("MIG-ffffffff-8d48-5c52-9f07-82bc59af3901").starts_with("100 0"), "no such device");
+}
+
+#[test]
+fn faults_are_what_the_configuration_says() {
+    let _alone = alone();
+    for (fault, role, expected) in [
+        ("cuda_init = 803", "device", "803 0 0 "),
+        ("results = [{ symbol = \"cuInit\", code = 9999 }]", "device", "9999 0 0 "),
+        ("results = [{ symbol = \"cuMemAlloc_v2\", from_call = 3, code = 700 }]", "lost", "700"),
+    ] {
+        let machine = StandIn::new(&format!("{H100}[fault]\n{fault}\n"));
+        let mut process = Process::start(&machine, role, &[]);
+        let first = process.says();
+        assert_eq!(if first == "up" { process.says() } else { first }, expected.trim(), "{fault}");
+    }
+}
+
+#[test]
+fn newer_ptx_other_parts_and_unknown_kernels_are_refused() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    assert_eq!(Process::start(&machine, "ptx", &[]).says(), "0 0 222 209 0 500 500");
+}
+
+#[test]
+fn a_lost_device_fails_every_call_from_then_on() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    let mut process = Process::start(&machine, "lost", &[]);
+    assert_eq!(process.says(), "up");
+    machine.lose_device();
+    assert_eq!(process.says(), "999");
+}
+
+#[test]
+fn a_library_can_lack_a_symbol_or_be_missing() {
+    let machine = StandIn::new(H100);
+    machine.without(Library::Cuda, &["cuCtxCreate_v2"]);
+    let has = |library: &str, symbol: &[u8]| {
+        // SAFETY: loading the stand-in runs no code of it; the symbol is not called.
+        unsafe { libloading::Library::new(machine.path().join(library)) }
+            .is_ok_and(|l| unsafe { l.get::<*const ()>(symbol) }.is_ok())
+    };
+    assert!(has("libcuda.so.1", b"cuCtxDestroy_v2\0") && !has("libcuda.so.1", b"cuCtxCreate_v2\0"));
+    assert!(has("libnvidia-ml.so.1", b"nvmlInit_v2\0"));
+    machine.remove(Library::Nvml);
+    assert!(!has("libnvidia-ml.so.1", b"nvmlInit_v2\0"));
+}
+
+#[test]
+fn the_state_survives_processes_that_are_killed_at_any_moment() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    for round in 0..20u64 {
+        let mut process = Process::start(&machine, "lost", &[]);
+        assert_eq!(process.says(), "up");
+        std::thread::sleep(Duration::from_micros(997 * round));
+        process.kill();
+    }
+    assert_eq!(Process::start(&machine, "memory", &[]).says(), "good");
+}
+
+#[test]
+fn a_plain_cudarc_program_runs() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    assert_eq!(Process::start(&machine, "cudarc", &[]).says(), "NVIDIA H100 80GB HBM3");
+}
+
+#[test]
+fn every_launch_ends() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    let mut both: Vec<Process> = (0..2).map(|_| Process::start(&machine, "stress", &[])).collect();
+    for process in &mut both {
+        assert_eq!(process.says(), "good");
     }
 }

@@ -51,7 +51,7 @@ fn attribute(part: &Part, compute: usize, number: u32) -> Option<i32> {
         50 => 0,
         75 => major as i32,
         76 => minor as i32,
-        78 | 79 | 80 => 1,
+        78..=80 => 1,
         81 => (model.sm.l1_kib.saturating_sub(28) as i32) << 10,
         83 | 84 | 88 | 89 | 90..=92 => 1,
         97 => (model.sm.l1_kib.saturating_sub(29) as i32) << 10,

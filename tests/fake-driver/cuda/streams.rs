@@ -242,25 +242,39 @@ impl Process {
         }
         let waiting: Vec<u64> =
             tables.streams.iter().filter(|(_, s)| !s.pending.is_empty()).map(|(handle, _)| *handle).collect();
-        for handle in waiting {
-            self.flush(tables, handle);
+        for handle in &waiting {
+            self.flush(tables, *handle);
         }
         if moved {
             self.done.notify_all();
-            // What was just given to the machine may come first.
-            if tables.streams.values().any(|s| !s.running.is_empty()) {
-                earliest = self.next_event(tables);
-            }
         }
-        if tables.streams.values().any(|s| !s.running.is_empty()) { earliest } else { None }
+        if moved || !waiting.is_empty() {
+            // What was just given to the machine may come first.
+            earliest = self.next_event(tables);
+        }
+        let running = tables.streams.values().any(|s| !s.running.is_empty());
+        // A machine without a next event, and yet work of ours: it must have ended meanwhile.
+        running.then(|| earliest.unwrap_or_else(monotonic))
     }
 
+    /// The moment of the next event of the machines that this process waits for; the present where something of its own
+    /// has ended since it last looked.
     fn next_event(&self, tables: &Tables) -> Option<u64> {
-        let busy = |g: usize| tables.streams.values().any(|s| s.gpu == g && !s.running.is_empty());
-        let next = |(g, gpu): (usize, &crate::state::Device)| {
-            busy(g).then(|| gpu.with(|shared, _| shared.machine.next()).map(|t| gpu.real(t))).flatten()
-        };
-        self.gpus.iter().enumerate().filter_map(next).min()
+        let mut earliest: Option<u64> = None;
+        for (g, gpu) in self.gpus.iter().enumerate() {
+            let busy = || tables.streams.values().filter(|s| s.gpu == g && !s.running.is_empty());
+            if busy().next().is_none() {
+                continue;
+            }
+            let next = gpu.with(
+                |shared, now| {
+                    if busy().any(|s| shared.ended(s.queue)) { Some(now) } else { shared.machine.next() }
+                },
+            );
+            let at = next.map(|t| gpu.real(t));
+            earliest = earliest.into_iter().chain(at).min();
+        }
+        earliest
     }
 
     /// The effects of the oldest work of a stream, which has ended.

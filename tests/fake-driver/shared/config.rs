@@ -238,7 +238,6 @@ fn first() -> u64 {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) folder: PathBuf,
-    pub(crate) text: String,
     pub(crate) config: Config,
 }
 
@@ -269,7 +268,7 @@ fn load() -> Result<Loaded, String> {
     version(&config.cuda).ok_or_else(|| format!("cuda is {:?}, expected for example \"12.8\"", config.cuda))?;
     version(&config.ptx_newest)
         .ok_or_else(|| format!("ptx_newest is {:?}, expected for example \"7.8\"", config.ptx_newest))?;
-    Ok(Loaded { folder, text, config })
+    Ok(Loaded { folder, config })
 }
 
 /// "12.8" → (12, 8).

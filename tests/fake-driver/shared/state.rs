@@ -100,6 +100,11 @@ impl Shared {
         }
     }
 
+    /// Whether a queue has completions of which its owner has taken no note.
+    pub(crate) fn ended(&self, queue: QueueId) -> bool {
+        self.completions.get(index(queue)).is_some_and(|queue| queue.len > 0)
+    }
+
     /// Opens a queue of `context`.
     pub(crate) fn queue(&mut self, context: usize) -> Option<QueueId> {
         let queue = self.machine.queue(context).ok()?;

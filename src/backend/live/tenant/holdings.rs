@@ -22,9 +22,9 @@ pub(super) enum Code {
     /// All enqueued: many in flight.
     Enqueued {
         /// As a probe: with marks, call by call.
-        timed: Request,
+        timed: Box<Request>,
         /// As noise, where that differs.
-        queued: Option<Request>,
+        queued: Option<Box<Request>>,
         /// Requests posted so far, of either form: numbers are never used twice.
         posted: u64,
     },
@@ -124,9 +124,9 @@ impl Holdings {
             let state = zeroed(gpu.driver, (STREAMS * size_of::<State>()) as u64)?;
             let at = |stream: usize| state.address() + (stream * size_of::<State>()) as u64;
             let at = [at(0), at(1)];
-            let timed = gpu.compile(&program, &addresses, at, slots, false)?;
+            let timed = Box::new(gpu.compile(&program, &addresses, at, slots, false)?);
             let queued = match self.load.arena {
-                true => Some(gpu.compile(&program, &addresses, at, slots, true)?),
+                true => Some(Box::new(gpu.compile(&program, &addresses, at, slots, true)?)),
                 false => None,
             };
             states = Some(state);

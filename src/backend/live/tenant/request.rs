@@ -114,11 +114,6 @@ impl Calls {
         }
         SUCCESS
     }
-
-    #[cfg(test)]
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.steps
-    }
 }
 
 #[inline]

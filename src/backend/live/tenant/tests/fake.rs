@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use cudarc::driver::sys::CUfunction;
+
 use crate::cuda::{CudaError, Driver};
 use crate::host::clock::now;
 use crate::units::{Bytes, Nanos};
@@ -25,6 +27,8 @@ pub(super) struct State {
     pub(super) calls: BTreeMap<&'static str, u64>,
     /// Most stamps on their way at a time.
     pub(super) deepest: usize,
+    /// The last launch.
+    pub(super) last: Option<Launched>,
     allocations: BTreeMap<u64, u64>,
     next: u64,
     pending: VecDeque<(Nanos, usize, Stamp)>,
@@ -33,6 +37,17 @@ pub(super) struct State {
     capturing: bool,
     /// Launches of the graph being captured, or of the one captured last: function, grid, block, arguments.
     captured: Vec<(usize, u32, u32, Vec<Arg>, u64)>,
+}
+
+/// A launch as the driver is given it.
+#[derive(Clone)]
+pub(super) struct Launched {
+    pub(super) shape: (u32, u32),
+    /// The arguments of the kernel's own.
+    pub(super) words: Vec<u64>,
+    /// Where its program's state lies.
+    pub(super) program: u64,
+    pub(super) sequence: u32,
 }
 
 impl State {
@@ -163,6 +178,13 @@ fn kernels() -> Vec<&'static Kernel> {
     kernels
 }
 
+/// Its handle of the kernel of this name.
+pub(super) fn function(symbol: &str) -> Result<CUfunction, CudaError> {
+    let index = KERNELS.iter().position(|kernel| kernel.symbol == symbol);
+    let number = index.ok_or_else(|| CudaError::other("cuModuleGetFunction", "no such kernel"))? + 1;
+    Ok(std::ptr::without_provenance_mut(number))
+}
+
 /// The fake as a table.
 pub(super) fn driver() -> Result<&'static Driver, CudaError> {
     static DRIVER: LazyLock<Driver> = LazyLock::new(|| {
@@ -255,7 +277,12 @@ calls! {
         }).collect();
         let last = kernel.params.len();
         let (program, stamp, sequence) = (word(last), word(last + 1) as usize, half(last + 2));
+        let words = kernel.params.iter().enumerate().map(|(index, kind)| match kind {
+            ParamType::U32 => u64::from(half(index)),
+            _ => word(index),
+        });
         let mut state = state();
+        state.last = Some(Launched { shape: (x, block), words: words.collect(), program, sequence });
         if state.capturing {
             assert_eq!(stamp, 0, "a graph's launches cannot stamp");
             state.captured.push((function, x, block, args, program));

@@ -1,5 +1,6 @@
 //! A whole tenant on a driver made of functions in this process: what it sends, sees, records and says.
 
+mod compiling;
 mod fake;
 mod noise;
 mod orders;
