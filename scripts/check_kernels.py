@@ -55,6 +55,10 @@ class Instruction:
             found |= {int(number)} | ({int(number) + 1} if wide else set())
         return found
 
+    def conditional(self):
+        """Whether it is done on a condition: a predicate before it, or a uniform one among its operands (BRA.U UP0, …)."""
+        return bool(self.predicate or re.match(r"!?U?P\d", self.operands))
+
     def target(self):
         """Where it branches to."""
         where = re.search(r"(0x[0-9a-f]+)\s*$", self.operands) if self.name.startswith("BRA") else None
@@ -67,7 +71,7 @@ def loops(code):
     found = []
     for end, instruction in enumerate(code):
         target = instruction.target()
-        if instruction.predicate and target is not None and target < instruction.address:
+        if instruction.conditional() and target is not None and target < instruction.address:
             found.append([i for i in code[: end + 1] if i.address >= target])
     return found
 
@@ -147,11 +151,12 @@ def check(source, arch, toolkit, folder):
     return [f"kernels/{source.name} for sm_{arch}: {w}" for w in wrong]
 
 
-def compile_all(sources):
+def compile_all(sources, only):
     if not shutil.which("gcc"):
         cuda_tools.missing("nvcc needs gcc on PATH")
     toolkit = cuda_tools.packages(cuda_tools.NVCC) / "cu13" / "bin"
     jobs = [(s, arch) for s in sources for arch in cuda_tools.only(s, "archs").split()]
+    jobs = [(s, arch) for s, arch in jobs if not only or arch in only]
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda job: check(*job, toolkit, Path(folder)), jobs))
     return [w for result in results for w in result], f"{len(jobs)} builds of {len(sources)} kernels"
@@ -182,11 +187,12 @@ def emulate(sources):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--emulate", action="store_true", help="run the kernels on the host instead")
+    parser.add_argument("--arch", action="append", help="only for this architecture; may be repeated")
     parser.add_argument("kernel", nargs="*", help="only these")
     args = parser.parse_args()
     sources = [s for s in cuda_tools.sources() if not args.kernel or s.stem in args.kernel]
     start = time.monotonic()
-    wrong, done = emulate(sources) if args.emulate else compile_all(sources)
+    wrong, done = emulate(sources) if args.emulate else compile_all(sources, args.arch)
     for line in wrong:
         print(line)
     print(f"{done}: {len(wrong)} wrong, {time.monotonic() - start:.0f} s")
