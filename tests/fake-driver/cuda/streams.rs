@@ -302,10 +302,13 @@ impl Process {
                     return;
                 }
                 let sms = self.gpus.get(gpu).map_or(1, |g| g.part.model.sm.count.max(1));
-                let block_ns = completion.ended - completion.started;
+                // The device's axis runs in real time, as %globaltimer does, whatever the scale.
+                let real = |at| self.gpus.get(gpu).map_or(at, |g| g.real(Nanos(at)));
+                let (start_ns, end_ns) = (real(completion.started), real(completion.ended));
+                let block_ns = end_ns - start_ns;
                 let written = Stamp {
-                    start_ns: completion.started,
-                    end_ns: completion.ended,
+                    start_ns,
+                    end_ns,
                     block_ns,
                     block_cycles: (block_ns as f64 * mhz / 1e3) as u64,
                     sm: completion.ticket % sms,
