@@ -112,6 +112,20 @@ fn a_skipped_arrangement_says_so_in_every_cell() {
     }
 }
 
+#[test]
+fn too_few_cores_block_isolated_alone_and_explain_lateness() {
+    for (ratio, expected) in [(1.0, None), (2.5, Some(Verdict::Violated))] {
+        let mut run = Lab::default().run(slowed(ratio));
+        for noisy in [false, true] {
+            change(&mut run, noisy, |s| (s.too_few_cores, s.windows[0].late) = (true, 100));
+        }
+        match expected {
+            None => assert_eq!(reason(&run), Reason::TooFewCores),
+            Some(verdict) => assert_eq!(judge(&run).cells[0].verdict, verdict),
+        }
+    }
+}
+
 /// Each reason: how it looks, in which arms, and that in noisy arms it blocks Isolated while Violated stands.
 #[test]
 fn reasons_that_the_neighbour_can_cause_block_isolated_and_not_violated() {

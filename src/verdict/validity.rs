@@ -103,12 +103,16 @@ impl Side {
     fn of(arms: &[&ArmData], probe: usize, series: &str) -> Self {
         let windows = arms.iter().flat_map(|arm| arm.summary.windows.iter().filter(|w| w.probe == probe));
         let windows: Vec<&WindowSummary> = windows.collect();
-        let sum = |of: fn(&WindowSummary) -> u64| windows.iter().map(|w| of(w)).sum::<u64>();
+        // A victim without cores of its own sleeps between looks, so it is late by nature: that it lacks them is a reason
+        // of its own, which blocks Isolated alone.
+        let rested = arms.iter().filter(|arm| !arm.summary.too_few_cores).flat_map(|arm| &arm.summary.windows);
+        let (late, planned) =
+            rested.filter(|w| w.probe == probe).fold((0, 0), |(late, planned), w| (late + w.late, planned + w.planned));
         let data: Vec<_> = arms.iter().filter_map(|arm| arm.series.get(series)).collect();
         let (censored, failed) = data.iter().fold((0, 0), |(c, f), s| (c + s.censored, f + s.failed));
         let all = data.iter().map(|s| s.latency.len()).sum::<u64>() + censored + failed;
         Self {
-            late: share(sum(|w| w.late), sum(|w| w.planned)),
+            late: share(late, planned),
             censored: share(censored, all),
             failed: share(failed, all),
             backlog: backlog(&windows),

@@ -82,7 +82,8 @@ impl Arm<'_, '_> {
         summary.power_w = health.power_w;
         summary.throttled = health.throttled;
         summary.too_few_cores = self.crew.too_few_cores;
-        summary.host_pause = Some(windows.host_pause);
+        // A thread that sleeps reads no clock while it waits: it cannot tell, and says zero.
+        summary.host_pause = Some(windows.host_pause).filter(|pause| *pause > Nanos::ZERO);
         let failed = std::iter::once(&windows.oom).chain(quiet.iter().map(|done| &done.oom));
         for (tenant, oom) in self.crew.tenants.iter().zip(failed) {
             summary.oom.extend(oom.iter().map(|oom| self.oom_event(tenant.seat, oom)));
@@ -132,19 +133,19 @@ impl Arm<'_, '_> {
         let watch = self.session.live.watch();
         let floor = since + self.arm.washout;
         let cap = (since + WASHOUT_CAP).max(floor);
-        let mut steady = Steady::default();
-        let begun = now();
-        let mut next = begun;
-        attend(&mut self.crew.tenants, cap, CLOCK_EVERY, &mut |_| {
+        let (mut steady, mut next) = (Steady::default(), now());
+        let mut settled = |_: &[Tenant]| {
             if now() >= next {
                 next = now() + CLOCK_EVERY;
                 steady.see(now(), watch.sm_mhz_now());
             }
             // A clock that nobody can read is not waited for.
             now() >= floor && (steady.unknown || steady.holds())
-        })
-        .map_err(|e| self.lost(e))?;
-        attend(&mut self.crew.tenants, floor, CLOCK_EVERY, &mut |_| false).map_err(|e| self.lost(e))
+        };
+        let tenants = &mut self.crew.tenants;
+        attend(tenants, floor, CLOCK_EVERY, &mut settled)
+            .and_then(|()| attend(tenants, cap, CLOCK_EVERY, &mut settled))
+            .map_err(|e| self.lost(e))
     }
 
     /// In every arm all neighbours run a loop: this arm's noise, or the host's alone. Noise runs before the first planned
