@@ -1,6 +1,18 @@
 //! Everything in real time, on the stand-in driver, through the loader that a real machine has. One test at a time.
 
 #[cfg(test)]
+mod broken;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod killed;
+#[cfg(test)]
+mod mig;
+#[cfg(test)]
+mod occupied;
+#[cfg(test)]
 mod stand_in;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod whole;
