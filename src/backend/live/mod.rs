@@ -95,6 +95,17 @@ pub struct Deadlines {
     pub end: Nanos,
 }
 
+impl Deadlines {
+    /// The same, none longer than `longest`.
+    #[must_use]
+    pub fn at_most(self, longest: Nanos) -> Self {
+        let Self { hello, load, noise, quiet, window, end } = self;
+        let [hello, load, noise, quiet, window, end] =
+            [hello, load, noise, quiet, window, end].map(|one| one.min(longest));
+        Self { hello, load, noise, quiet, window, end }
+    }
+}
+
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
