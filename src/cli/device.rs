@@ -77,6 +77,14 @@ pub struct Ready {
     _lock: Option<GpuLock>,
 }
 
+/// A physical GPU, or the stand-in for one, held until this is dropped.
+pub(super) struct Held {
+    pub(super) live: Live,
+    /// See [`Ready::assumed`].
+    pub(super) assumed: Option<String>,
+    lock: GpuLock,
+}
+
 impl Selected {
     /// Where its numbers come from.
     pub fn provenance(&self) -> Provenance {
@@ -88,12 +96,21 @@ impl Selected {
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
     pub fn ready(self, rights: &Rights, stop: &AtomicBool) -> Result<Ready, CliError> {
-        let (gpu, inventory) = match self.backend {
-            Taken::Simulator(simulator) => {
-                return Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None });
+        match self.backend {
+            Taken::Simulator(simulator) => Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None }),
+            Taken::Live => {
+                let Held { live, assumed, lock } = self.live(rights, stop)?;
+                Ok(Ready { backend: Box::new(live), assumed, _lock: Some(lock) })
             }
-            Taken::Live => (self.gpu, self.inventory),
-        };
+        }
+    }
+
+    /// The physical GPU, locked, with nobody else at work there.
+    ///
+    /// # Errors
+    /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
+    pub(super) fn live(self, rights: &Rights, stop: &AtomicBool) -> Result<Held, CliError> {
+        let (gpu, inventory) = (self.gpu, self.inventory);
         let environment = |what: String| CliError::Environment(what);
         let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
         let provenance = inventory.provenance;
@@ -116,7 +133,7 @@ impl Selected {
             watch: Box::new(watch),
             deadlines: Deadlines::default(),
         };
-        Ok(Ready { backend: Box::new(Live::new(settings)?), assumed, _lock: Some(lock) })
+        Ok(Held { live: Live::new(settings)?, assumed, lock })
     }
 }
 

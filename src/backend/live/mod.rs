@@ -7,6 +7,7 @@ mod arm;
 mod evidence;
 mod replay;
 mod seat;
+mod self_check;
 mod session;
 pub mod tenant;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
 use crate::units::Nanos;
 
+pub use self::self_check::{CheckVerdict, Checked, Figure, SelfCheck};
 use self::session::LiveSession;
 pub use self::watch::NvmlWatch;
 

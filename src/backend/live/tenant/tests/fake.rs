@@ -259,6 +259,7 @@ calls! {
             None => 500,
         }
     }
+    cuFuncGetAttribute(value: *mut c_int, attribute: c_int, _function: usize) { set!(value, if attribute == 4 { 40 } else { 0 }) }
     cuFuncSetAttribute(_function: usize, _attribute: c_int, _value: c_int) { 0 }
     cuLaunchKernel(function: usize, x: c_uint, _y: c_uint, _z: c_uint, block: c_uint, _by: c_uint, _bz: c_uint,
         _shared: c_uint, _stream: usize, params: *mut *mut c_void, _extra: *mut *mut c_void) {
@@ -332,6 +333,11 @@ calls! {
         0
     }
     cuMemcpyDtoHAsync_v2(_to: *mut c_void, _from: u64, _bytes: usize, _stream: usize) {
+        let mut state = state();
+        state.busy_until = state.busy_until.max(now()) + state.service;
+        0
+    }
+    cuMemcpyDtoDAsync_v2(_to: u64, _from: u64, _bytes: usize, _stream: usize) {
         let mut state = state();
         state.busy_until = state.busy_until.max(now()) + state.service;
         0
