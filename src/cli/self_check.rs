@@ -1,6 +1,7 @@
 //! `crosstalk self-check`: every workload alone, its results against their references and its rates against the machine.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use owo_colors::OwoColorize as _;
@@ -26,6 +27,9 @@ pub(super) struct Args {
     /// terminal or json.
     #[arg(long, default_value = "terminal")]
     format: Format,
+    /// Write the report as JSON to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     rights: Rights,
 }
@@ -59,6 +63,9 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
         super::say(&format!("exclusive use assumed: {why}"));
     }
     let found = held.live.self_check(&wanted, length, &stop, &mut |what| super::say(&format!("  {what}")))?;
+    if let Some(path) = &args.json {
+        super::write_out(Some(path), &super::pretty(&json(&found, provenance)))?;
+    }
     let text = match args.format {
         Format::Json => super::pretty(&json(&found, provenance)),
         Format::Terminal => terminal(&found, &line),
@@ -98,8 +105,9 @@ fn terminal(found: &SelfCheck, line: &str) -> String {
         let gb = |rate: Option<f64>| rate.map_or("unknown".to_owned(), |rate| format!("{:.1} GB/s", rate / 1e9));
         let _ = writeln!(text, "copy within the device, read + written   {}", gb(c.device_copy));
         let _ = writeln!(text, "copy to the device / to the host         {} / {}", gb(c.to_device), gb(c.to_host));
-        let harness = found.round_trip_ns.map_or("unknown".to_owned(), |t| t.to_string());
-        let _ = writeln!(text, "empty launch and its completion          {harness}; a bare loop {}", c.round_trip);
+        let us = |time: Nanos| format!("{:.1} µs", time.0 as f64 / 1e3);
+        let harness = found.round_trip_ns.map_or("unknown".to_owned(), us);
+        let _ = writeln!(text, "empty launch and its completion          {harness}; a bare loop {}", us(c.round_trip));
     }
     if found.threads < 2 {
         let _ = writeln!(text, "too few cores: one thread that sleeps sees completions late, by up to 0.1 ms");
@@ -159,7 +167,7 @@ fn told(figure: &Figure) -> String {
             format!("{value}, {:.1} % of {} ({})", share * 100.0, number(ceiling), figure.ceiling_is)
         }
         _ if figure.ceiling_is == "reported" => value,
-        _ => format!("{value} (ceiling: {})", figure.ceiling_is),
+        _ => format!("{value} (ceiling unknown: {})", figure.ceiling_is),
     }
 }
 

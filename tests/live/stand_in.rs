@@ -4,21 +4,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crosstalk::gpu::find_model;
 use crosstalk::workload::{Arg, LaunchArgs, Stamp, kernels};
 
+use crate::support::alone;
 use crate::support::driver::{Driver, call, ptx};
 use crate::support::stand_in::{Library, StandIn};
-
-/// One test at a time: they measure.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 const H100: &str = "time_scale = 1.0\n[[gpu]]\nmodel = \"h100-sxm\"\n";
 

@@ -93,13 +93,13 @@ pub(super) fn figures(context: &Context<'_>, each: &Amounts, rate: f64, ns_per_l
             Some(Channel::HbmBandwidth) => ((of_copies(|c| c.device_copy), "the driver's copy within the device"), hog),
             Some(Channel::L2) => ((context.l2(), "L2 of this model, at the measured clock"), Goal::None),
             Some(Channel::L1) => ((context.l1(), "L1 of this model, at the measured clock"), Goal::None),
-            _ => ((None, "not what bounds it"), Goal::None),
+            _ => ((None, "reported"), Goal::None),
         };
         all.push(figure("streamed", gb(each.read + each.written), ceiling, goal));
     }
     if each.tensor_flop > 0 {
         let achieved = (per_second(each.tensor_flop) / 1e12, "TFLOP/s");
-        all.push(figure("tensor products", achieved, (None, "unknown: no library asked"), Goal::None));
+        all.push(figure("tensor products", achieved, (None, "no library asked"), Goal::None));
         let pipes = context.cycles().zip(context.model).map(|(c, m)| c * f64::from(m.sm.tensor_flop_per_cycle) / 1e12);
         all.push(figure("tensor pipes", achieved, (pipes, "their rate at the measured clock"), Goal::None));
     } else if each.issue_cycles > 0 && each.read + each.written == 0 {
@@ -151,7 +151,7 @@ impl Context<'_> {
 
     /// Nanoseconds of a dependent load in the level that a chase walks in, as the data of the GPU's model has it.
     fn latency(&self, channel: Option<Channel>) -> (Option<f64>, &'static str) {
-        let Some(model) = self.model else { return (None, "unknown: no data of this model") };
+        let Some(model) = self.model else { return (None, "no data of this model") };
         let at = |cycles: u32, mhz: Option<f64>| mhz.map(|mhz| f64::from(cycles) * 1e3 / mhz);
         match channel {
             Some(Channel::L1) => (at(model.sm.l1_latency_cycles, self.sm_mhz), "L1 of this model"),
@@ -161,7 +161,7 @@ impl Context<'_> {
                 let mhz = Some(f64::from(model.clock.max_mhz));
                 (at(model.hbm.latency_cycles, mhz), "device memory of this model")
             }
-            _ => (None, "unknown: no published figure"),
+            _ => (None, "no published figure"),
         }
     }
 }

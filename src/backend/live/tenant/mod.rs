@@ -4,6 +4,7 @@
 //! it measures goes to the mapped [`Region`], never through the lines.
 
 mod compile;
+pub mod cost;
 mod examine;
 mod fill;
 mod gpu;
