@@ -4,7 +4,6 @@
 //! the call: a broken driver on a runner must never turn into a green simulated run.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::gpu::{self, Gpu, GpuModel, Inventory, MigUuid, parse_mig_uuid};
 use crate::host::lock::GpuLock;
 use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
-use crate::units::Nanos;
+use crate::units::{Nanos, UnitError};
 
 /// The model that `sim` means where nothing names another.
 const DEFAULT_MODEL: &str = "h100-sxm";
@@ -64,8 +63,27 @@ pub struct Rights {
     #[arg(long, value_name = "UUID")]
     gpu_is_mine: Vec<String>,
     /// How long to wait for a GPU on which another crosstalk runs ("30m").
-    #[arg(long, value_name = "TIME", value_parser = Nanos::from_str)]
+    #[arg(long, value_name = "TIME", value_parser = waiting)]
     wait: Option<Nanos>,
+}
+
+/// Shortens every deadline of tenants on the stand-in driver ("8s"), so that a rehearsal of a hang need not last minutes.
+const PATIENCE: &str = "CROSSTALK_STAND_IN_PATIENCE";
+
+fn deadlines(provenance: Provenance) -> Result<Deadlines, CliError> {
+    match std::env::var(PATIENCE) {
+        Ok(text) if provenance == Provenance::StandIn => {
+            let longest = text.parse().map_err(|e| CliError::Usage(format!("{PATIENCE}: {e}")))?;
+            Ok(Deadlines::default().at_most(longest))
+        }
+        _ => Ok(Deadlines::default()),
+    }
+}
+
+/// "30m" is half an hour too, as in other programs' options; in a scenario it would be taken for milliseconds.
+fn waiting(text: &str) -> Result<Nanos, UnitError> {
+    let minutes = text.strip_suffix('m').filter(|number| number.ends_with(|c: char| c.is_ascii_digit()));
+    minutes.and_then(|number| format!("{number}min").parse().ok()).map_or_else(|| text.parse(), Ok)
 }
 
 /// A device ready to run on. Holds the lock of a physical GPU until it is dropped.
@@ -75,6 +93,14 @@ pub struct Ready {
     /// By what right noise is made there, where that is the user's word alone.
     pub assumed: Option<String>,
     _lock: Option<GpuLock>,
+}
+
+/// A physical GPU, or the stand-in for one, held until this is dropped.
+pub(super) struct Held {
+    pub(super) live: Live,
+    /// See [`Ready::assumed`].
+    pub(super) assumed: Option<String>,
+    lock: GpuLock,
 }
 
 impl Selected {
@@ -88,12 +114,21 @@ impl Selected {
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
     pub fn ready(self, rights: &Rights, stop: &AtomicBool) -> Result<Ready, CliError> {
-        let (gpu, inventory) = match self.backend {
-            Taken::Simulator(simulator) => {
-                return Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None });
+        match self.backend {
+            Taken::Simulator(simulator) => Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None }),
+            Taken::Live => {
+                let Held { live, assumed, lock } = self.live(rights, stop)?;
+                Ok(Ready { backend: Box::new(live), assumed, _lock: Some(lock) })
             }
-            Taken::Live => (self.gpu, self.inventory),
-        };
+        }
+    }
+
+    /// The physical GPU, locked, with nobody else at work there.
+    ///
+    /// # Errors
+    /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
+    pub(super) fn live(self, rights: &Rights, stop: &AtomicBool) -> Result<Held, CliError> {
+        let (gpu, inventory) = (self.gpu, self.inventory);
         let environment = |what: String| CliError::Environment(what);
         let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
         let provenance = inventory.provenance;
@@ -114,9 +149,9 @@ impl Selected {
             exe,
             environment: Vec::new(),
             watch: Box::new(watch),
-            deadlines: Deadlines::default(),
+            deadlines: deadlines(provenance)?,
         };
-        Ok(Ready { backend: Box::new(Live::new(settings)?), assumed, _lock: Some(lock) })
+        Ok(Held { live: Live::new(settings)?, assumed, lock })
     }
 }
 
@@ -584,6 +619,14 @@ mod tests {
         assert!(select(Some("cuda:0"), None, None, &host).is_err());
     }
 
+    #[test]
+    fn a_time_to_wait_is_written_as_the_help_does() {
+        assert_eq!(waiting("30m"), Ok(Nanos::secs(1800)));
+        assert_eq!(waiting("30min"), waiting("1800s"));
+        assert_eq!(waiting("20ms"), Ok(Nanos::millis(20)));
+        assert!(waiting("m").is_err() && waiting("30").is_err());
+    }
+
     fn refused(request: Option<&str>, host: &Host) -> CliError {
         select(request, None, None, host).err().unwrap_or_else(|| panic!("{request:?} was taken"))
     }
@@ -593,9 +636,9 @@ mod tests {
         let (_root, host) = host(&[], &[]);
         let host = host.with_driver(fixture::two());
         for request in [None, Some("cuda"), Some("auto")] {
-            let error = refused(request, &host);
-            assert_eq!(error.exit(), super::super::Exit::Environment);
-            assert!(error.to_string().contains(fixture::FIRST), "{error}");
+            let taken = select(request, None, None, &host).unwrap();
+            assert!(taken.line.contains(fixture::FIRST) && !taken.line.contains("SIMULATED"), "{}", taken.line);
+            assert_ne!(taken.provenance(), Provenance::Simulated);
         }
         assert!(select(Some("sim"), None, None, &host).is_ok(), "asked for, it is simulated");
     }

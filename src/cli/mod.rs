@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod run;
 mod schema;
+mod self_check;
 mod tenant;
 mod verify;
 
@@ -56,6 +57,8 @@ enum Verb {
     Verify(verify::Args),
     /// Check drivers, GPUs, MIG, other users and CPUs: what is wrong, why it matters, and what mends it.
     Doctor(doctor::Args),
+    /// Run every workload alone on a GPU: results against their references, rates against the machine's own ceilings.
+    SelfCheck(self_check::Args),
     /// List what crosstalk knows.
     List(list::Args),
     /// Print a JSON Schema.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => report::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Doctor(args) => doctor::run(&args, &host),
+        Verb::SelfCheck(args) => self_check::run(&args, &host),
         Verb::List(args) => list::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Tenant(args) => tenant::run(&args),

@@ -229,7 +229,7 @@ fn fresh(parent: &Path, scenario: &str) -> Result<PathBuf, CliError> {
 }
 
 /// The first signal asks the run to end cleanly; a second one ends the process.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))

@@ -64,7 +64,7 @@ pub enum Progress {
         /// Index of its arrangement.
         index: usize,
     },
-    /// One arm could not be measured to its end.
+    /// One arm, or a calibration, could not be measured to its end.
     Lost {
         /// Index of its arrangement.
         index: usize,
@@ -141,7 +141,7 @@ fn run_arrangements(
         on(Progress::Calibrating { index });
         let calibrated = match &arrangement.skipped {
             Some(reason) => Calibrated::Cannot(reason.clone()),
-            None => calibrate(backend, plan, index, dir, run, stop)?,
+            None => calibrate(backend, plan, index, dir, run, stop, on)?,
         };
         match calibrated {
             Calibrated::All => {}
@@ -207,7 +207,8 @@ enum Calibrated {
     Interrupted,
 }
 
-/// Calibrates every grid of an arrangement; what an earlier session calibrated is kept.
+/// Calibrates every grid of an arrangement; what an earlier session calibrated is kept. A calibration that is lost with a
+/// tenant begins anew, as an arm would.
 fn calibrate(
     backend: &dyn Backend,
     plan: &Plan,
@@ -215,9 +216,13 @@ fn calibrate(
     dir: &mut RunDir,
     run: &mut RecordedRun,
     stop: &AtomicBool,
+    on: &mut dyn FnMut(Progress),
 ) -> Result<Calibrated, ExperimentError> {
-    for grid in 0..plan.arrangements[arrangement].grids.len() {
+    let mut grid = 0;
+    let mut lost = 0;
+    while grid < plan.arrangements[arrangement].grids.len() {
         if run.calibrations.contains_key(&(arrangement, grid)) {
+            (grid, lost) = (grid + 1, 0);
             continue;
         }
         if stop.load(Ordering::Relaxed) {
@@ -240,6 +245,12 @@ fn calibrate(
                 run.calibrations.insert((arrangement, grid), calibration);
             }
             Err(error) if error.reach == Reach::Device => return Err(error.into()),
+            Err(error) if error.reach == Reach::Arm && lost + 1 < LOST_IN_A_ROW => {
+                lost += 1;
+                let reason = error.what;
+                dir.note(&Note::CalibrationLost { arrangement, grid, reason: reason.clone() })?;
+                on(Progress::Lost { index: arrangement, reason });
+            }
             // No arm of the arrangement has run: it cannot be tested here, and the others can.
             Err(error) => return Ok(Calibrated::Cannot(error.to_string())),
         }

@@ -96,6 +96,21 @@ struct Failing {
     fails: fn(&ArmKey) -> Option<Reach>,
     /// Generations in the order in which tenants were brought up; calibration left out.
     restarts: Mutex<Vec<u32>>,
+    /// Arms of calibrations that are lost before one succeeds.
+    calibrations: Mutex<u32>,
+}
+
+impl Failing {
+    fn new(fails: fn(&ArmKey) -> Option<Reach>) -> Self {
+        Self { fails, restarts: Mutex::default(), calibrations: Mutex::default() }
+    }
+
+    fn lose_a_calibration(&self) -> bool {
+        let mut left = self.calibrations.lock().unwrap();
+        let lose = *left > 0;
+        *left = left.saturating_sub(1);
+        lose
+    }
 }
 
 struct FailingSession<'a>(&'a Failing);
@@ -131,7 +146,7 @@ impl Session for FailingSession<'_> {
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
-        match (self.0.fails)(&arm.key).filter(|_| arm.key.block != u32::MAX) {
+        match (self.0.fails)(&arm.key).filter(|_| arm.key.block != u32::MAX || self.0.lose_a_calibration()) {
             Some(reach) => Err(BackendError { what: "the tenant of seat 1 died of signal 9".to_owned(), reach }),
             None => Written(Some(Rate::per_second(1_000)), [Some(Rate::per_second(1_000)); 2]).run_arm(arm),
         }
@@ -151,14 +166,20 @@ fn stand_in() -> Plan {
 }
 
 /// Runs the plan on tenants that fail so: how it ended, what is on disk, the restarts, and what was told.
-fn run_failing(
-    fails: fn(&ArmKey) -> Option<Reach>,
-) -> (Result<Ended, String>, RecordedRun, Vec<u32>, Vec<String>, tempfile::TempDir) {
+fn run_failing(fails: fn(&ArmKey) -> Option<Reach>) -> Failed {
+    run_losing(0, fails)
+}
+
+type Failed = (Result<Ended, String>, RecordedRun, Vec<u32>, Vec<String>, tempfile::TempDir);
+
+/// The same where so many arms of calibrations are lost first.
+fn run_losing(lost_calibrations: u32, fails: fn(&ArmKey) -> Option<Reach>) -> Failed {
     let folder = tempfile::tempdir().unwrap();
     let manifest = Manifest::new(jiff::civil::date(2026, 5, 1), Provenance::StandIn, "a stand-in", &stand_in(), "");
     let mut dir = RunDir::create(folder.path(), &manifest).unwrap();
     let mut recorded = RecordedRun::new(manifest);
-    let backend = Failing { fails, restarts: Mutex::new(Vec::new()) };
+    let backend = Failing::new(fails);
+    *backend.calibrations.lock().unwrap() = lost_calibrations;
     let mut told = Vec::new();
     let mut on = |progress| match progress {
         Progress::Lost { reason, .. } | Progress::Skipped { reason, .. } => told.push(reason),
@@ -211,9 +232,33 @@ fn a_resumed_run_on_hardware_begins_its_incomplete_blocks_anew() {
     let (mut dir, mut resumed) = RunDir::resume(folder.path()).unwrap();
     assert_eq!(resumed.arms.keys().filter(|key| key.block == 3).count(), 0, "no partner for what is left of it");
     assert_eq!((resumed.arms.len(), resumed.lost.len()), (15, 0));
-    let backend = Failing { fails: |_| None, restarts: Mutex::new(Vec::new()) };
+    let backend = Failing::new(|_| None);
     let ended = run(&backend, &mut dir, &mut resumed, &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!((ended, resumed.arms.len()), (Ended::Complete, 18));
     assert_eq!(backend.restarts.into_inner().unwrap(), [1], "the generation of block 3 alone");
     assert_eq!(load(folder.path()).unwrap().arms.len(), 18);
+}
+
+#[test]
+fn a_block_that_lost_its_first_arm_is_begun_anew_too() {
+    let (_, before, _, _, folder) = run_failing(|key| (key.block == 3).then_some(Reach::Arm));
+    assert_eq!((before.arms.len(), before.lost.len()), (15, 1));
+    let (mut dir, mut resumed) = RunDir::resume(folder.path()).unwrap();
+    assert!(resumed.lost.is_empty(), "what is measured anew is not lost: {:?}", resumed.lost);
+    run(&Failing::new(|_| None), &mut dir, &mut resumed, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let read = load(folder.path()).unwrap();
+    assert_eq!((read.arms.len(), read.lost.len()), (18, 0));
+}
+
+#[test]
+fn a_calibration_that_is_lost_with_a_tenant_begins_anew() {
+    let lose = |key: &ArmKey| (key.block == u32::MAX).then_some(Reach::Arm);
+    let (ended, run, _, told, folder) = run_losing(2, lose);
+    assert_eq!((ended, run.arms.len(), told.len()), (Ok(Ended::Complete), 18, 2));
+    let log = std::fs::read_to_string(folder.path().join("events.jsonl")).unwrap();
+    assert_eq!(log.matches("calibration-lost").count(), 2, "{log}");
+
+    let (ended, run, _, told, _folder) = run_losing(3, lose);
+    assert_eq!((ended, run.arms.len(), told.len()), (Ok(Ended::Complete), 0, 3));
+    assert!(run.skipped[&0].contains("died of signal 9"), "{:?}", run.skipped);
 }

@@ -111,6 +111,15 @@ pub enum Note {
     Interrupted {},
     /// The run goes on after an interruption.
     Resumed {},
+    /// A calibration could not be brought to its end, and begins anew.
+    CalibrationLost {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Index of the grid.
+        grid: usize,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Counts of an arm's series, in the order of their names.

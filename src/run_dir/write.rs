@@ -132,7 +132,9 @@ impl RunDir {
 
     /// Drops every block that lacks an arm: its tenants are gone, and new ones are no partners for what they left.
     fn drop_incomplete(&mut self, run: &mut RecordedRun) -> Result<(), RunDirError> {
-        let blocks: BTreeSet<_> = self.arms.keys().map(|arm| (arm.arrangement, arm.grid, arm.block)).collect();
+        // Of a block that lost its first arm there is none: it is begun anew like the others.
+        let begun = self.arms.keys().chain(run.lost.keys());
+        let blocks: BTreeSet<_> = begun.map(|arm| (arm.arrangement, arm.grid, arm.block)).collect();
         for (arrangement, grid, block) in blocks {
             let of_block = |arm: &ArmKey| (arm.arrangement, arm.grid, arm.block) == (arrangement, grid, block);
             let planned = run.manifest.plan.arrangements[arrangement].grids[grid].neighbours.len() + 1;

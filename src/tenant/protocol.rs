@@ -35,6 +35,12 @@ pub enum Order {
     Noise(NoiseOrder),
     /// Stop posting and drain. Answered when the last request is done.
     Quiet {},
+    /// Say what one request of each program does, what the compiled kernels take, and what the device does at most: for
+    /// self-checks.
+    Examine {
+        /// Whether the device is to be measured, too.
+        ceilings: bool,
+    },
     /// Free everything and end.
     End {},
 }
@@ -60,6 +66,8 @@ pub enum Reply {
     Noise {},
     /// To [`Order::Quiet`].
     Quiet(QuietDone),
+    /// To [`Order::Examine`].
+    Examined(Examined),
     /// To [`Order::End`].
     Ended {},
     /// The order failed. The tenant can take further orders only if `usable`.
@@ -289,6 +297,61 @@ pub struct QuietDone {
     pub failed: u64,
 }
 
+/// What a tenant found out about what it holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Examined {
+    /// What one request does, in the order of [`Load::programs`].
+    pub programs: Vec<Amounts>,
+    /// Registers that a thread takes, by kernel, as the driver has compiled it.
+    pub registers: BTreeMap<String, u32>,
+    /// What the device does at most, where that was asked for.
+    pub ceilings: Option<Ceilings>,
+}
+
+/// What one request asks of the hardware: sums over its operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amounts {
+    /// Launches.
+    pub launches: u64,
+    /// Bytes that streaming loads ask for.
+    pub read: u64,
+    /// Bytes that streaming stores write.
+    pub written: u64,
+    /// Bytes copied to the device.
+    pub to_device: u64,
+    /// Bytes copied to the host.
+    pub to_host: u64,
+    /// Dependent loads of one walker.
+    pub chain_loads: u64,
+    /// SM cycles with all issue slots of the SM used, summed over blocks.
+    pub issue_cycles: u64,
+    /// Floating-point operations of tensor cores.
+    pub tensor_flop: u64,
+    /// Memory barriers.
+    pub barriers: u64,
+    /// Atomic operations.
+    pub atomics: u64,
+    /// Calls of the host into the driver, or turns of its own loop.
+    pub host_calls: u64,
+}
+
+/// What the device and the driver do at most, measured by the tenant with nothing of the harness in between.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ceilings {
+    /// The driver's own copy within the device, bytes read and written per second; `None`: not timed on a stand-in.
+    pub device_copy: Option<f64>,
+    /// From pinned host memory to the device, bytes per second.
+    pub to_device: Option<f64>,
+    /// Back, bytes per second.
+    pub to_host: Option<f64>,
+    /// Median of launching an empty kernel and seeing its word, by a bare loop of the driver's calls.
+    #[serde(rename = "round_trip_ns")]
+    pub round_trip: Nanos,
+}
+
 /// An order that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -299,6 +362,9 @@ pub struct Failed {
     pub code: Option<u32>,
     /// Whether the tenant can take further orders.
     pub usable: bool,
+    /// Whether a checksum was not the right one.
+    #[serde(default)]
+    pub wrong_result: bool,
 }
 
 #[cfg(test)]

@@ -34,6 +34,22 @@ fn a_killed_tenant_costs_its_block_and_nothing_else() {
     }
 }
 
+#[test]
+fn a_tenant_killed_in_calibration_costs_that_calibration_alone() {
+    let _alone = alone();
+    let machine = StandIn::new(A30);
+    let mut run = Run::start(&machine, "run", &scenario(1, 1, "10ms", &["time-slicing"]), &[]);
+    assert!(run.until(|run| run.tenants().len() == 2));
+    signal(run.tenants()[1], "KILL");
+    let dir = run.dir.clone();
+    run.end().ended(0, &[]);
+    let notes = of_kind(&dir, "note");
+    let reason = notes[0]["calibration-lost"]["reason"].as_str().unwrap_or_else(|| panic!("{notes:#?}"));
+    assert!(reason.contains("killed by signal 9"), "{reason}");
+    assert_eq!((of_kind(&dir, "committed").len(), of_kind(&dir, "lost").len()), (2, 0));
+    assert_no_tenants(&machine);
+}
+
 /// A machine on which something happens from the `call`-th launch of each process on. In the quiet arm of a run with
 /// [`busy`] load the victim posts 160; all that came before, to load and to warm up, are fewer than 140.
 fn from_launch_150(fault: &str) -> StandIn {
@@ -73,6 +89,20 @@ fn a_code_that_nobody_knows_fails_requests_and_arms_by_its_number() {
     assert_no_tenants(&machine);
 }
 
+#[test]
+fn a_driver_call_that_hangs_is_given_up_at_its_deadline() {
+    let _alone = alone();
+    let machine = from_launch_150("hang = [{ symbol = \"cuLaunchKernel\", from_call = 150, ms = 600000 }]");
+    let run = Run::start_with(&machine, "run", &busy(), &[("CROSSTALK_STAND_IN_PATIENCE", "8s")]);
+    let dir = run.dir.clone();
+    run.end().ended(0, &["lost"]);
+    let lost = of_kind(&dir, "lost");
+    let reason = lost[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("seat 0 (victim)") && reason.contains("no answer to \"window\" within"), "{reason}");
+    assert_no_tenants(&machine);
+    say(&machine, &["verify", path(&dir)]).ended(0, &[]);
+}
+
 /// The device goes in the middle: exit 3, and what was measured before can be read.
 #[track_caller]
 fn device_goes(machine: &StandIn, words: &[&str], go: impl Fn(&StandIn)) {
@@ -91,7 +121,7 @@ fn device_goes(machine: &StandIn, words: &[&str], go: impl Fn(&StandIn)) {
 #[test]
 fn a_lost_device_ends_the_run_with_exit_3_and_keeps_what_was_measured() {
     let _alone = alone();
-    device_goes(&StandIn::new(A30), &["lost"], StandIn::lose_device);
+    device_goes(&StandIn::new(A30), &["fell off the bus"], StandIn::lose_device);
 }
 
 #[test]

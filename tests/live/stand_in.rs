@@ -115,9 +115,10 @@ fn device() {
 /// Results of loading modules of several kinds, and of looking for kernels.
 fn modules() {
     let driver = Driver::start();
-    let load =
-        |version: &str, target: &str| driver.module(&ptx(version, target, &["fma", "strange"])).err().unwrap_or(0);
-    let module = driver.module(&ptx("7.8", "sm_80", &["fma", "strange"])).unwrap();
+    let load = |version: &str, target: &str| {
+        driver.module(&ptx(version, target, &["fma_pairs", "strange"])).err().unwrap_or(0)
+    };
+    let module = driver.module(&ptx("7.8", "sm_80", &["fma_pairs", "strange"])).unwrap();
     let find = |name: &str| driver.function(module, name).err().unwrap_or(0);
     say(format!(
         "{} {} {} {} {} {} {}",
@@ -125,7 +126,7 @@ fn modules() {
         load("8.0", "sm_90a"),
         load("8.8", "sm_70"),
         load("7.8", "sm_100"),
-        find("fma"),
+        find("fma_pairs"),
         find("strange"),
         find("chase")
     ));
@@ -263,8 +264,8 @@ fn stress() {
 /// `requests` launches one after the other, each awaited: prints the mean device time, and the sum of the last.
 fn fma(requests: u32, per_request: u32) {
     let driver = Driver::start();
-    let module = driver.module(&ptx("7.8", "sm_70", &["fma", "stamp"])).unwrap();
-    let function = driver.function(module, "fma").unwrap();
+    let module = driver.module(&ptx("7.8", "sm_70", &["fma_pairs", "stamp"])).unwrap();
+    let function = driver.function(module, "fma_pairs").unwrap();
     let state = driver.alloc(8192).unwrap();
     let stamp = driver.pinned(64);
     let stream = driver.stream();
@@ -303,7 +304,7 @@ fn alone_ns() -> f64 {
 }
 
 fn reference() -> u32 {
-    let kernel = kernels().find(|k| k.symbol == "fma").unwrap();
+    let kernel = kernels().find(|k| k.symbol == "fma_pairs").unwrap();
     (kernel.reference)(&LaunchArgs { grid: SHAPE.0, block: SHAPE.1, args: &[Arg::U32(PAIRS)] })
 }
 

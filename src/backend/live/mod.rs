@@ -7,6 +7,7 @@ mod arm;
 mod evidence;
 mod replay;
 mod seat;
+mod self_check;
 mod session;
 pub mod tenant;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
 use crate::units::Nanos;
 
+pub use self::self_check::{CheckVerdict, Checked, Figure, SelfCheck};
 use self::session::LiveSession;
 pub use self::watch::NvmlWatch;
 
@@ -93,6 +95,17 @@ pub struct Deadlines {
     pub window: Nanos,
     /// To end; then it is killed.
     pub end: Nanos,
+}
+
+impl Deadlines {
+    /// The same, none longer than `longest`.
+    #[must_use]
+    pub fn at_most(self, longest: Nanos) -> Self {
+        let Self { hello, load, noise, quiet, window, end } = self;
+        let [hello, load, noise, quiet, window, end] =
+            [hello, load, noise, quiet, window, end].map(|one| one.min(longest));
+        Self { hello, load, noise, quiet, window, end }
+    }
 }
 
 impl Default for Deadlines {

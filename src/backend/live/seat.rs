@@ -366,6 +366,7 @@ fn answers(reply: &Reply) -> &'static str {
         Reply::Window(_) => "window",
         Reply::Noise {} => "noise",
         Reply::Quiet(_) => "quiet",
+        Reply::Examined(_) => "examine",
         Reply::Ended {} => "end",
         Reply::Failed(_) => "failed",
     }
@@ -378,6 +379,7 @@ fn name(order: &Order) -> &'static str {
         Order::Window(_) => "window",
         Order::Noise(_) => "noise",
         Order::Quiet {} => "quiet",
+        Order::Examine { .. } => "examine",
         Order::End {} => "end",
     }
 }

@@ -14,7 +14,7 @@ use crate::units::Nanos;
 use crate::workload::{self, PLACEBO};
 
 use super::seat::{Fault, Launch, Tenant, collect, end_all};
-use super::{Live, arm, evidence};
+use super::{Live, Settings, arm, evidence};
 
 /// The victim posts an empty kernel after this long without a request (verdict.md, "Fair arms", 6).
 const KEEP_AWAKE: Nanos = Nanos::micros(500);
@@ -25,7 +25,7 @@ const ROWS: usize = 1 << 18;
 const MOST_ROWS: usize = 1 << 24;
 /// Driver codes after which nothing more can be measured: no device, uncorrectable ECC error, system not ready, driver
 /// and library of different versions.
-const LOST: [u32; 4] = [100, 214, 802, 803];
+pub(super) const LOST: [u32; 4] = [100, 214, 802, 803];
 
 /// One arrangement, live.
 pub(super) struct LiveSession<'a> {
@@ -112,19 +112,11 @@ impl<'a> LiveSession<'a> {
         let settings = &self.live.settings;
         let role = if index == 0 { "victim" } else { "neighbour" };
         let device = if self.on_gpu(index) { self.live.gpu().uuid.as_str() } else { "" };
-        let fixed = [
-            ("CUDA_VISIBLE_DEVICES", device),
-            ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
-            ("CUDA_MODULE_LOADING", "EAGER"),
-            ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
-        ];
-        let mut environment = settings.environment.clone();
-        environment.extend(fixed.map(|(name, value)| (OsString::from(name), OsString::from(value))));
         Launch {
             exe: &settings.exe,
             seat,
             who: format!("tenant of seat {} ({role})", self.planned().seats[seat].id),
-            environment,
+            environment: environment(settings, device),
             cores: self.cores(index, placement),
             rows: if index == 0 { self.rows() } else { 0 },
         }
@@ -258,6 +250,19 @@ impl Drop for LiveSession<'_> {
     fn drop(&mut self) {
         self.take_down();
     }
+}
+
+/// What a tenant's environment holds beside ours: `device` is all that it sees.
+pub(super) fn environment(settings: &Settings, device: &str) -> Vec<(OsString, OsString)> {
+    let fixed = [
+        ("CUDA_VISIBLE_DEVICES", device),
+        ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+        ("CUDA_MODULE_LOADING", "EAGER"),
+        ("CUDA_DEVICE_MAX_CONNECTIONS", "32"),
+    ];
+    let mut environment = settings.environment.clone();
+    environment.extend(fixed.map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    environment
 }
 
 /// Gives each tenant its order, and waits for all.

@@ -80,17 +80,28 @@ impl<'m> Run<'m> {
         std::fs::write(&file, scenario).expect("the scenario");
         let dir = machine.path().join(name);
         let args = ["run", "--quiet", path(&file), "--out", path(&dir)];
-        Self::spawn(machine, dir.clone(), &[&args, more].concat())
+        let command = crosstalk(machine, &[&args, more].concat());
+        Self::spawn(machine, dir.clone(), command)
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(machine: &'m StandIn, name: &str, toml: &str, env: &[(&str, &str)]) -> Self {
+        let file = machine.path().join(format!("{name}.toml"));
+        std::fs::write(&file, toml).expect("the scenario");
+        let dir = machine.path().join(name);
+        let mut command = crosstalk(machine, &["run", "--quiet", path(&file), "--out", path(&dir)]);
+        command.envs(env.iter().copied());
+        Self::spawn(machine, dir, command)
     }
 
     /// Goes on with the run in the directory `name`.
     pub(crate) fn resume(machine: &'m StandIn, name: &str) -> Self {
         let dir = machine.path().join(name);
-        Self::spawn(machine, dir.clone(), &["run", "--quiet", "--resume", path(&dir)])
+        let command = crosstalk(machine, &["run", "--quiet", "--resume", path(&dir)]);
+        Self::spawn(machine, dir.clone(), command)
     }
 
-    fn spawn(machine: &'m StandIn, dir: PathBuf, args: &[&str]) -> Self {
-        let mut command = crosstalk(machine, args);
+    fn spawn(machine: &'m StandIn, dir: PathBuf, mut command: Command) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("crosstalk");
         Self { machine, child: Some(child), dir }
     }

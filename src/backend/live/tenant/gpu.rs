@@ -14,18 +14,20 @@ use crate::workload::{Buffer, Enqueue, GpuView, Kernel, Op, Program, STAMP, Stam
 
 /// Launches that tie the clocks together, of which the quickest counts.
 const SYNCS: u32 = 16;
+/// CU_FUNC_ATTRIBUTE_NUM_REGS.
+const REGISTERS: i32 = 4;
 /// Launches that measure the step of %globaltimer.
 const TICKS: u32 = 64;
 
 impl From<CudaError> for Failed {
     fn from(error: CudaError) -> Self {
-        Self { what: error.to_string(), code: error.code, usable: !error.is_sticky() }
+        Self { what: error.to_string(), code: error.code, usable: !error.is_sticky(), wrong_result: false }
     }
 }
 
 /// A failure that is not the driver's and leaves the tenant usable.
 pub(super) fn failed(what: impl Into<String>) -> Failed {
-    Failed { what: what.into(), code: None, usable: true }
+    Failed { what: what.into(), code: None, usable: true, wrong_result: false }
 }
 
 /// The device that a tenant holds. What lives in the context is dropped before it: fields in this order.
@@ -130,6 +132,27 @@ impl Gpu {
         compile(program, Site { driver, function, streams, buffers, states, slots, noise })
     }
 
+    /// The function of a kernel, loaded.
+    ///
+    /// # Errors
+    /// Where there is none for this device, or the driver does not take it.
+    pub(super) fn function(&mut self, kernel: &Kernel) -> Result<CUfunction, CudaError> {
+        self.kernels.function(kernel)
+    }
+
+    /// Registers that a thread of a kernel takes, as the driver has compiled it.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub(super) fn registers(&mut self, kernel: &Kernel) -> Result<u32, CudaError> {
+        let function = self.function(kernel)?;
+        let mut value = 0;
+        // SAFETY: the pointer is valid for the call, the function alive.
+        let code = unsafe { self.driver.cuFuncGetAttribute(&raw mut value, REGISTERS, function) };
+        self.driver.check("cuFuncGetAttribute", code)?;
+        Ok(u32::try_from(value).unwrap_or(0))
+    }
+
     /// Launches a kernel once, waits, and checks its checksum.
     ///
     /// # Errors
@@ -166,10 +189,13 @@ impl Gpu {
             }
         }
         match wrong {
-            Some((found, expected)) => Err(failed(format!(
-                "the result is wrong: checksum {found:#010x} where {expected:#010x} is right; nothing measured on this \
-                 device can be trusted"
-            ))),
+            Some((found, expected)) => {
+                let what = format!(
+                    "the result is wrong: checksum {found:#010x} where {expected:#010x} is right; nothing measured on \
+                     this device can be trusted"
+                );
+                Err(Failed { wrong_result: true, ..failed(what) })
+            }
             None => Ok(last),
         }
     }
@@ -188,6 +214,7 @@ impl Gpu {
             ),
             code: None,
             usable: false,
+            wrong_result: false,
         }
     }
 

@@ -206,6 +206,11 @@ impl Holdings {
 }
 
 impl Held {
+    /// What its requests are.
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
     fn fill(&self, gpu: &mut Gpu, seed: u64) -> Result<(), Failed> {
         for (index, (buffer, address)) in self.program.buffers.iter().zip(&self.addresses).enumerate() {
             let key = [Key::Name(&self.info.name), Key::Name("buffer"), Key::Number(index as u64)];

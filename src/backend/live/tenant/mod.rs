@@ -4,6 +4,8 @@
 //! it measures goes to the mapped [`Region`], never through the lines.
 
 mod compile;
+pub mod cost;
+mod examine;
 mod fill;
 mod gpu;
 mod hands;
@@ -183,6 +185,10 @@ impl<W: Write> Worker<W> {
                 Order::Quiet {} => match self.noise.take() {
                     Some(ended) => ended.map_or_else(Reply::Failed, Reply::Quiet),
                     None => Reply::Quiet(QuietDone { last: None, oom: Vec::new(), failed: 0 }),
+                },
+                Order::Examine { ceilings } => match &mut holdings {
+                    Some(holdings) => examine::run(holdings, ceilings).map_or_else(Reply::Failed, Reply::Examined),
+                    None => Reply::Failed(nothing_loaded()),
                 },
                 Order::End {} => {
                     drop(holdings);

@@ -132,7 +132,9 @@ pub(super) const UUID: &str = "GPU-01010101-0101-0101-0101-010101010101";
 /// The fake's, for one test: it begins anew.
 pub(super) fn take() -> MutexGuard<'static, ()> {
     let guard = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
-    *state() = State { next: 1 << 40, ..State::default() };
+    // Addresses go on: a tenant of the test before, which ends in its own time, must not free what is this one's.
+    let next = state().next.max(1 << 40);
+    *state() = State { next, ..State::default() };
     // What is due happens by itself, as on a device.
     static DEVICE: LazyLock<std::thread::JoinHandle<()>> = LazyLock::new(|| {
         std::thread::spawn(|| {
@@ -259,6 +261,7 @@ calls! {
             None => 500,
         }
     }
+    cuFuncGetAttribute(value: *mut c_int, attribute: c_int, _function: usize) { set!(value, if attribute == 4 { 40 } else { 0 }) }
     cuFuncSetAttribute(_function: usize, _attribute: c_int, _value: c_int) { 0 }
     cuLaunchKernel(function: usize, x: c_uint, _y: c_uint, _z: c_uint, block: c_uint, _by: c_uint, _bz: c_uint,
         _shared: c_uint, _stream: usize, params: *mut *mut c_void, _extra: *mut *mut c_void) {
@@ -332,6 +335,11 @@ calls! {
         0
     }
     cuMemcpyDtoHAsync_v2(_to: *mut c_void, _from: u64, _bytes: usize, _stream: usize) {
+        let mut state = state();
+        state.busy_until = state.busy_until.max(now()) + state.service;
+        0
+    }
+    cuMemcpyDtoDAsync_v2(_to: u64, _from: u64, _bytes: usize, _stream: usize) {
         let mut state = state();
         state.busy_until = state.busy_until.max(now()) + state.service;
         0
