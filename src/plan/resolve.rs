@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
+use crate::channel::Channel;
 use crate::gpu::{Gpu, GpuModel, Inventory};
 use crate::provenance::Provenance;
 use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario};
@@ -54,6 +55,9 @@ impl Plan {
             }
         }
         mistakes.extend(scenario.panel.iter().filter_map(|probe| too_many_requests(probe, scenario.design.window)));
+        if inventory.provenance != Provenance::Simulated && !scenario.allow_power {
+            mistakes.extend(scenario.neighbours.iter().filter_map(power_without_leave));
+        }
         if !mistakes.is_empty() {
             return Err(PlanError(mistakes));
         }
@@ -81,6 +85,18 @@ fn too_many_requests(probe: &Probe, window: Nanos) -> Option<String> {
             "probe {:?}: {rate} in a window of {window} are {requests:.0} requests, at most {MOST_REQUESTS:.0} are held: \
              lower the rate or the window",
             probe.name
+        )
+    })
+}
+
+/// Noise that is there to draw power can trip what the card shares with others: it needs the user's leave (design.md,
+/// property 6). The simulator draws none.
+fn power_without_leave(neighbour: &Neighbour) -> Option<String> {
+    (neighbour.workload.channels.first() == Some(&Channel::Power)).then(|| {
+        format!(
+            "neighbour {:?}: {} draws as much power as the card can: on hardware it needs `allow_power = true` in the \
+             scenario",
+            neighbour.name, neighbour.workload.id
         )
     })
 }
@@ -262,6 +278,40 @@ mod tests {
             ..Gpu::default()
         };
         Inventory { provenance, driver: None, cuda: None, gpus: vec![gpu] }
+    }
+
+    #[test]
+    fn noise_that_draws_power_needs_leave_on_hardware() {
+        let text = |leave: &str| {
+            format!(
+                r#"
+                schema = 1
+                name = "power"
+                {leave}
+                [victim]
+                panel = [{{ probe = "launch" }}]
+                [[neighbour]]
+                noise = "tensor-burst"
+                [[neighbour]]
+                noise = "compute-burst"
+                [[arrangement]]
+                name = "ts"
+                sharing = "time-slicing"
+                "#
+            )
+        };
+        let model = crate::gpu::find_model("h100-sxm");
+        for provenance in [Provenance::Measured, Provenance::StandIn, Provenance::Simulated] {
+            for (leave, given) in [("", false), ("allow_power = true", true)] {
+                let scenario = read("power.toml", &text(leave), CATALOGUE).map_err(|m| m.render(false)).unwrap();
+                let plan = Plan::resolve(&scenario, &inventory(provenance), 0, model);
+                assert_eq!(plan.is_ok(), given || provenance == Provenance::Simulated, "{provenance:?} {leave}");
+                if let Err(PlanError(mistakes)) = plan {
+                    assert_eq!(mistakes.len(), 1, "tensor-burst alone: {mistakes:?}");
+                    assert!(mistakes[0].contains("allow_power"), "{mistakes:?}");
+                }
+            }
+        }
     }
 
     #[test]
