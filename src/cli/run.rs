@@ -42,7 +42,7 @@ pub(super) struct Args {
 /// What a command line may set over a scenario.
 #[derive(clap::Args)]
 pub(super) struct Overrides {
-    /// auto, sim, sim:MODEL or sim:MODEL/LAYOUT; cuda, cuda:INDEX, all or a UUID once hardware is supported.
+    /// auto, cuda, cuda:INDEX, all, a UUID, sim, sim:MODEL or sim:MODEL/LAYOUT.
     #[arg(long)]
     pub(super) device: Option<String>,
     /// Seed of arrivals, orders and the simulator.
