@@ -6,7 +6,7 @@ use super::compile::{STREAMS, Site, compile};
 use super::request::Request;
 use super::view;
 use super::wait::Patience;
-use crate::cuda::{Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info};
+use crate::cuda::{Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info, settle_default_stream};
 use crate::host::clock::now;
 use crate::tenant::protocol::{ClockSync, DeviceSeen, Failed, Load};
 use crate::units::Nanos;
@@ -300,14 +300,15 @@ pub(super) fn zeroed(driver: &'static Driver, bytes: u64) -> Result<DeviceBuffer
     Ok(buffer)
 }
 
-/// Fills device memory with zeros.
+/// Fills device memory with zeros, and waits for it: the streams that will use it do not.
 ///
 /// # Errors
 /// The driver's own.
 pub(super) fn zero(driver: &Driver, address: u64, bytes: u64) -> Result<(), CudaError> {
     // SAFETY: the range is one that this tenant allocated.
     let code = unsafe { driver.cuMemsetD8_v2(address, 0, usize::try_from(bytes).unwrap_or(usize::MAX)) };
-    driver.check("cuMemsetD8_v2", code)
+    driver.check("cuMemsetD8_v2", code)?;
+    settle_default_stream(driver)
 }
 
 /// Modules, each loaded when its first kernel is asked for.
