@@ -16,6 +16,9 @@ use crate::workload::{Buffer, Enqueue, GpuView, Kernel, Op, Program, STAMP, Stam
 const SYNCS: u32 = 16;
 /// CU_FUNC_ATTRIBUTE_NUM_REGS.
 const REGISTERS: i32 = 4;
+/// Kernels whose footprint is sized by the largest L1 that an SM has. With others the preference would cost blocks: each
+/// needs shared memory, of its own and 1 KiB reserved (CUDA programming guide, compute capability 8.0 and later).
+const ALL_L1: [&str; 2] = ["chase_l1", "l1_read"];
 /// Launches that measure the step of %globaltimer.
 const TICKS: u32 = 64;
 
@@ -335,6 +338,6 @@ impl Kernels {
                 self.loaded.len() - 1
             }
         };
-        Ok(self.loaded[index].1.function(kernel.symbol)?.handle())
+        Ok(self.loaded[index].1.function(kernel.symbol, ALL_L1.contains(&kernel.symbol))?.handle())
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) last: Option<Launched>,
     /// Launches and copies while the default stream still had work: streams of the tenant do not wait for that.
     pub(super) raced: u64,
+    /// Kernels that were given a preferred split of L1 and shared memory.
+    pub(super) split: std::collections::BTreeSet<&'static str>,
     /// A fill or a copy that may still be under way on the default stream.
     unsettled: bool,
     allocations: BTreeMap<u64, u64>,
@@ -272,7 +274,12 @@ calls! {
         }
     }
     cuFuncGetAttribute(value: *mut c_int, attribute: c_int, _function: usize) { set!(value, if attribute == 4 { 40 } else { 0 }) }
-    cuFuncSetAttribute(_function: usize, _attribute: c_int, _value: c_int) { 0 }
+    cuFuncSetAttribute(function: usize, attribute: c_int, _value: c_int) {
+        if attribute == 9 {
+            state().split.insert(KERNELS[function - 1].symbol);
+        }
+        0
+    }
     cuLaunchKernel(function: usize, x: c_uint, _y: c_uint, _z: c_uint, block: c_uint, _by: c_uint, _bz: c_uint,
         _shared: c_uint, _stream: usize, params: *mut *mut c_void, _extra: *mut *mut c_void) {
         let kernel = KERNELS[function - 1];

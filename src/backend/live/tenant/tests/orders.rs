@@ -60,6 +60,8 @@ fn every_workload_of_the_catalogue_loads_as_probe_and_as_noise() {
         }
     }
     assert_eq!(fake::state().allocated(), 0);
+    let split: Vec<_> = fake::state().split.iter().copied().collect();
+    assert_eq!(split, ["chase_l1", "l1_read"], "shared memory of others is not taken away");
 }
 
 #[test]
