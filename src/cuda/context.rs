@@ -95,12 +95,12 @@ impl Module {
         Ok(Self { driver, handle })
     }
 
-    /// The entry point of this name. It prefers L1 to shared memory, as all of them do: kernels that ask for different
-    /// splits cannot run side by side on one SM.
+    /// The entry point of this name. `all_l1`: it wants as little shared memory and as much L1 as its SM can give; others
+    /// leave the split to the driver, which gives each block of theirs room for the shared memory that it declares.
     ///
     /// # Errors
     /// The driver's own.
-    pub(crate) fn function(&self, name: &str) -> Result<Function, CudaError> {
+    pub(crate) fn function(&self, name: &str, all_l1: bool) -> Result<Function, CudaError> {
         let mut terminated: Vec<c_char> = name.bytes().map(|byte| byte as c_char).collect();
         terminated.push(0);
         let mut handle = ptr::null_mut();
@@ -110,9 +110,11 @@ impl Module {
             error.what.push_str(&format!(" (looking for the kernel {name})"));
             error
         })?;
-        // A preference, which parts without a configurable split refuse: nothing depends on it.
-        // SAFETY: the function is alive.
-        let _ = unsafe { self.driver.cuFuncSetAttribute(handle, CARVEOUT, 0) };
+        if all_l1 {
+            // A preference, which parts without a configurable split refuse: nothing depends on it.
+            // SAFETY: the function is alive.
+            let _ = unsafe { self.driver.cuFuncSetAttribute(handle, CARVEOUT, 0) };
+        }
         Ok(Function { handle })
     }
 }

@@ -270,6 +270,8 @@ mod tests {
         let unknown = driver.init().unwrap_err();
         assert_eq!((unknown.code, unknown.name.clone()), (Some(9_999), None));
         assert!(unknown.to_string().contains("cuInit: CUDA error 9999"), "{unknown}");
+        let compiler = driver.error("cuModuleLoadDataEx", 221).to_string();
+        assert!(compiler.contains("NVIDIA_DRIVER_CAPABILITIES=compute,utility"), "{compiler}");
         let known = driver.error("cuInit", 803).to_string();
         assert!(known.contains("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH") && known.contains("reload the module"), "{known}");
     }

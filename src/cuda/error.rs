@@ -42,6 +42,11 @@ const CURES: &[(u32, &str)] = &[
         "an uncorrectable ECC error: the GPU needs a reset by its operator; see `nvidia-smi -q -d ECC,PAGE_RETIREMENT`",
     ),
     (218, "the driver cannot compile the kernels' PTX: this is a bug in crosstalk"),
+    (
+        221,
+        "the driver's PTX compiler (libnvidia-ptxjitcompiler) is not visible: in a container set \
+         NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+    ),
     (222, "the PTX is newer than the driver: crosstalk needs driver R520 or later, and R525 for its sm_90a kernels"),
     (700, "a kernel touched memory that is not its own: the context is lost"),
     (702, "a kernel ran longer than the driver's watchdog allows: the context is lost"),

@@ -63,6 +63,16 @@ pub(crate) fn memory_info(driver: &Driver) -> Result<(u64, u64), CudaError> {
     Ok((free as u64, total as u64))
 }
 
+/// Waits until what was asked of the default stream is done. A fill of device memory, and a copy from pageable memory,
+/// may still be under way when the call returns, and streams that are non-blocking do not wait for it.
+///
+/// # Errors
+/// The driver's own.
+pub(crate) fn settle_default_stream(driver: &Driver) -> Result<(), CudaError> {
+    // SAFETY: the null stream is the default one of the current context.
+    driver.check("cuStreamSynchronize", unsafe { driver.cuStreamSynchronize(std::ptr::null_mut()) })
+}
+
 /// Page-locked host memory that every context of the process sees, zeroed, mapped into the device's address space.
 #[derive(Debug)]
 pub(crate) struct PinnedBuffer {

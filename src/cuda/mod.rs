@@ -14,4 +14,4 @@ pub(crate) use device::Device;
 pub use driver::Driver;
 pub use error::CudaError;
 pub(crate) use error::{NOT_READY, OUT_OF_MEMORY, SUCCESS, is_sticky};
-pub(crate) use memory::{DeviceBuffer, PinnedBuffer, memory_info};
+pub(crate) use memory::{DeviceBuffer, PinnedBuffer, memory_info, settle_default_stream};

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::host::environment::without_cuda_settings;
 use crate::nvml::{Nvml, NvmlError, NvmlErrorKind, Survey, cuda_version, is_stand_in};
 
 /// How long a probe may take: without persistence mode a node with eight GPUs takes seconds to initialise.
@@ -146,7 +147,9 @@ struct Asked {
 impl Asked {
     fn answer<T: DeserializeOwned + Send + 'static>(&self, deadline: Duration) -> Result<T, ProbeFailure> {
         let died = |what: String| ProbeFailure { what, kind: FailureKind::Died };
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        without_cuda_settings(&mut command);
+        let mut child = command
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

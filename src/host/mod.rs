@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cores;
+pub mod environment;
 pub mod lock;
 pub mod process;
 pub mod thread;

@@ -220,6 +220,8 @@ pub struct WindowDone {
     pub sent: u64,
     /// Clocks of host and device, tied together just before the window; `None`: without a device.
     pub sync: Option<ClockSync>,
+    /// The same just after it, once everything was done: the clocks drift. `None`: without a device, or not to be had.
+    pub sync_end: Option<ClockSync>,
     /// Largest gap between two clock reads of a thread that was waiting.
     #[serde(rename = "host_pause_ns")]
     pub host_pause: Nanos,
@@ -233,21 +235,30 @@ pub struct WindowDone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClockSync {
-    /// On the host: the middle between posting and seeing.
+    /// On the host: when its launch was seen done.
     #[serde(rename = "host_ns")]
     pub host: Nanos,
     /// On the device.
     #[serde(rename = "device_ns")]
     pub device: Nanos,
-    /// Half the time between posting and seeing: the two may be off by so much.
+    /// Half of what lies between the earliest and the latest that the host's time can be; it is near the latest.
     #[serde(rename = "error_ns")]
     pub error: Nanos,
 }
 
 impl ClockSync {
-    /// A time of the device on the host's axis.
-    pub fn on_host(&self, device: Nanos) -> Nanos {
-        Nanos((self.host.0 + device.0).saturating_sub(self.device.0))
+    /// A time of the device on the host's axis: by a straight line through this moment and `end`, where there is a later
+    /// one; else both clocks are taken to run at one speed.
+    pub fn on_host(&self, end: Option<&Self>, device: Nanos) -> Nanos {
+        let since = i128::from(device.0) - i128::from(self.device.0);
+        let elapsed = match end {
+            Some(end) if end.device > self.device && end.host > self.host => {
+                let (device, host) = ((end.device - self.device).0, (end.host - self.host).0);
+                since * i128::from(host) / i128::from(device)
+            }
+            _ => since,
+        };
+        Nanos(u64::try_from((i128::from(self.host.0) + elapsed).max(0)).unwrap_or(u64::MAX))
     }
 }
 
@@ -389,7 +400,13 @@ mod tests {
     #[test]
     fn device_times_move_to_the_host_axis_both_ways() {
         let sync = ClockSync { host: Nanos(1_000), device: Nanos(50_000), error: Nanos(2) };
-        assert_eq!(sync.on_host(Nanos(50_250)), Nanos(1_250));
-        assert_eq!(sync.on_host(Nanos(49_750)), Nanos(750), "before the moment that ties them");
+        assert_eq!(sync.on_host(None, Nanos(50_250)), Nanos(1_250));
+        assert_eq!(sync.on_host(None, Nanos(49_750)), Nanos(750), "before the moment that ties them");
+        // The device's clock runs slower: 1000 on it take 1010 of the host's.
+        let end = ClockSync { host: Nanos(2_010), device: Nanos(51_000), error: Nanos(2) };
+        let drifted = [50_000, 50_500, 51_000].map(|at| sync.on_host(Some(&end), Nanos(at)));
+        assert_eq!(drifted, [Nanos(1_000), Nanos(1_505), Nanos(2_010)]);
+        // A second moment that is not later says nothing.
+        assert_eq!(sync.on_host(Some(&sync), Nanos(50_250)), Nanos(1_250));
     }
 }

@@ -2,7 +2,7 @@
 //! [`Requests`], the one code of both backends.
 
 use crate::backend::Outcome;
-use crate::tenant::protocol::{ClockSync, WindowDone};
+use crate::tenant::protocol::WindowDone;
 use crate::tenant::{Region, Requests, Row, Stamps};
 use crate::units::Nanos;
 
@@ -50,12 +50,12 @@ pub(super) fn replay(
                 requests.send(event.at, Row::time(&row.busy_until).unwrap_or(event.at).max(event.at));
             }
             Step::Mark => {
-                requests.mark(id, 0, stamps(row, event.at, sent_at(region, id * rows), done.sync.as_ref()));
+                requests.mark(id, 0, stamps(row, event.at, sent_at(region, id * rows), Some(done)));
             }
             Step::Complete => {
                 let outcome = row.outcome();
-                let sync = done.sync.as_ref().filter(|_| outcome == Outcome::Ok);
-                requests.complete(id, stamps(row, event.at, sent_at(region, id * rows), sync), outcome);
+                let clocks = Some(done).filter(|_| outcome == Outcome::Ok);
+                requests.complete(id, stamps(row, event.at, sent_at(region, id * rows), clocks), outcome);
             }
         }
     }
@@ -109,14 +109,17 @@ fn events(region: &Region, rows: usize, sent: usize, start: Nanos) -> Result<Vec
     Ok(events)
 }
 
-/// Stamps of a row, with the device's times on the host's axis.
-fn stamps(row: &Row, completed: Nanos, sent: Nanos, sync: Option<&ClockSync>) -> Stamps {
-    let on_host = |word| sync.and_then(|sync| Row::time(word).map(|at| sync.on_host(at)));
+/// Stamps of a row, with the device's times on the host's axis, as the window's `clocks` tie the two.
+fn stamps(row: &Row, completed: Nanos, sent: Nanos, clocks: Option<&WindowDone>) -> Stamps {
+    let on_host = |word| {
+        let clocks = clocks?;
+        Some(clocks.sync?.on_host(clocks.sync_end.as_ref(), Row::time(word)?))
+    };
     let (gpu_start, gpu_end) = causal(on_host(&row.gpu_start), on_host(&row.gpu_end), sent, completed);
     Stamps { gpu_start, gpu_end, completed }
 }
 
-/// The two clocks were tied together a while ago, and not exactly: where that puts work before it was sent or after it was
+/// The two clocks are not tied together exactly: where that puts work before it was sent or after it was
 /// seen done, both ends move together into what is possible, so that the time between them stays.
 fn causal(start: Option<Nanos>, end: Option<Nanos>, sent: Nanos, completed: Nanos) -> (Option<Nanos>, Option<Nanos>) {
     let late = end.or(start).map_or(Nanos::ZERO, |end| end.saturating_sub(completed));
@@ -138,6 +141,7 @@ mod tests {
     use super::*;
     use crate::backend::Sample;
     use crate::tenant::Place;
+    use crate::tenant::protocol::ClockSync;
 
     /// One request as the tenant left it: sent, busy until, done; host times in microseconds from 1 s on, 0: never.
     type Left = (u64, u64, u64);
@@ -163,7 +167,7 @@ mod tests {
 
     fn done(sent: u64) -> WindowDone {
         let (start, host_pause) = (Nanos(ORIGIN), Nanos::ZERO);
-        WindowDone { start, sent, sync: None, host_pause, sm_mhz: None, oom: Vec::new() }
+        WindowDone { start, sent, sync: None, sync_end: None, host_pause, sm_mhz: None, oom: Vec::new() }
     }
 
     fn open(planned: &[u64], limit: u32) -> Requests {
@@ -242,6 +246,20 @@ mod tests {
         let (_, samples) = finish(replay(&region, 1, Some(2), &done, open(&[0, 10], 8)).unwrap(), 500);
         assert_eq!((in_micros(samples[0].gpu_start), in_micros(samples[0].gpu_end)), (Some(20), Some(30)));
         assert_eq!((samples[1].outcome, samples[1].gpu_start), (Outcome::Error(719), None));
+    }
+
+    #[test]
+    fn clocks_that_drift_apart_in_a_window_are_followed() {
+        let region = region(1, &[(0, 0, 400)]);
+        let row = region.row(0).unwrap();
+        row.gpu_start.store(7_100_000, Ordering::Relaxed);
+        row.gpu_end.store(7_200_000, Ordering::Relaxed);
+        // 250 µs of the device take 500 of the host.
+        let sync = ClockSync { host: Nanos(ORIGIN), device: Nanos(7_000_000), error: Nanos(1) };
+        let sync_end = ClockSync { host: Nanos(micros(500)), device: Nanos(7_250_000), error: Nanos(1) };
+        let done = WindowDone { sync: Some(sync), sync_end: Some(sync_end), ..done(1) };
+        let (_, samples) = finish(replay(&region, 1, Some(1), &done, open(&[0], 8)).unwrap(), 500);
+        assert_eq!((in_micros(samples[0].gpu_start), in_micros(samples[0].gpu_end)), (Some(200), Some(400)));
     }
 
     #[test]

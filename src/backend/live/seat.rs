@@ -14,6 +14,7 @@ use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::io::Errno;
 
 use crate::host::clock::{now, timespec};
+use crate::host::environment::without_cuda_settings;
 use crate::host::process::{Process, ended, inherited};
 use crate::tenant::Region;
 use crate::tenant::protocol::{Failed, LONGEST_LINE, Order, PROTOCOL, Reply};
@@ -132,6 +133,7 @@ impl Tenant {
         let region = Region::create(&file, launch.rows).map_err(failed("no memory for its samples"))?;
         let mut command = Command::new(launch.exe);
         command.arg("tenant").arg("--region").arg(inherited(file.as_fd()).as_ref());
+        without_cuda_settings(&mut command);
         command.envs(launch.environment);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(command, file.as_fd(), &launch.cores)

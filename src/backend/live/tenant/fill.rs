@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use super::gpu::{Gpu, launch_once, zero};
-use crate::cuda::DeviceBuffer;
+use crate::cuda::{DeviceBuffer, settle_default_stream};
 use crate::random::{Key, Stream};
 use crate::tenant::protocol::Failed;
 use crate::workload::{Arg, Buffer, Fill, Kernel, SETUP};
@@ -33,6 +33,7 @@ pub(super) fn fill(gpu: &mut Gpu, buffer: &Buffer, address: u64, seed: u64, key:
             // SAFETY: `next` holds so many bytes, and the buffer on the device as many.
             let code = unsafe { gpu.driver.cuMemcpyHtoD_v2(table.address(), next.as_ptr().cast::<c_void>(), length) };
             gpu.driver.check("cuMemcpyHtoD_v2", code)?;
+            settle_default_stream(gpu.driver)?;
             let args = vec![Arg::Buffer(0), Arg::U64(bytes), Arg::U64(distance), Arg::Buffer(1)];
             gpu.call(&launch_once(kernel("fill_cycle")?, grid, THREADS, args), &[address, table.address()])
         }

@@ -6,7 +6,9 @@ use super::compile::{STREAMS, Site, compile};
 use super::request::Request;
 use super::view;
 use super::wait::Patience;
-use crate::cuda::{Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info};
+use crate::cuda::{
+    Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info, settle_default_stream,
+};
 use crate::host::clock::now;
 use crate::tenant::protocol::{ClockSync, DeviceSeen, Failed, Load};
 use crate::units::Nanos;
@@ -16,6 +18,9 @@ use crate::workload::{Buffer, Enqueue, GpuView, Kernel, Op, Program, STAMP, Stam
 const SYNCS: u32 = 16;
 /// CU_FUNC_ATTRIBUTE_NUM_REGS.
 const REGISTERS: i32 = 4;
+/// Kernels whose footprint is sized by the largest L1 that an SM has. With others the preference would cost blocks: each
+/// needs shared memory, of its own and 1 KiB reserved (CUDA programming guide, compute capability 8.0 and later).
+const ALL_L1: [&str; 2] = ["chase_l1", "l1_read"];
 /// Launches that measure the step of %globaltimer.
 const TICKS: u32 = 64;
 
@@ -234,10 +239,13 @@ impl Gpu {
         Ok(())
     }
 
-    /// Posts a launch that nobody waits for, so that nothing falls asleep. Its code does not matter: a lost context shows
-    /// by the next request.
+    /// Posts a launch that nobody waits for, so that nothing falls asleep; none behind work that is not done, which keeps
+    /// awake by itself and, where it hangs, would let launches pile up until the driver blocks. Codes do not matter: a lost
+    /// context shows by the next request.
     pub(super) fn keep_awake(&self) {
-        let _ = self.beat.flush(self.driver);
+        if self.streams[0].is_idle() == Ok(true) {
+            let _ = self.beat.flush(self.driver);
+        }
     }
 
     /// Ties the clocks of host and device together.
@@ -245,17 +253,13 @@ impl Gpu {
     /// # Errors
     /// Where a launch fails or hangs.
     pub(super) fn synchronise(&mut self) -> Result<ClockSync, Failed> {
-        let mut best: Option<ClockSync> = None;
+        let mut beats = Vec::with_capacity(SYNCS as usize);
         for _ in 0..SYNCS {
             let before = now();
             let stamp = self.beat()?;
-            let after = now();
-            let error = (after - before) / 2;
-            if best.is_none_or(|b| error < b.error) {
-                best = Some(ClockSync { host: before + error, device: Nanos(stamp.end_ns), error });
-            }
+            beats.push(Beat { before, start: stamp.start_ns, end: stamp.end_ns, after: now() });
         }
-        best.ok_or_else(|| failed("the clocks were never read"))
+        tie(&beats, self.tick).ok_or_else(|| failed("the clocks were never read"))
     }
 
     fn beat(&mut self) -> Result<Stamp, Failed> {
@@ -264,17 +268,44 @@ impl Gpu {
         self.run(&self.beat, n)
     }
 
-    /// The greatest common divisor of what lies between readings: each is a whole number of steps.
     fn measure_tick(&mut self) -> Result<Nanos, Failed> {
-        let mut step = 0;
-        let mut before = self.beat()?.end_ns;
-        for _ in 0..TICKS {
-            let at = self.beat()?.end_ns;
-            step = gcd(step, at.abs_diff(before));
-            before = at;
+        let mut readings = Vec::with_capacity(1 + TICKS as usize);
+        for _ in 0..=TICKS {
+            let stamp = self.beat()?;
+            readings.push((stamp.start_ns, stamp.end_ns));
         }
-        Ok(Nanos(step.max(1)))
+        Ok(step(&readings))
     }
+}
+
+/// A launch that was waited for: on the host when it was posted and seen done, on the device when it ran.
+struct Beat {
+    before: Nanos,
+    start: u64,
+    end: u64,
+    after: Nanos,
+}
+
+/// One moment on both clocks, from launches that were waited for. What is done is seen at once, but what is posted may
+/// stand behind a neighbour's work: so the completion that was seen soonest ties the clocks, and the launch that began
+/// soonest says how far they may be off. `tick`: the device's clock shows a time up to so much too early.
+fn tie(beats: &[Beat], tick: Nanos) -> Option<ClockSync> {
+    // Host less device: at most by each completion, at least by each beginning.
+    let less = |host: Nanos, device: u64| i128::from(host.0) - i128::from(device);
+    let soonest = beats.iter().min_by_key(|beat| less(beat.after, beat.end))?;
+    let most = less(soonest.after, soonest.end);
+    let least = beats.iter().map(|beat| less(beat.before, beat.start) - i128::from(tick.0)).max()?;
+    let error = u64::try_from((most - least).max(0) / 2).unwrap_or(u64::MAX);
+    Some(ClockSync { host: soonest.after, device: Nanos(soonest.end), error: Nanos(error) })
+}
+
+/// The step of a clock that was read at the start and the end of short blocks. Each reading is a whole number of units,
+/// which their greatest common divisor tells; but a clock may be set forward by several units at a time, and then no two
+/// readings lie closer than that. The greater of both: too coarse costs little, too fine makes noise a measurement.
+fn step(readings: &[(u64, u64)]) -> Nanos {
+    let unit = readings.windows(2).fold(0, |unit, pair| gcd(unit, pair[1].1.abs_diff(pair[0].1)));
+    let least = readings.iter().map(|(start, end)| end.abs_diff(*start)).filter(|length| *length > 0).min();
+    Nanos(unit.max(least.unwrap_or(0)).max(1))
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -300,14 +331,15 @@ pub(super) fn zeroed(driver: &'static Driver, bytes: u64) -> Result<DeviceBuffer
     Ok(buffer)
 }
 
-/// Fills device memory with zeros.
+/// Fills device memory with zeros, and waits for it: the streams that will use it do not.
 ///
 /// # Errors
 /// The driver's own.
 pub(super) fn zero(driver: &Driver, address: u64, bytes: u64) -> Result<(), CudaError> {
     // SAFETY: the range is one that this tenant allocated.
     let code = unsafe { driver.cuMemsetD8_v2(address, 0, usize::try_from(bytes).unwrap_or(usize::MAX)) };
-    driver.check("cuMemsetD8_v2", code)
+    driver.check("cuMemsetD8_v2", code)?;
+    settle_default_stream(driver)
 }
 
 /// Modules, each loaded when its first kernel is asked for.
@@ -334,6 +366,39 @@ impl Kernels {
                 self.loaded.len() - 1
             }
         };
-        Ok(self.loaded[index].1.function(kernel.symbol)?.handle())
+        Ok(self.loaded[index].1.function(kernel.symbol, ALL_L1.contains(&kernel.symbol))?.handle())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_tied_by_the_completion_seen_soonest_however_long_launches_wait() {
+        // The host's clock is 7 ms ahead. Launches stand behind a neighbour for up to a millisecond, save one.
+        const AHEAD: u64 = 7_000_000;
+        let beat = |posted: u64, waits: u64, seen_after: u64| {
+            let (start, end) = (posted + waits, posted + waits + 1_000);
+            Beat { before: Nanos(posted + AHEAD), start, end, after: Nanos(end + seen_after + AHEAD) }
+        };
+        let busy = [beat(10_000, 900_000, 3_000), beat(2_000_000, 700_000, 2_000), beat(4_000_000, 800_000, 9_000)];
+        let off = |sync: ClockSync| sync.host.0 - sync.device.0 - AHEAD;
+        let tied = tie(&busy, Nanos(32)).unwrap();
+        assert_eq!((off(tied), tied.error), (2_000, Nanos((2_000 + 700_000 + 32) / 2)));
+        let [a, b, c] = busy;
+        let tied = tie(&[a, b, c, beat(6_000_000, 5_000, 4_000)], Nanos(32)).unwrap();
+        assert_eq!((off(tied), tied.error), (2_000, Nanos((2_000 + 5_000 + 32) / 2)), "one that went through narrows");
+        assert_eq!(tie(&[], Nanos(1)), None);
+    }
+
+    #[test]
+    fn a_clock_set_forward_by_several_units_has_the_step_of_what_is_seen() {
+        assert_eq!(step(&[(0, 1_024), (5_120, 5_120), (7_168, 8_192)]), Nanos(1_024));
+        // Units of 32, set forward by about a microsecond.
+        assert_eq!(step(&[(0, 992), (4_992, 6_016), (9_984, 9_984)]), Nanos(992));
+        // No block that saw it move: the unit is all that is known.
+        assert_eq!(step(&[(64, 64), (160, 160), (320, 320)]), Nanos(32));
+        assert_eq!(step(&[(5, 5)]), Nanos(1));
     }
 }

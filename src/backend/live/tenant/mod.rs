@@ -153,7 +153,7 @@ impl<W: Write> Worker<W> {
             }
             Some(_) => return Err(TenantError::Order("the first order must be hello")),
         }
-        while let Some(order) = self.next() {
+        while let Some(order) = self.next_awake(holdings.as_ref()) {
             let reply = match order {
                 Order::Hello { .. } => return Err(TenantError::Order("hello was said twice")),
                 Order::Load(load) => {
@@ -226,6 +226,21 @@ impl<W: Write> Worker<W> {
 
     fn next(&mut self) -> Option<Order> {
         let order = self.inbox.recv().ok()?;
+        self.attention.taken.fetch_add(1, Ordering::Relaxed);
+        Some(order)
+    }
+
+    /// The next order. Until it comes nothing falls asleep that is to be kept awake.
+    fn next_awake(&mut self, holdings: Option<&Holdings>) -> Option<Order> {
+        let awake = holdings.and_then(|held| Some((held.gpu.as_ref()?, held.load.keep_awake?)));
+        let Some((gpu, every)) = awake else { return self.next() };
+        let order = loop {
+            match self.inbox.recv_timeout(Duration::from_nanos(every.0)) {
+                Ok(order) => break order,
+                Err(RecvTimeoutError::Timeout) => gpu.keep_awake(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        };
         self.attention.taken.fetch_add(1, Ordering::Relaxed);
         Some(order)
     }

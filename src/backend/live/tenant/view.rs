@@ -76,7 +76,7 @@ fn assemble(
         sms: seen.sms,
         memory: Bytes(seen.memory / 16 * FOR_PROGRAMS),
         l2: Bytes(attributes.l2.or(model.map(|m| of_part((m.l2.kib << 10) as f64))).unwrap_or(0)),
-        l1: Bytes::kib(model.map_or(l1_kib, |m| u64::from(m.sm.l1_kib))),
+        l1: Bytes::kib(l1_of(model.map_or(l1_kib, |m| u64::from(m.sm.l1_kib)), capability)),
         tlb_reach: Bytes::mib(model.map_or(0, |m| m.tlb.reach_mib)),
         sm_mhz,
         fma_per_cycle: model.map_or(fma, |m| m.sm.fma_per_cycle),
@@ -85,6 +85,18 @@ fn assemble(
         l2_bandwidth: model.map_or(0, |m| of_part(f64::from(m.l2.bytes_per_cycle) * f64::from(sm_mhz) * 1e6)),
         pcie_bandwidth: model.map_or(0, |m| (m.pcie.to_device_gb_per_s * 1e9) as u64),
     }
+}
+
+/// KiB that L1 has at most, of the KiB that it shares with shared memory (CUDA programming guide, compute capabilities):
+/// on 7.5 at least 32 stay shared memory; from 8.0 on 1 KiB of each block is reserved, and the least split that holds it
+/// is 8.
+fn l1_of(unified: u64, capability: (u32, u32)) -> u64 {
+    let shared = match capability {
+        (7, 5) => 32,
+        (8.., _) => 8,
+        _ => 0,
+    };
+    unified.saturating_sub(shared)
 }
 
 /// The part of the card's memory system that belongs to a device with this much memory: all of it, or of a MIG device a
@@ -135,7 +147,20 @@ mod tests {
         let view = assemble(&seen(10, Bytes::gib(8)), None, (9, 9), false, Attributes::default());
         assert_eq!((view.fma_per_cycle, view.sm_mhz, view.tlb_reach, view.hbm_bandwidth), (0, 0, Bytes(0), 0));
         let known = assemble(&seen(10, Bytes::gib(8)), None, (8, 6), false, Attributes::default());
-        assert_eq!((known.fma_per_cycle, known.l1), (128, Bytes::kib(128)));
+        assert_eq!((known.fma_per_cycle, known.l1), (128, Bytes::kib(120)));
+    }
+
+    #[test]
+    fn l1_is_what_the_least_shared_memory_leaves() {
+        let l1 = |model: Option<&str>, capability| {
+            let model = model.map(|id| find_model(id).unwrap());
+            assemble(&seen(10, Bytes::gib(8)), model, capability, false, Attributes::default()).l1
+        };
+        assert_eq!(l1(Some("h100-sxm"), (9, 0)), Bytes::kib(248));
+        assert_eq!(l1(Some("a100-40gb"), (8, 0)), Bytes::kib(184));
+        assert_eq!(l1(Some("t4"), (7, 5)), Bytes::kib(64));
+        assert_eq!(l1(None, (7, 0)), Bytes::kib(128));
+        assert_eq!(l1(None, (9, 9)), Bytes(0), "unknown stays unknown");
     }
 
     #[test]

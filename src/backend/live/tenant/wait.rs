@@ -5,8 +5,9 @@ use crate::units::Nanos;
 
 /// A thread without a core of its own sleeps this long between looks.
 const NAP: Nanos = Nanos::micros(50);
-/// Work that is not done after this long hangs.
-const HANG: Nanos = Nanos::secs(60);
+/// Work that is not done after this long hangs. Well below what the controller waits for an answer: a tenant that gives up
+/// says why, one that is given up is only killed.
+const HANG: Nanos = Nanos::secs(45);
 
 /// How a tenant waits.
 #[derive(Clone, Copy, Debug)]
@@ -78,5 +79,17 @@ impl Pauses {
     #[inline]
     pub(super) fn worked(&mut self) {
         self.before = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::live::Deadlines;
+
+    #[test]
+    fn a_tenant_gives_up_well_before_it_is_given_up() {
+        let (hang, deadlines) = (Patience::new(false).limit, Deadlines::default());
+        assert!(hang + Nanos::secs(10) < deadlines.quiet.min(deadlines.window));
     }
 }

@@ -16,7 +16,7 @@ use super::{Attention, hands};
 use crate::backend::Outcome;
 use crate::cuda::{CudaError, SUCCESS, is_sticky};
 use crate::host::clock::now;
-use crate::tenant::protocol::{Failed, OutOfMemory, WindowDone, WindowLoad, WindowOrder};
+use crate::tenant::protocol::{ClockSync, Failed, OutOfMemory, WindowDone, WindowLoad, WindowOrder};
 use crate::tenant::{Region, arrival_stream, arrivals};
 use crate::units::{Nanos, Rate};
 
@@ -97,10 +97,11 @@ pub(super) fn run(
             }
             *posted += sender.id;
             let (sent, lost) = (sender.id, sender.lost.take());
-            let done = WindowDone {
+            let mut done = WindowDone {
                 start: times.start,
                 sent,
                 sync: Some(sync),
+                sync_end: None,
                 host_pause: pause.max(sender.pauses.longest),
                 sm_mhz: watcher.clock.mhz(),
                 oom: Vec::new(),
@@ -109,8 +110,18 @@ pub(super) fn run(
                 return Err(Failed { usable: false, ..error.into() });
             }
             gpu.drain()?;
+            done.sync_end = tie_again(gpu)?;
             Ok(done)
         }
+    }
+}
+
+/// Ties the clocks together once more. What goes wrong with that and leaves the tenant usable costs only the tie.
+fn tie_again(gpu: &mut Gpu) -> Result<Option<ClockSync>, Failed> {
+    match gpu.synchronise() {
+        Ok(sync) => Ok(Some(sync)),
+        Err(failed) if failed.usable => Ok(None),
+        Err(failed) => Err(failed),
     }
 }
 
@@ -332,7 +343,8 @@ impl HostCalls {
             Some(gpu) => Some(gpu.synchronise()?),
             None => None,
         };
-        let gpu = gpu.as_deref();
+        let mut device = gpu;
+        let gpu = device.as_deref();
         let patience = gpu.map_or(Patience::new(false), |gpu| gpu.patience);
         let times = Times::of(order);
         let source = Source::of(order, &times);
@@ -383,10 +395,14 @@ impl HostCalls {
         if let Some(error) = lost {
             return Err(Failed { usable: false, ..CudaError::into(error) });
         }
-        if let Some(gpu) = gpu {
-            gpu.drain()?;
-        }
+        let sync_end = match &mut device {
+            Some(gpu) => {
+                gpu.drain()?;
+                tie_again(gpu)?
+            }
+            None => None,
+        };
         let oom: Vec<OutOfMemory> = self.oom.drain(..).collect();
-        Ok(WindowDone { start: times.start, sent: id, sync, host_pause: pauses.longest, sm_mhz: None, oom })
+        Ok(WindowDone { start: times.start, sent: id, sync, sync_end, host_pause: pauses.longest, sm_mhz: None, oom })
     }
 }

@@ -29,6 +29,12 @@ pub(super) struct State {
     pub(super) deepest: usize,
     /// The last launch.
     pub(super) last: Option<Launched>,
+    /// Launches and copies while the default stream still had work: streams of the tenant do not wait for that.
+    pub(super) raced: u64,
+    /// Kernels that were given a preferred split of L1 and shared memory.
+    pub(super) split: std::collections::BTreeSet<&'static str>,
+    /// A fill or a copy that may still be under way on the default stream.
+    unsettled: bool,
     allocations: BTreeMap<u64, u64>,
     next: u64,
     pending: VecDeque<(Nanos, usize, Stamp)>,
@@ -85,7 +91,13 @@ impl State {
         }
     }
 
+    /// Work on a stream of the tenant's begins.
+    fn begin(&mut self) {
+        self.raced += u64::from(self.unsettled);
+    }
+
     fn launch(&mut self, function: usize, shape: (u32, u32), args: &[Arg], state: u64, stamp: (usize, u32)) {
+        self.begin();
         let kernel = KERNELS[function - 1];
         let checksum = self.checksums.entry(state).or_default();
         let launch = LaunchArgs { grid: shape.0, block: shape.1, args };
@@ -262,7 +274,12 @@ calls! {
         }
     }
     cuFuncGetAttribute(value: *mut c_int, attribute: c_int, _function: usize) { set!(value, if attribute == 4 { 40 } else { 0 }) }
-    cuFuncSetAttribute(_function: usize, _attribute: c_int, _value: c_int) { 0 }
+    cuFuncSetAttribute(function: usize, attribute: c_int, _value: c_int) {
+        if attribute == 9 {
+            state().split.insert(KERNELS[function - 1].symbol);
+        }
+        0
+    }
     cuLaunchKernel(function: usize, x: c_uint, _y: c_uint, _z: c_uint, block: c_uint, _by: c_uint, _bz: c_uint,
         _shared: c_uint, _stream: usize, params: *mut *mut c_void, _extra: *mut *mut c_void) {
         let kernel = KERNELS[function - 1];
@@ -328,29 +345,42 @@ calls! {
     cuMemHostGetDevicePointer_v2(device: *mut u64, host: *mut c_void, _flags: c_uint) {
         set!(device, host.expose_provenance() as u64)
     }
-    cuMemcpyHtoD_v2(_to: u64, _from: *const c_void, _bytes: usize) { 0 }
+    cuMemcpyHtoD_v2(_to: u64, _from: *const c_void, _bytes: usize) {
+        state().unsettled = true;
+        0
+    }
     cuMemcpyHtoDAsync_v2(_to: u64, _from: *const c_void, _bytes: usize, _stream: usize) {
         let mut state = state();
+        state.begin();
         state.busy_until = state.busy_until.max(now()) + state.service;
         0
     }
     cuMemcpyDtoHAsync_v2(_to: *mut c_void, _from: u64, _bytes: usize, _stream: usize) {
         let mut state = state();
+        state.begin();
         state.busy_until = state.busy_until.max(now()) + state.service;
         0
     }
     cuMemcpyDtoDAsync_v2(_to: u64, _from: u64, _bytes: usize, _stream: usize) {
         let mut state = state();
+        state.begin();
         state.busy_until = state.busy_until.max(now()) + state.service;
         0
     }
     cuMemsetD8_v2(address: u64, _value: u8, _bytes: usize) {
-        state().checksums.remove(&address);
+        let mut state = state();
+        state.checksums.remove(&address);
+        state.unsettled = true;
         0
     }
     cuStreamCreate(stream: *mut usize, _flags: c_uint) { set!(stream, 9) }
     cuStreamDestroy_v2(_stream: usize) { 0 }
-    cuStreamSynchronize(_stream: usize) { 0 }
+    cuStreamSynchronize(stream: usize) {
+        if stream == 0 {
+            state().unsettled = false;
+        }
+        0
+    }
     cuStreamQuery(_stream: usize) { if state().pending.is_empty() { 0 } else { 600 } }
     cuStreamBeginCapture_v2(_stream: usize, _mode: c_uint) {
         let mut state = state();

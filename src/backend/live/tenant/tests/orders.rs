@@ -60,6 +60,23 @@ fn every_workload_of_the_catalogue_loads_as_probe_and_as_noise() {
         }
     }
     assert_eq!(fake::state().allocated(), 0);
+    let split: Vec<_> = fake::state().split.iter().copied().collect();
+    assert_eq!(split, ["chase_l1", "l1_read"], "shared memory of others is not taken away");
+}
+
+#[test]
+fn nothing_runs_before_the_default_stream_has_written_what_it_reads() {
+    let _fake = fake::take();
+    let chase: (&str, &[(&str, &str)]) = ("hbm-chase", &[("footprint", "256MiB")]);
+    for arena in [false, true] {
+        let mut order = load(&[chase, ("h2d", &[]), ("l2-chase", &[])]);
+        order.arena = arena;
+        let (tenant, _) = Controller::holding(0, order);
+        tenant.hang_up().unwrap();
+    }
+    let state = fake::state();
+    assert!(state.calls["cuMemsetD8_v2"] > 0 && state.calls["cuMemcpyHtoD_v2"] > 0);
+    assert_eq!(state.raced, 0, "a fill or a copy was still under way");
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn a_closed_window_keeps_its_depth_and_records_every_request() {
         }
         let sync = done.sync.unwrap();
         assert!(sync.host < done.start + Nanos(1) && sync.error < Nanos::secs(1));
+        let last = Row::time(&row(&tenant, done.sent - 1).completed).unwrap();
+        let end = done.sync_end.unwrap();
+        assert!(end.host >= last && end.device > sync.device, "tied again when all is done");
         assert!(done.sm_mhz.is_some_and(|mhz| (mhz - 1_700.0).abs() < 0.1));
     }
 }
@@ -206,4 +209,25 @@ fn launches_keep_an_idle_window_awake_and_are_no_requests() {
     let done = tenant.window(WindowOrder { load: open, ..window() }).unwrap();
     assert_eq!(done.sent, 0);
     assert!(calls() - before > 16 + 5, "{}", calls() - before);
+}
+
+#[test]
+fn between_orders_launches_keep_awake_what_is_to_stay_awake() {
+    let _fake = fake::take();
+    let launches = || fake::state().calls["cuLaunchKernel"];
+    let mut order = load(&[("launch", &[])]);
+    let (_asleep, _) = Controller::holding(ROWS, order.clone());
+    let before = launches();
+    thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(launches(), before, "nothing that nobody asked for");
+
+    order.keep_awake = Some(Nanos::micros(500));
+    let (mut tenant, _) = Controller::holding(ROWS, order);
+    let before = launches();
+    let until = now() + Nanos::secs(20);
+    while launches() < before + 5 && now() < until {
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(launches() >= before + 5);
+    assert!(tenant.window(window()).unwrap().sent > 0, "and orders are still taken");
 }
