@@ -231,22 +231,30 @@ fn ordinals_under_mig_are_refused_with_the_uuids_to_use() {
 
 #[test]
 fn the_owner_of_the_layout_is_named_with_its_own_way() {
-    healthy().is_silent_on("layout-owner");
-    let manager = healthy();
+    let mig = || Machine::new(fixture::mig());
+    mig().is_silent_on("layout-owner");
+    let manager = mig();
     manager.program(40, "nvidia-mig-manager", &[]);
     manager.says("layout-owner", Severity::Warning, &["MIG manager", "nvidia.com/mig.config"]);
-    let parted = healthy();
+    let parted = mig();
     parted.file("etc/systemd/system/nvidia-mig-manager.service", "");
     parted.says("layout-owner", Severity::Warning, &["nvidia-mig-parted"]);
-    let dra = healthy();
+    let dra = mig();
     dra.file("var/lib/kubelet/plugins/gpu.nvidia.com/x", "");
     dra.says("layout-owner", Severity::Warning, &["DRA", "ResourceClaim"]);
-    let slurm = healthy();
+    let slurm = mig();
     slurm.program(41, "slurmd", &[]);
     slurm.says("layout-owner", Severity::Warning, &["scontrol"]);
-    let plugin = healthy();
+    let plugin = mig();
     plugin.program(42, "nvidia-device-plugin", &[]);
     plugin.says("layout-owner", Severity::Warning, &["cordon"]);
+    let plain = healthy();
+    plain.program(41, "slurmd", &[]);
+    plain.program(42, "nvidia-device-plugin", &[]);
+    plain.is_silent_on("layout-owner");
+    let pending = Machine::new(fixture::driver(vec![Gpu { mig_pending: Some(true), ..gpu(FIRST) }]));
+    pending.program(41, "slurmd", &[]);
+    pending.says("layout-owner", Severity::Warning, &["scontrol"]);
 }
 
 #[test]
@@ -281,10 +289,23 @@ fn holders_of_device_nodes_that_nvml_does_not_list_are_seen() {
     let machine = healthy();
     machine.program(50, "Xorg", &["/dev/nvidia0", "/dev/nvidiactl"]);
     machine.program(51, "nvidia-persistenced", &["/dev/nvidia0"]);
+    machine.program(53, "nv-fabricmanager", &["/dev/nvidia0"]);
     machine.program(52, "bash", &["/dev/null", "/dev/nvidiactl"]);
     machine.says("device-holders", Severity::Warning, &["Xorg (pid 50: nvidia0)"]);
     let found = machine.finding("device-holders").what;
     assert!(!found.contains("bash") && !found.contains("persistenced"), "{found}");
+    assert!(!found.contains("fabricmanager"), "{found}");
+}
+
+#[test]
+fn a_driver_that_garbles_its_process_lists_has_its_own_cure() {
+    let mut machine = healthy();
+    let driver = "535.104.05";
+    machine.survey().inventory.driver = Some(driver.to_owned());
+    machine.survey().processes[0] = Err(Unknown { why: crate::nvml::broken_lists(driver).unwrap() });
+    machine.variables.insert("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    machine.says("exclusive-use", Severity::Problem, &[driver, "update the driver to 535.154", "--gpu-is-mine GPU-"]);
+    assert!(!machine.finding("exclusive-use").cure.unwrap().contains("hostPID"));
 }
 
 #[test]
