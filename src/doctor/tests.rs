@@ -14,12 +14,18 @@ struct Machine {
     root: tempfile::TempDir,
     variables: BTreeMap<&'static str, &'static str>,
     report: DriverReport,
+    gpu_is_mine: Vec<String>,
 }
 
 impl Machine {
+    fn bare(report: DriverReport) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        Self { root, variables: BTreeMap::new(), report, gpu_is_mine: Vec::new() }
+    }
+
     /// Eight cores of two threads on one NUMA node, no limits, the driver loaded.
     fn new(report: DriverReport) -> Self {
-        let machine = Self { root: tempfile::tempdir().unwrap(), variables: BTreeMap::new(), report };
+        let machine = Self::bare(report);
         machine.file("proc/self/status", "Name:\tcrosstalk\nCpus_allowed_list:\t0-15\n");
         for cpu in 0..16 {
             let siblings = format!("{},{}\n", cpu % 8, cpu % 8 + 8);
@@ -58,7 +64,7 @@ impl Machine {
 
     fn examine(&self) -> Examination {
         let variable = |name: &str| self.variables.get(name).map(|v| (*v).to_owned());
-        examine(self.root.path(), &variable, self.report.clone(), None)
+        examine(self.root.path(), &variable, self.report.clone(), None, &self.gpu_is_mine)
     }
 
     /// The finding of this id that is not Ok, or the one that is.
@@ -156,7 +162,7 @@ fn the_cure_depends_on_what_the_kernel_says() {
 
 #[test]
 fn no_hardware_and_hardware_without_libraries_are_not_the_same() {
-    let bare = Machine { root: tempfile::tempdir().unwrap(), variables: BTreeMap::new(), report: probe::no_driver() };
+    let bare = Machine::bare(probe::no_driver());
     bare.says("driver", Severity::Problem, &["no trace", "--device sim"]);
     let container = Machine::new(probe::no_driver());
     container.says("driver", Severity::Problem, &["the kernel has driver 550.54.15", "--gpus all"]);
@@ -282,6 +288,12 @@ fn unseen_processes_are_a_problem_with_the_manifest_line() {
     machine.variables.clear();
     machine.link("proc/self/ns/pid", "pid:[4026532001]");
     machine.says("exclusive-use", Severity::Problem, &["--pid=host"]);
+    // The user's word makes a run possible, and proves nothing.
+    machine.gpu_is_mine.push(format!("GPU-{FIRST}"));
+    machine.says("exclusive-use", Severity::Unknown, &["a PID namespace of its own"]);
+    assert!(machine.examine().trustworthy());
+    machine.gpu_is_mine = vec![format!("GPU-{}", fixture::SECOND)];
+    machine.says("exclusive-use", Severity::Problem, &["--pid=host"]);
 }
 
 #[test]
@@ -373,6 +385,12 @@ fn cores_are_counted_without_siblings_and_on_the_gpus_node() {
     far.file("sys/bus/pci/devices/0000:41:00.0/class", "0x030200\n");
     far.file("sys/bus/pci/devices/0000:41:00.0/numa_node", "1\n");
     far.says("cores", Severity::Warning, &["2 physical core(s) of NUMA node 1", "numactl"]);
+    // The GPU of another container: sysfs shows the buses of the whole machine.
+    let mut others = far;
+    others.survey().inventory.gpus[0].pci = Some("0000:17:00.0".to_owned());
+    others.says("cores", Severity::Ok, &["8 physical cores"]);
+    others.survey().inventory.gpus[0].pci = Some("0000:41:00.0".to_owned());
+    others.says("cores", Severity::Warning, &["NUMA node 1"]);
     let unseen = healthy();
     std::fs::remove_file(unseen.root.path().join("proc/self/status")).unwrap();
     unseen.says("cores", Severity::Unknown, &[]);
@@ -413,7 +431,7 @@ fn only_the_gpus_asked_for_are_judged() {
     let mut machine = Machine::new(fixture::two());
     machine.survey().health[1].persistence = Some(false);
     let persistent = |gpus: &[usize]| {
-        let all = examine(machine.root.path(), &|_| None, machine.report.clone(), Some(gpus)).findings;
+        let all = examine(machine.root.path(), &|_| None, machine.report.clone(), Some(gpus), &[]).findings;
         all.into_iter().filter(|f| f.id == "persistence-mode").map(|f| f.severity).collect::<Vec<_>>()
     };
     assert_eq!(persistent(&[0]), [Severity::Ok]);

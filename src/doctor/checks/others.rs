@@ -12,13 +12,13 @@ pub(super) fn processes(facts: &Facts) -> Vec<Finding> {
     let Ok(survey) = &facts.report.nvml else { return Vec::new() };
     let broken = survey.inventory.driver.as_deref().and_then(broken_lists).is_some();
     let gpus = survey.inventory.gpus.iter().zip(&survey.processes);
-    gpus.map(|(gpu, processes)| match exclusive_use(processes, &gpu.uuid, &[], &[]) {
+    gpus.map(|(gpu, processes)| match exclusive_use(processes, &gpu.uuid, &[], &facts.gpu_is_mine) {
         Ok(ExclusiveUse::Proved { monitors }) => {
             let monitors =
                 if monitors.is_empty() { String::new() } else { format!(" but monitors: {}", monitors.join(", ")) };
             ok(ID, format!("GPU {}: nobody is on it{monitors}", gpu.uuid), WHY)
         }
-        // Nobody has said so here.
+        // By the word of the user alone.
         Ok(ExclusiveUse::Assumed { why }) => unknown(ID, why, WHY, "crosstalk run says so in its scope"),
         Err(occupied) => problem(
             ID,
