@@ -64,6 +64,12 @@ impl Cores {
         Self { cores, quota: quota(sys) }
     }
 
+    /// Physical cores that no tenant of `placement` has: the controller's, and those left over.
+    pub fn spare(&self, placement: &Placement) -> Vec<u32> {
+        let taken = |cpu: &u32| placement.victim.contains(cpu) || placement.neighbours.iter().any(|n| n.contains(cpu));
+        self.cores.iter().map(|core| core.cpu).filter(|cpu| !taken(cpu)).collect()
+    }
+
     /// Places the victim, so many `neighbours`, and the controller: on the GPU's node first.
     pub fn place(&self, neighbours: usize) -> Placement {
         let needed = VICTIM + neighbours + 1;
@@ -217,6 +223,15 @@ mod tests {
         assert_eq!((placed.victim, placed.neighbours), (vec![4, 5], vec![vec![6], vec![7], vec![1]]));
         assert_eq!((placed.controller, placed.host_probe), (Some(2), Some(3)));
         assert!(!placed.near);
+    }
+
+    #[test]
+    fn what_tenants_leave_is_spare() {
+        let sys = machine(8);
+        let cores = all(&sys, 0..16, "0000:65:00.0");
+        let placed = cores.place(1);
+        assert_eq!(cores.spare(&placed), [0, 1, 2, 3, 7], "no sibling of a tenant's core, and the controller's own");
+        assert_eq!(placed.controller, Some(7));
     }
 
     #[test]

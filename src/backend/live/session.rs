@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use crate::backend::{ArmPlan, ArmRecord, BackendError, Evidence, Reach, Session};
 use crate::host::clock::now;
 use crate::host::cores::{Pinned, Placement};
+use crate::host::thread;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
@@ -23,6 +24,8 @@ const KEEP_AWAKE: Nanos = Nanos::micros(500);
 const ROWS: usize = 1 << 18;
 /// Rows at most: 1 GiB.
 const MOST_ROWS: usize = 1 << 24;
+/// Threads of the controller's that wake now and then: not on cores of tenants, where they would be measured.
+const HELPERS: &[&str] = &["stderr", "nvml-sampler", "nvml-xid"];
 /// Driver codes after which nothing more can be measured: no device, uncorrectable ECC error, system not ready, driver
 /// and library of different versions.
 pub(super) const LOST: [u32; 4] = [100, 214, 802, 803];
@@ -98,6 +101,9 @@ impl<'a> LiveSession<'a> {
             seats.push(evidence::check(tenant, load, loaded).map_err(|fault| self.not_up(&tenant.who, fault))?);
         }
         seats.sort_by_key(|seat| seat.seat);
+        if !placement.too_few {
+            thread::keep(HELPERS, &self.live.cores.spare(&placement));
+        }
         let too_few_cores = placement.too_few;
         let tenants = std::mem::take(tenants);
         let crew = Crew { tenants, loaded, quiet_since: now(), too_few_cores, _pinned: pinned };
