@@ -54,7 +54,12 @@ step() {
         124* | 137*) what="OUT OF TIME" ;;
         *) what="FAILED (exit $code)" ;;
     esac
-    [ "$code" -eq 0 ] || { failed=1; echo "   $what: see $out/$output.err" >&2; tail -n 3 "$output.err" >&2; }
+    if [ "$code" -ne 0 ]; then
+        failed=1
+        echo "   $what: see $output.err" >&2
+        [ ! -e "$output.err" ] || tail -n 3 "$output.err" >&2
+    fi
+    [ -s "$output.err" ] || rm -f "$output.err"
     steps+=("| $name | $what | $((SECONDS - begin)) s | $output |")
     return "$code"
 }

@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// Only this GPU, as for `run`; default: all of them.
     #[arg(long)]
     device: Option<String>,
+    /// GPU, by UUID, on which nobody else's work is at risk, as for `run`.
+    #[arg(long, value_name = "GPU-UUID")]
+    gpu_is_mine: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,7 +42,8 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
             Detected::Broken { .. } | Detected::None => None,
         },
     };
-    let examination = doctor::examine(host.root(), &|name| host.variable(name), report, gpus.as_deref());
+    let examination =
+        doctor::examine(host.root(), &|name| host.variable(name), report, gpus.as_deref(), &args.gpu_is_mine);
     let text = match args.format {
         Format::Json => super::pretty(&json(&examination)),
         Format::Terminal => terminal(&examination),
@@ -133,7 +137,8 @@ mod tests {
     #[test]
     fn a_machine_without_a_driver_is_exit_3_and_a_wrong_gpu_a_usage_error() {
         let root = tempfile::tempdir().unwrap();
-        let args = |device: &str| Args { format: Format::Json, device: Some(device.to_owned()) };
+        let args =
+            |device: &str| Args { format: Format::Json, device: Some(device.to_owned()), gpu_is_mine: Vec::new() };
         let host = Host::described(root.path(), |_| None);
         assert_eq!(run(&args("cuda:0"), &host).unwrap(), Exit::Environment);
         let host = host.with_driver(fixture::two());

@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) files: Vec<&'static str>,
     /// "a Kubernetes pod", "a Slurm job", "a container".
     pub(crate) container: Option<&'static str>,
+    /// GPUs, by UUID, that are the user's alone, as he says.
+    pub(crate) gpu_is_mine: Vec<String>,
 }
 
 /// A process of the machine.
@@ -70,6 +72,7 @@ impl Facts {
             container: container(root, &variables, own_pids),
             variables,
             files,
+            gpu_is_mine: Vec::new(),
         }
     }
 }

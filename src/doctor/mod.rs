@@ -66,14 +66,16 @@ impl Examination {
 }
 
 /// Examines the machine below `root` with the environment that `variable` reads and a driver that says `report`;
-/// `gpus`: only these of the driver's GPUs.
+/// `gpus`: only these of the driver's GPUs; `gpu_is_mine`: UUIDs of GPUs that are the user's alone, as he says.
 pub fn examine(
     root: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
     report: DriverReport,
     gpus: Option<&[usize]>,
+    gpu_is_mine: &[String],
 ) -> Examination {
     let mut facts = Facts::gather(root, variable, report);
+    facts.gpu_is_mine = gpu_is_mine.to_vec();
     if let (Some(kept), Ok(survey)) = (gpus, &mut facts.report.nvml) {
         let keep = |n: usize| kept.contains(&n);
         retain(&mut survey.inventory.gpus, keep);

@@ -14,12 +14,18 @@ struct Machine {
     root: tempfile::TempDir,
     variables: BTreeMap<&'static str, &'static str>,
     report: DriverReport,
+    gpu_is_mine: Vec<String>,
 }
 
 impl Machine {
+    fn bare(report: DriverReport) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        Self { root, variables: BTreeMap::new(), report, gpu_is_mine: Vec::new() }
+    }
+
     /// Eight cores of two threads on one NUMA node, no limits, the driver loaded.
     fn new(report: DriverReport) -> Self {
-        let machine = Self { root: tempfile::tempdir().unwrap(), variables: BTreeMap::new(), report };
+        let machine = Self::bare(report);
         machine.file("proc/self/status", "Name:\tcrosstalk\nCpus_allowed_list:\t0-15\n");
         for cpu in 0..16 {
             let siblings = format!("{},{}\n", cpu % 8, cpu % 8 + 8);
@@ -58,7 +64,7 @@ impl Machine {
 
     fn examine(&self) -> Examination {
         let variable = |name: &str| self.variables.get(name).map(|v| (*v).to_owned());
-        examine(self.root.path(), &variable, self.report.clone(), None)
+        examine(self.root.path(), &variable, self.report.clone(), None, &self.gpu_is_mine)
     }
 
     /// The finding of this id that is not Ok, or the one that is.
@@ -156,7 +162,7 @@ fn the_cure_depends_on_what_the_kernel_says() {
 
 #[test]
 fn no_hardware_and_hardware_without_libraries_are_not_the_same() {
-    let bare = Machine { root: tempfile::tempdir().unwrap(), variables: BTreeMap::new(), report: probe::no_driver() };
+    let bare = Machine::bare(probe::no_driver());
     bare.says("driver", Severity::Problem, &["no trace", "--device sim"]);
     let container = Machine::new(probe::no_driver());
     container.says("driver", Severity::Problem, &["the kernel has driver 550.54.15", "--gpus all"]);
@@ -231,22 +237,30 @@ fn ordinals_under_mig_are_refused_with_the_uuids_to_use() {
 
 #[test]
 fn the_owner_of_the_layout_is_named_with_its_own_way() {
-    healthy().is_silent_on("layout-owner");
-    let manager = healthy();
+    let mig = || Machine::new(fixture::mig());
+    mig().is_silent_on("layout-owner");
+    let manager = mig();
     manager.program(40, "nvidia-mig-manager", &[]);
     manager.says("layout-owner", Severity::Warning, &["MIG manager", "nvidia.com/mig.config"]);
-    let parted = healthy();
+    let parted = mig();
     parted.file("etc/systemd/system/nvidia-mig-manager.service", "");
     parted.says("layout-owner", Severity::Warning, &["nvidia-mig-parted"]);
-    let dra = healthy();
+    let dra = mig();
     dra.file("var/lib/kubelet/plugins/gpu.nvidia.com/x", "");
     dra.says("layout-owner", Severity::Warning, &["DRA", "ResourceClaim"]);
-    let slurm = healthy();
+    let slurm = mig();
     slurm.program(41, "slurmd", &[]);
     slurm.says("layout-owner", Severity::Warning, &["scontrol"]);
-    let plugin = healthy();
+    let plugin = mig();
     plugin.program(42, "nvidia-device-plugin", &[]);
     plugin.says("layout-owner", Severity::Warning, &["cordon"]);
+    let plain = healthy();
+    plain.program(41, "slurmd", &[]);
+    plain.program(42, "nvidia-device-plugin", &[]);
+    plain.is_silent_on("layout-owner");
+    let pending = Machine::new(fixture::driver(vec![Gpu { mig_pending: Some(true), ..gpu(FIRST) }]));
+    pending.program(41, "slurmd", &[]);
+    pending.says("layout-owner", Severity::Warning, &["scontrol"]);
 }
 
 #[test]
@@ -274,6 +288,12 @@ fn unseen_processes_are_a_problem_with_the_manifest_line() {
     machine.variables.clear();
     machine.link("proc/self/ns/pid", "pid:[4026532001]");
     machine.says("exclusive-use", Severity::Problem, &["--pid=host"]);
+    // The user's word makes a run possible, and proves nothing.
+    machine.gpu_is_mine.push(format!("GPU-{FIRST}"));
+    machine.says("exclusive-use", Severity::Unknown, &["a PID namespace of its own"]);
+    assert!(machine.examine().trustworthy());
+    machine.gpu_is_mine = vec![format!("GPU-{}", fixture::SECOND)];
+    machine.says("exclusive-use", Severity::Problem, &["--pid=host"]);
 }
 
 #[test]
@@ -281,10 +301,23 @@ fn holders_of_device_nodes_that_nvml_does_not_list_are_seen() {
     let machine = healthy();
     machine.program(50, "Xorg", &["/dev/nvidia0", "/dev/nvidiactl"]);
     machine.program(51, "nvidia-persistenced", &["/dev/nvidia0"]);
+    machine.program(53, "nv-fabricmanager", &["/dev/nvidia0"]);
     machine.program(52, "bash", &["/dev/null", "/dev/nvidiactl"]);
     machine.says("device-holders", Severity::Warning, &["Xorg (pid 50: nvidia0)"]);
     let found = machine.finding("device-holders").what;
     assert!(!found.contains("bash") && !found.contains("persistenced"), "{found}");
+    assert!(!found.contains("fabricmanager"), "{found}");
+}
+
+#[test]
+fn a_driver_that_garbles_its_process_lists_has_its_own_cure() {
+    let mut machine = healthy();
+    let driver = "535.104.05";
+    machine.survey().inventory.driver = Some(driver.to_owned());
+    machine.survey().processes[0] = Err(Unknown { why: crate::nvml::broken_lists(driver).unwrap() });
+    machine.variables.insert("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    machine.says("exclusive-use", Severity::Problem, &[driver, "update the driver to 535.154", "--gpu-is-mine GPU-"]);
+    assert!(!machine.finding("exclusive-use").cure.unwrap().contains("hostPID"));
 }
 
 #[test]
@@ -352,6 +385,12 @@ fn cores_are_counted_without_siblings_and_on_the_gpus_node() {
     far.file("sys/bus/pci/devices/0000:41:00.0/class", "0x030200\n");
     far.file("sys/bus/pci/devices/0000:41:00.0/numa_node", "1\n");
     far.says("cores", Severity::Warning, &["2 physical core(s) of NUMA node 1", "numactl"]);
+    // The GPU of another container: sysfs shows the buses of the whole machine.
+    let mut others = far;
+    others.survey().inventory.gpus[0].pci = Some("0000:17:00.0".to_owned());
+    others.says("cores", Severity::Ok, &["8 physical cores"]);
+    others.survey().inventory.gpus[0].pci = Some("0000:41:00.0".to_owned());
+    others.says("cores", Severity::Warning, &["NUMA node 1"]);
     let unseen = healthy();
     std::fs::remove_file(unseen.root.path().join("proc/self/status")).unwrap();
     unseen.says("cores", Severity::Unknown, &[]);
@@ -392,7 +431,7 @@ fn only_the_gpus_asked_for_are_judged() {
     let mut machine = Machine::new(fixture::two());
     machine.survey().health[1].persistence = Some(false);
     let persistent = |gpus: &[usize]| {
-        let all = examine(machine.root.path(), &|_| None, machine.report.clone(), Some(gpus)).findings;
+        let all = examine(machine.root.path(), &|_| None, machine.report.clone(), Some(gpus), &[]).findings;
         all.into_iter().filter(|f| f.id == "persistence-mode").map(|f| f.severity).collect::<Vec<_>>()
     };
     assert_eq!(persistent(&[0]), [Severity::Ok]);

@@ -64,6 +64,12 @@ impl Cores {
         Self { cores, quota: quota(sys) }
     }
 
+    /// Physical cores that no tenant of `placement` has: the controller's, and those left over.
+    pub fn spare(&self, placement: &Placement) -> Vec<u32> {
+        let taken = |cpu: &u32| placement.victim.contains(cpu) || placement.neighbours.iter().any(|n| n.contains(cpu));
+        self.cores.iter().map(|core| core.cpu).filter(|cpu| !taken(cpu)).collect()
+    }
+
     /// Places the victim, so many `neighbours`, and the controller: on the GPU's node first.
     pub fn place(&self, neighbours: usize) -> Placement {
         let needed = VICTIM + neighbours + 1;
@@ -73,8 +79,8 @@ impl Cores {
             return Placement { neighbours, too_few: true, ..Placement::default() };
         }
         let mut order = self.cores.clone();
-        // Stable: in order of number on either side.
-        order.sort_by_key(|core| !core.near);
+        // Stable: in order of number on either side. Processor 0 last: most machines have their interrupts there.
+        order.sort_by_key(|core| (!core.near, core.cpu == 0));
         let near = order.iter().take(needed).all(|core| core.near);
         let mut free = order.into_iter().take(usable).map(|core| core.cpu);
         Placement {
@@ -214,9 +220,18 @@ mod tests {
     fn a_node_that_is_too_small_is_left_before_anybody_shares() {
         let sys = machine(8);
         let placed = all(&sys, 0..16, "0000:65:00.0").place(3);
-        assert_eq!((placed.victim, placed.neighbours), (vec![4, 5], vec![vec![6], vec![7], vec![0]]));
-        assert_eq!((placed.controller, placed.host_probe), (Some(1), Some(2)));
+        assert_eq!((placed.victim, placed.neighbours), (vec![4, 5], vec![vec![6], vec![7], vec![1]]));
+        assert_eq!((placed.controller, placed.host_probe), (Some(2), Some(3)));
         assert!(!placed.near);
+    }
+
+    #[test]
+    fn what_tenants_leave_is_spare() {
+        let sys = machine(8);
+        let cores = all(&sys, 0..16, "0000:65:00.0");
+        let placed = cores.place(1);
+        assert_eq!(cores.spare(&placed), [0, 1, 2, 3, 7], "no sibling of a tenant's core, and the controller's own");
+        assert_eq!(placed.controller, Some(7));
     }
 
     #[test]
@@ -238,7 +253,8 @@ mod tests {
             assert!(placed.too_few && placed.victim.is_empty() && placed.controller.is_none());
             assert_eq!(placed.neighbours, [Vec::<u32>::new()]);
         }
-        let four = all(&sys, 0..4, "0000:65:00.0").place(1);
+        let four = all(&sys, 0..4, "0000:17:00.0").place(1);
+        assert_eq!(four.controller, Some(0), "no tenant is where the interrupts are");
         assert!(!four.too_few && four.controller.is_some() && four.host_probe.is_none());
     }
 
@@ -258,7 +274,7 @@ mod tests {
     fn a_machine_that_says_nothing_has_no_far_cores() {
         let sys = machine(8);
         for bus_id in ["0000:17:00.0", "0000:99:00.0"] {
-            assert_eq!(all(&sys, 0..16, bus_id).place(1).victim, [0, 1]);
+            assert_eq!(all(&sys, 0..16, bus_id).place(1).victim, [1, 2]);
             assert!(all(&sys, 0..16, bus_id).place(1).near);
         }
         let empty = tempfile::tempdir().unwrap();

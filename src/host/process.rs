@@ -16,13 +16,18 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use super::clock::{now, timespec};
 use crate::units::Nanos;
 
-/// A child process and everything that it starts. Dropped, it is killed and waited for.
+/// How long a killed process is waited for. One in an uninterruptible call of a driver stays, and is left.
+const REAP: Nanos = Nanos::secs(10);
+
+/// A child process and everything that it starts. Dropped, it is killed and waited for, ten seconds at most.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     pid: Pid,
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
+    /// Killed, and did not end in time.
+    stuck: bool,
 }
 
 impl Process {
@@ -62,7 +67,7 @@ impl Process {
         let mut child = command.spawn()?;
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { child, pid, pidfd, status: None }),
+            Ok(pidfd) => Ok(Self { child, pid, pidfd, status: None, stuck: false }),
             Err(error) => {
                 // Without the descriptor nobody could tell when it ends.
                 let _ = child.kill();
@@ -95,7 +100,7 @@ impl Process {
         self.status
     }
 
-    /// Kills it with everything that it started, and waits for it.
+    /// Kills it with everything that it started, and waits for it: ten seconds at most, and only once.
     pub fn kill(&mut self) {
         if self.status.is_none() {
             self.reap();
@@ -104,8 +109,22 @@ impl Process {
 
     /// Its group is killed before it is waited for: until then its number belongs to nobody else.
     fn reap(&mut self) {
+        self.reap_within(REAP);
+    }
+
+    fn reap_within(&mut self, limit: Nanos) {
         let _ = kill_process_group(self.pid, Signal::KILL);
-        self.status = self.child.wait().ok();
+        let limit = if self.stuck { Nanos::ZERO } else { limit };
+        // `wait` has no deadline of its own, and a process that hangs in the driver does not die of any signal.
+        self.stuck = !readable(self.pidfd.as_fd(), now() + limit);
+        if !self.stuck {
+            self.status = self.child.wait().ok();
+        }
+    }
+
+    /// Whether it was killed and lives on, in a call that no signal ends.
+    pub fn stuck(&self) -> bool {
+        self.stuck
     }
 }
 
@@ -195,6 +214,29 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert!(!alive(grandchild));
+    }
+
+    #[test]
+    fn what_no_signal_ends_is_left_and_said_to_be_stuck() {
+        let mut process = shell("sleep 1000");
+        // No process dies in no time; a driver call that hangs cannot be had here.
+        process.pidfd = silent();
+        let begun = now();
+        process.reap_within(Nanos::millis(20));
+        assert!(process.stuck() && process.status.is_none());
+        process.kill();
+        assert!(process.stuck() && now() < begun + REAP, "it is waited for once");
+        let _ = process.child.wait();
+        let mut ends = shell("sleep 1000");
+        ends.kill();
+        assert!(!ends.stuck() && ends.status.is_some());
+    }
+
+    /// A descriptor that never becomes readable: a pipe whose other end is kept by nobody but this process.
+    fn silent() -> OwnedFd {
+        let (reader, writer) = std::io::pipe().unwrap();
+        std::mem::forget(writer);
+        reader.into()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 
 /// Keeps the calling thread on one core.
@@ -17,10 +18,62 @@ pub fn pin(core: u32) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Keeps the threads of this process that bear one of `names` on `cores`; how many there were. A thread that ends
+/// meanwhile needs no place.
+pub fn keep(names: &[&str], cores: &[u32]) -> usize {
+    let mut set = CpuSet::new();
+    cores.iter().filter(|core| (**core as usize) < CpuSet::MAX_CPU).for_each(|core| set.set(*core as usize));
+    if set.count() == 0 {
+        return 0;
+    }
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let named = threads.filter(|thread| {
+        let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        names.contains(&name.trim_end())
+    });
+    named
+        .filter_map(|thread| Pid::from_raw(thread.file_name().to_str()?.parse().ok()?))
+        .filter(|thread| sched_setaffinity(Some(*thread), &set).is_ok())
+        .count()
+}
+
 /// Lets the calling thread's sleeps end when asked to (by default the kernel adds up to 50 µs).
 ///
 /// # Errors
 /// Where the kernel does not know timer slack.
 pub fn sharpen_timers() -> std::io::Result<()> {
     Ok(set_current_timer_slack(NonZeroU64::new(1))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::host::cores::allowed;
+
+    #[test]
+    fn threads_are_kept_on_cores_by_their_names() {
+        let core = allowed().unwrap()[0];
+        let start = |name: &str| {
+            let (go, wait) = mpsc::channel::<()>();
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            let thread = thread.spawn(move || {
+                wait.recv().unwrap();
+                allowed().unwrap()
+            });
+            (go, thread.unwrap())
+        };
+        let (named, other) = (start("kept-thread"), start("other-thread"));
+        let before = allowed().unwrap();
+        // A thread bears its name a moment after it was started.
+        while keep(&["kept-thread"], &[core]) == 0 {
+            std::thread::yield_now();
+        }
+        named.0.send(()).unwrap();
+        other.0.send(()).unwrap();
+        assert_eq!(named.1.join().unwrap(), [core]);
+        assert_eq!(other.1.join().unwrap(), before);
+        assert_eq!(keep(&["kept-thread"], &[]), 0, "nowhere is no place");
+    }
 }

@@ -11,7 +11,7 @@ use nvml_wrapper_sys::bindings::{
 use serde::{Deserialize, Serialize};
 
 use super::error::reading;
-use super::{Health, HealthSample, Nvml, NvmlError, Processes};
+use super::{Health, HealthSample, Nvml, NvmlError, NvmlErrorKind, Processes};
 use crate::gpu::{Gpu, GpuModel, Instance, Inventory, models, parse_mig_uuid};
 use crate::units::Bytes;
 
@@ -42,8 +42,8 @@ impl Nvml {
     pub fn inventory(&self) -> Result<Inventory, NvmlError> {
         let (driver, cuda) = self.versions()?;
         let mut gpus = Vec::new();
-        for index in 0..self.count()? {
-            gpus.push(self.gpu(&self.by_index(index)?)?);
+        for (_, device) in given(self.count()?, |index| self.by_index(index)) {
+            gpus.push(self.gpu(&device?)?);
         }
         Ok(Inventory { provenance: self.provenance(), driver, cuda, gpus })
     }
@@ -57,8 +57,8 @@ impl Nvml {
         let inventory = Inventory { provenance: self.provenance(), driver, cuda, gpus: Vec::new() };
         let mut survey =
             Survey { inventory, health: Vec::new(), now: Vec::new(), processes: Vec::new(), unreadable: Vec::new() };
-        for index in 0..self.count()? {
-            let read = self.by_index(index).and_then(|device| {
+        for (index, device) in given(self.count()?, |index| self.by_index(index)) {
+            let read = device.and_then(|device| {
                 let gpu = self.gpu(&device)?;
                 let (health, now) = (self.health_of(&device)?, self.sample(&gpu.uuid)?);
                 Ok((self.processes(&gpu.uuid), gpu, health, now))
@@ -229,6 +229,18 @@ impl Nvml {
     }
 }
 
+/// Without those that a control group keeps from this job: the driver counts them, and gives no handle. Where it gives
+/// none at all, that is what is wrong.
+fn given<T>(count: u32, handle: impl Fn(u32) -> Result<T, NvmlError>) -> Vec<(u32, Result<T, NvmlError>)> {
+    let all: Vec<_> = (0..count).map(|index| (index, handle(index))).collect();
+    let withheld =
+        |(_, one): &(u32, Result<T, NvmlError>)| one.as_ref().is_err_and(|e| e.kind == NvmlErrorKind::Permission);
+    if all.iter().all(withheld) {
+        return all;
+    }
+    all.into_iter().filter(|one| !withheld(one)).collect()
+}
+
 #[derive(Clone, Copy)]
 enum Id {
     GpuInstance,
@@ -332,6 +344,17 @@ mod tests {
         assert_eq!(compute_name("3g.20gb", Some((1, 3))), "1c.3g.20gb");
         assert_eq!(compute_name("3g.20gb", Some((3, 3))), "3g.20gb");
         assert_eq!(compute_name("3g.20gb", None), "3g.20gb");
+    }
+
+    #[test]
+    fn gpus_withheld_from_a_job_are_left_out_unless_all_are() {
+        let refused = || Err(NvmlError { what: "no".to_owned(), kind: NvmlErrorKind::Permission });
+        let lost = || Err(NvmlError { what: "gone".to_owned(), kind: NvmlErrorKind::Lost });
+        let of = |all: Vec<Result<char, NvmlError>>| given(all.len() as u32, |index| all[index as usize].clone());
+        // Each under the driver's number.
+        assert_eq!(of(vec![refused(), Ok('a'), refused(), lost()]), [(1, Ok('a')), (3, lost())]);
+        assert_eq!(of(vec![refused(), refused()]), [(0, refused()), (1, refused())]);
+        assert_eq!(of(Vec::new()), []);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use health::{Ecc, Health, PcieLink, RemappedRows};
 pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
-pub(crate) use processes::{FIRST_PID_NAMESPACE, is_monitor, is_mps, name_from};
+pub(crate) use processes::{FIRST_PID_NAMESPACE, broken_lists, is_daemon, is_monitor, is_mps, name_from};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub(crate) use sampler::lock;
 pub use sampler::{HealthSample, Sampler, mean_sm_mhz, throttled_share};

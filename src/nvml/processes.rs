@@ -27,6 +27,11 @@ const MONITORS: &[&str] = &[
 /// The daemons of MPS.
 const MPS: &[&str] = &["nvidia-cuda-mps-server", "nvidia-cuda-mps-control"];
 
+/// What belongs to the driver, or looks after the machine, and keeps a GPU's device node open without working on it.
+const DAEMONS: &[&str] = &["nv-fabricmanager", "nvidia-imex", "nvsm_core", "nvidia-powerd"];
+/// How often a list that grew while it was read is read again.
+const ATTEMPTS: usize = 4;
+
 /// Why nobody knows who is on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{why}")]
@@ -102,6 +107,11 @@ pub(crate) fn is_mps(name: &str) -> bool {
     is_one_of(name, MPS)
 }
 
+/// Whether a program of this name holds GPUs open and does not work on them.
+pub(crate) fn is_daemon(name: &str) -> bool {
+    is_one_of(name, DAEMONS)
+}
+
 /// `comm` is cut after 15 characters; a whole name is told apart from a cut one.
 fn is_one_of(name: &str, known: &[&str]) -> bool {
     known.iter().any(|k| *k == name || (name.len() == 15 && k.starts_with(name)))
@@ -126,6 +136,9 @@ impl Nvml {
     /// # Errors
     /// Where the driver does not list them, or this process cannot see those of other containers.
     pub fn processes(&self, uuid: &str) -> Processes {
+        if let Some(why) = self.inner.sys_driver_version().ok().as_deref().and_then(broken_lists) {
+            return Err(Unknown { why });
+        }
         if self.provenance() == Provenance::Measured
             && let Some(why) = hidden_by(std::fs::read_link("/proc/self/ns/pid").ok().as_deref())
         {
@@ -137,7 +150,7 @@ impl Nvml {
             device.running_compute_processes().map_err(|e| unknown("nvmlDeviceGetComputeRunningProcesses_v3", e))?;
         let graphics = optional(device.running_graphics_processes())
             .map_err(|e| unknown("nvmlDeviceGetGraphicsRunningProcesses_v3", e))?;
-        let mps = optional(device.mps_running_compute_processes())
+        let mps = optional(patiently(|| device.mps_running_compute_processes()))
             .map_err(|e| unknown("nvmlDeviceGetMPSComputeRunningProcesses_v3", e))?;
         let lists = [(ProcessKind::Compute, compute), (ProcessKind::Graphics, graphics), (ProcessKind::Mps, mps)];
         let by_nvml = |pid| {
@@ -154,6 +167,28 @@ impl Nvml {
             _ => merge(&lists, |pid| name_of(pid).or_else(|| by_nvml(pid))),
         })
     }
+}
+
+/// Why this driver's process lists cannot be believed, where they cannot: from 535.43 until 535.154 the entries are laid
+/// out otherwise than the header says, so that all but the first are garbage (nvitop #79 and #89, go-nvml #75).
+pub(crate) fn broken_lists(driver: &str) -> Option<String> {
+    let mut numbers = driver.split('.').map(|part| part.parse::<u32>().ok());
+    let (major, minor) = (numbers.next()??, numbers.next()??);
+    (major == 535 && (43..154).contains(&minor)).then(|| {
+        format!("the process lists of driver {driver} are broken; update it to 535.154 or later, or say --gpu-is-mine")
+    })
+}
+
+/// The wrapper makes room for as many entries as there were a moment before: a list that grew meanwhile is read again.
+fn patiently<T>(mut list: impl FnMut() -> Result<T, Raw>) -> Result<T, Raw> {
+    let mut answer = list();
+    for _ in 1..ATTEMPTS {
+        if !matches!(answer, Err(Raw::InsufficientSize(_))) {
+            break;
+        }
+        answer = list();
+    }
+    answer
 }
 
 /// A GPU that has no such processes has none of them.
@@ -269,6 +304,46 @@ mod tests {
     fn absent_lists_are_empty_and_unreadable_ones_are_not() {
         assert_eq!(optional(Err(Raw::NotSupported)).unwrap(), []);
         assert!(optional(Err(Raw::NoPermission)).is_err());
+    }
+
+    #[test]
+    fn lists_of_the_drivers_that_garble_them_are_not_believed() {
+        for driver in ["535.43.02", "535.104.05", "535.129.03", "535.153"] {
+            assert!(
+                broken_lists(driver).is_some_and(|why| why.contains(driver) && why.contains("535.154")),
+                "{driver}"
+            );
+        }
+        for driver in ["535.154.05", "535.183.01", "530.30.02", "545.23.06", "550.54.15", "525.85", "", "unknown"] {
+            assert_eq!(broken_lists(driver), None, "{driver}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_grew_is_read_again_but_not_for_ever() {
+        let growing = |times: usize| {
+            let mut calls = 0;
+            patiently(|| {
+                calls += 1;
+                if calls > times { Ok(calls) } else { Err(Raw::InsufficientSize(None)) }
+            })
+        };
+        assert_eq!(growing(2).unwrap(), 3);
+        assert!(growing(100).is_err());
+        let mut calls = 0;
+        let refused: Result<(), Raw> = patiently(|| {
+            calls += 1;
+            Err(Raw::NoPermission)
+        });
+        assert!(refused.is_err() && calls == 1);
+    }
+
+    #[test]
+    fn daemons_of_the_driver_are_known_by_whole_and_cut_names() {
+        for name in ["nv-fabricmanager", "nv-fabricmanage", "nvidia-imex", "nvsm_core", "nvidia-powerd"] {
+            assert!(is_daemon(name), "{name}");
+        }
+        assert!(!is_daemon("nvidia") && !is_daemon("python3"));
     }
 
     #[test]

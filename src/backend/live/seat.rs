@@ -280,6 +280,12 @@ impl Tenant {
         }
     }
 
+    /// Kills it: whether it hangs in the driver, and lives on.
+    fn kill(&mut self) -> bool {
+        self.process.kill();
+        self.process.stuck()
+    }
+
     /// Closes its input, which ends it, and waits until `deadline`; then it is killed. False where that was needed.
     fn end(&mut self, deadline: Nanos) -> bool {
         self.stdin = None;
@@ -299,6 +305,22 @@ pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
     for tenant in tenants {
         tenant.end(deadline);
     }
+}
+
+/// Kills those that have not ended. Says who lives on, in a driver call that no signal ends.
+pub(super) fn kill_all(tenants: &mut [Tenant]) -> Option<String> {
+    let stuck: Vec<String> = tenants
+        .iter_mut()
+        .filter_map(|tenant| tenant.kill().then(|| format!("pid {} ({})", tenant.pid(), tenant.who)))
+        .collect();
+    (!stuck.is_empty()).then(|| {
+        let verb = if stuck.len() == 1 { "is" } else { "are" };
+        format!(
+            "{} {verb} stuck in the driver: killed, and still there; look for NVRM and Xid in `dmesg`, and reboot the \
+             machine before its GPU is used again",
+            stuck.join(", ")
+        )
+    })
 }
 
 /// Waits until every tenant that was asked has answered. Calls `tick` at `first` and every `every` from then on. Whatever

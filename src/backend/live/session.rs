@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use crate::backend::{ArmPlan, ArmRecord, BackendError, Evidence, Reach, Session};
 use crate::host::clock::now;
 use crate::host::cores::{Pinned, Placement};
+use crate::host::thread;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
@@ -13,7 +14,7 @@ use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply
 use crate::units::Nanos;
 use crate::workload::{self, PLACEBO};
 
-use super::seat::{Fault, Launch, Tenant, collect, end_all};
+use super::seat::{Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::{Live, Settings, arm, evidence};
 
 /// The victim posts an empty kernel after this long without a request (verdict.md, "Fair arms", 6).
@@ -23,6 +24,8 @@ const KEEP_AWAKE: Nanos = Nanos::micros(500);
 const ROWS: usize = 1 << 18;
 /// Rows at most: 1 GiB.
 const MOST_ROWS: usize = 1 << 24;
+/// Threads of the controller's that wake now and then: not on cores of tenants, where they would be measured.
+const HELPERS: &[&str] = &["stderr", "nvml-sampler", "nvml-xid"];
 /// Driver codes after which nothing more can be measured: no device, uncorrectable ECC error, system not ready, driver
 /// and library of different versions.
 pub(super) const LOST: [u32; 4] = [100, 214, 802, 803];
@@ -69,12 +72,12 @@ impl<'a> LiveSession<'a> {
         std::iter::once(self.grid().victim).chain(self.grid().neighbour_seats.iter().copied()).collect()
     }
 
-    fn bring_up(&self, generation: u32) -> Result<(Crew, Evidence), BackendError> {
+    /// Tenants that were started before it failed are left in `tenants`.
+    fn bring_up(&self, generation: u32, tenants: &mut Vec<Tenant>) -> Result<(Crew, Evidence), BackendError> {
         let settings = &self.live.settings;
         // Loading calls every program once: that is noise to whoever else is on the GPU.
         self.live.watch().check_exclusive(&[])?;
         let placement = self.live.cores.place(self.grid().neighbour_seats.len());
-        let mut tenants = Vec::new();
         let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
         for (index, seat) in self.seats().into_iter().enumerate() {
             let launch = self.launch(index, seat, &placement);
@@ -85,10 +88,10 @@ impl<'a> LiveSession<'a> {
         let pinned = placement.controller.and_then(|core| Pinned::on(&[core]).ok());
 
         let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
-        ask(&mut tenants, |_| hello.clone(), settings.deadlines.hello).map_err(|e| failed(&tenants, e))?;
+        ask(tenants, |_| hello.clone(), settings.deadlines.hello).map_err(|e| failed(tenants, e))?;
         let loads: Vec<Load> = (0..tenants.len()).map(|index| self.load(index, generation, &placement)).collect();
-        let replies = ask(&mut tenants, |index| Order::Load(loads[index].clone()), settings.deadlines.load)
-            .map_err(|e| failed(&tenants, e))?;
+        let replies = ask(tenants, |index| Order::Load(loads[index].clone()), settings.deadlines.load)
+            .map_err(|e| failed(tenants, e))?;
         let loaded: Vec<Loaded> = replies
             .into_iter()
             .filter_map(|reply| if let Some(Reply::Loaded(l)) = reply { Some(l) } else { None })
@@ -98,7 +101,11 @@ impl<'a> LiveSession<'a> {
             seats.push(evidence::check(tenant, load, loaded).map_err(|fault| self.not_up(&tenant.who, fault))?);
         }
         seats.sort_by_key(|seat| seat.seat);
+        if !placement.too_few {
+            thread::keep(HELPERS, &self.live.cores.spare(&placement));
+        }
         let too_few_cores = placement.too_few;
+        let tenants = std::mem::take(tenants);
         let crew = Crew { tenants, loaded, quiet_since: now(), too_few_cores, _pinned: pinned };
         Ok((crew, Evidence { seats }))
     }
@@ -211,8 +218,9 @@ impl<'a> LiveSession<'a> {
 
 impl Session for LiveSession<'_> {
     fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
-        self.take_down();
-        let (crew, evidence) = self.bring_up(generation)?;
+        self.take_down()?;
+        let mut tenants = Vec::new();
+        let (crew, evidence) = self.bring_up(generation, &mut tenants).map_err(|error| gave_up(&mut tenants, error))?;
         (self.crew, self.evidence) = (Some(crew), evidence);
         Ok(())
     }
@@ -225,30 +233,38 @@ impl Session for LiveSession<'_> {
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
         let mut crew =
             self.crew.take().ok_or_else(|| BackendError::arm("the tenants are down: restart them before an arm"))?;
-        let record = arm::run(self, &mut crew, arm)?;
+        let record = arm::run(self, &mut crew, arm).map_err(|error| gave_up(&mut crew.tenants, error))?;
         self.crew = Some(crew);
         Ok(record)
     }
 
     fn close(mut self: Box<Self>) -> Result<(), BackendError> {
-        self.take_down();
-        Ok(())
+        self.take_down()
     }
 }
 
 impl LiveSession<'_> {
     /// Asks the tenants to end, and kills those that do not.
-    fn take_down(&mut self) {
+    fn take_down(&mut self) -> Result<(), BackendError> {
         self.evidence = Evidence::default();
-        if let Some(mut crew) = self.crew.take() {
-            end_all(&mut crew.tenants, self.live.settings.deadlines.end);
-        }
+        let Some(mut crew) = self.crew.take() else { return Ok(()) };
+        end_all(&mut crew.tenants, self.live.settings.deadlines.end);
+        kill_all(&mut crew.tenants).map_or(Ok(()), |stuck| Err(BackendError::device(stuck)))
+    }
+}
+
+/// Kills the tenants after `error`. One that cannot be killed takes the device along.
+fn gave_up(tenants: &mut [Tenant], error: BackendError) -> BackendError {
+    match kill_all(tenants) {
+        Some(stuck) => BackendError::device(format!("{stuck}; {}", error.what)),
+        None => error,
     }
 }
 
 impl Drop for LiveSession<'_> {
     fn drop(&mut self) {
-        self.take_down();
+        // Nobody is left to be told.
+        let _ = self.take_down();
     }
 }
 

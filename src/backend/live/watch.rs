@@ -1,15 +1,27 @@
 //! NVML's part of a live run: the right to make noise, the GPU's health over an arm, and the driver's trouble.
 
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::backend::BackendError;
-use crate::nvml::{ExclusiveUse, HealthSample, Nvml, NvmlError, Sampler, XidWatch, lock, mean_sm_mhz, throttled_share};
+use crate::host::clock::now;
+use crate::nvml::{
+    ExclusiveUse, GpuProcess, HealthSample, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify,
+    exclusive_use, lock, mean_sm_mhz, throttled_share,
+};
+use crate::provenance::Provenance;
+use crate::units::Nanos;
 
 use super::{Health, Watch};
 
 /// How often clocks, power and throttle reasons are read, the same in all arms (verdict.md, "Fair arms", 10).
 const EVERY: Duration = Duration::from_millis(500);
+
+/// How long NVML may take to list processes. The calls of a driver that hangs do not return.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the driver may still list processes that have ended, and how often it is asked meanwhile.
+const FORGETS: (Nanos, Duration) = (Nanos::secs(5), Duration::from_millis(100));
 
 /// One GPU, watched through NVML from the beginning of a run to its end.
 pub struct NvmlWatch {
@@ -31,6 +43,8 @@ struct State {
     lost: Option<String>,
     /// What the driver reported and nobody has asked for yet.
     trouble: Vec<String>,
+    /// Our tenants, as they were last told.
+    crew: Vec<u32>,
 }
 
 impl NvmlWatch {
@@ -52,8 +66,18 @@ impl NvmlWatch {
     /// # Errors
     /// Where anybody else is there, or may be.
     pub fn right(&self) -> Result<ExclusiveUse, BackendError> {
-        let right = self.nvml.exclusive_use(&self.uuid, &[], &self.gpu_is_mine);
+        self.use_by(&self.processes()?, &[])
+    }
+
+    fn use_by(&self, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
+        let right = exclusive_use(processes, &self.uuid, ours, &self.gpu_is_mine);
         right.map_err(|occupied| BackendError::device(occupied.to_string()))
+    }
+
+    /// Asked on a thread of its own: a driver that hangs must not take the controller along.
+    fn processes(&self) -> Result<Processes, BackendError> {
+        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
+        within(ANSWER, move || nvml.processes(&uuid))
     }
 
     /// The readings since the last call.
@@ -97,8 +121,24 @@ impl NvmlWatch {
 
 impl Watch for NvmlWatch {
     fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
-        let right = self.nvml.exclusive_use(&self.uuid, ours, &self.gpu_is_mine);
-        right.map(drop).map_err(|occupied| BackendError::device(occupied.to_string()))
+        let crew = match ours {
+            [] => lock(&self.state).crew.clone(),
+            ours => {
+                lock(&self.state).crew = ours.to_vec();
+                Vec::new()
+            }
+        };
+        // What the stand-in makes up is not in /proc, and has not ended for that.
+        let in_proc = self.nvml.provenance() == Provenance::Measured;
+        let ended = |pid: u32| crew.contains(&pid) || (in_proc && !Path::new(&format!("/proc/{pid}")).exists());
+        let until = now() + FORGETS.0;
+        loop {
+            let processes = self.processes()?;
+            match self.use_by(&processes, ours) {
+                Err(_) if only_the_ended(&processes, ours, ended) && now() < until => std::thread::sleep(FORGETS.1),
+                right => return right.map(drop),
+            }
+        }
     }
 
     fn start_arm(&self) {
@@ -130,5 +170,62 @@ impl Watch for NvmlWatch {
         drop(self.readings());
         self.listen();
         lock(&self.state).lost.clone()
+    }
+}
+
+/// Whether everybody else on the GPU has ended: the driver forgets a process a moment after the kernel does.
+fn only_the_ended(processes: &Processes, ours: &[u32], ended: impl Fn(u32) -> bool) -> bool {
+    let Ok(processes) = processes else { return false };
+    let others: Vec<&GpuProcess> = processes.iter().filter(|p| classify(p, ours) == Who::Foreign).collect();
+    let mps = processes.iter().any(|p| classify(p, ours) == Who::Mps);
+    !mps && !others.is_empty() && others.iter().all(|p| ended(p.pid))
+}
+
+/// What `call` returns, where it does so within `limit`. Otherwise its thread is left to the driver.
+fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Result<T, BackendError> {
+    let (sender, answer) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("nvml-call".to_owned())
+        // Nobody listens any more: it came too late.
+        .spawn(move || drop(sender.send(call())))
+        .map_err(|e| BackendError::device(format!("no thread to ask NVML on: {e}")))?;
+    answer.recv_timeout(limit).map_err(|_| {
+        BackendError::device(format!(
+            "NVML has not answered for {} s: the driver hangs; look for NVRM and Xid in `dmesg`",
+            limit.as_secs()
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Reach;
+    use crate::nvml::{ProcessKind, Unknown};
+
+    fn process(pid: u32, name: &str) -> GpuProcess {
+        GpuProcess { pid, name: Some(name.to_owned()), kind: ProcessKind::Compute, gpu_instance: None, memory: None }
+    }
+
+    #[test]
+    fn a_call_that_does_not_return_is_left() {
+        assert_eq!(within(Duration::from_secs(60), || 7).ok(), Some(7));
+        let (_kept, never) = mpsc::channel::<()>();
+        let error = within(Duration::from_millis(20), move || never.recv().is_err()).unwrap_err();
+        assert_eq!(error.reach, Reach::Device);
+        assert!(error.what.contains("the driver hangs"), "{}", error.what);
+    }
+
+    #[test]
+    fn only_processes_that_have_ended_are_waited_for() {
+        let ended = |pid| pid == 7;
+        let only = |all: &[(u32, &str)]| {
+            only_the_ended(&Ok(all.iter().map(|(pid, name)| process(*pid, name)).collect()), &[9], ended)
+        };
+        assert!(only(&[(7, "crosstalk")]) && only(&[(7, "crosstalk"), (8, "dcgm-exporter"), (9, "crosstalk")]));
+        assert!(!only(&[(7, "crosstalk"), (8, "python3")]), "somebody else is there for good");
+        assert!(!only(&[(7, "crosstalk"), (8, "nvidia-cuda-mps-server")]));
+        assert!(!only(&[]));
+        assert!(!only_the_ended(&Err(Unknown { why: "no".to_owned() }), &[], |_| true), "unknown is not ended");
     }
 }

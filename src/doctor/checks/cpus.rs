@@ -1,6 +1,7 @@
 //! Cores and CPU limits.
 
 use super::{ok, problem, unknown, warning};
+use crate::doctor::kernel::PciGpu;
 use crate::doctor::{Facts, Finding};
 
 /// Physical cores of the smallest run: two for a victim, one for a neighbour, one for the controller.
@@ -16,7 +17,7 @@ pub(super) fn cores(facts: &Facts) -> Vec<Finding> {
     let Some(all) = facts.cpu.cores(None) else {
         return vec![unknown(ID, "the CPUs that this process may use cannot be read", WHY, "mount /proc")];
     };
-    let mut nodes: Vec<u32> = facts.kernel.gpus.iter().filter_map(|g| g.numa).collect();
+    let mut nodes: Vec<u32> = facts.kernel.gpus.iter().filter(|g| is_ours(facts, g)).filter_map(|g| g.numa).collect();
     nodes.sort_unstable();
     nodes.dedup();
     if all < NEEDED {
@@ -34,6 +35,14 @@ pub(super) fn cores(facts: &Facts) -> Vec<Finding> {
         return vec![warning(ID, what, WHY, format!("numactl --cpunodebind={node} --membind={node}, or {CURE}"))];
     }
     vec![ok(ID, format!("{all} physical cores are given, {NEEDED} are needed for two tenants"), WHY)]
+}
+
+/// Whether the driver gives us this GPU. A container sees the PCI devices of the whole machine; where the driver does not
+/// say which are its own, all count.
+fn is_ours(facts: &Facts, gpu: &PciGpu) -> bool {
+    let Ok(survey) = &facts.report.nvml else { return true };
+    let mut ours = survey.inventory.gpus.iter().map(|g| g.pci.as_deref());
+    ours.any(|pci| pci.is_none_or(|pci| pci.eq_ignore_ascii_case(&gpu.address)))
 }
 
 /// A CFS limit stops all threads of a group at once, for the rest of a period.

@@ -104,7 +104,8 @@ pub(super) fn ordinals(facts: &Facts) -> Vec<Finding> {
 /// Who changes the layout behind a run's back.
 pub(super) fn owner(facts: &Facts) -> Vec<Finding> {
     const WHY: &str = "what owns the layout may change it during a run, and undoes what others change";
-    if gpus(facts).iter().all(|g| g.mig.is_none()) {
+    // Without MIG there is no layout, now or after the next reset.
+    if gpus(facts).iter().all(|g| g.mig != Some(true) && g.mig_pending.is_none()) {
         return Vec::new();
     }
     let runs = |names: &[&str]| facts.programs.iter().any(|p| names.iter().any(|n| p.name.starts_with(n)));

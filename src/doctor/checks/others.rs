@@ -3,27 +3,34 @@
 use super::{ok, problem, unknown, warning};
 use crate::doctor::facts::Program;
 use crate::doctor::{Facts, Finding};
-use crate::nvml::{ExclusiveUse, exclusive_use, is_monitor, is_mps};
+use crate::nvml::{ExclusiveUse, broken_lists, exclusive_use, is_daemon, is_monitor, is_mps};
 
 const WHY: &str = "noise would harm whoever works there, and their work would be measured as interference";
 
 pub(super) fn processes(facts: &Facts) -> Vec<Finding> {
     const ID: &str = "exclusive-use";
     let Ok(survey) = &facts.report.nvml else { return Vec::new() };
+    let broken = survey.inventory.driver.as_deref().and_then(broken_lists).is_some();
     let gpus = survey.inventory.gpus.iter().zip(&survey.processes);
-    gpus.map(|(gpu, processes)| match exclusive_use(processes, &gpu.uuid, &[], &[]) {
+    gpus.map(|(gpu, processes)| match exclusive_use(processes, &gpu.uuid, &[], &facts.gpu_is_mine) {
         Ok(ExclusiveUse::Proved { monitors }) => {
             let monitors =
                 if monitors.is_empty() { String::new() } else { format!(" but monitors: {}", monitors.join(", ")) };
             ok(ID, format!("GPU {}: nobody is on it{monitors}", gpu.uuid), WHY)
         }
-        // Nobody has said so here.
+        // By the word of the user alone.
         Ok(ExclusiveUse::Assumed { why }) => unknown(ID, why, WHY, "crosstalk run says so in its scope"),
         Err(occupied) => problem(
             ID,
             occupied.what,
             WHY,
             match (processes, facts.container) {
+                (Err(_), _) if broken => {
+                    format!(
+                        "update the driver to 535.154 or later; or, if it is yours alone: --gpu-is-mine {}",
+                        gpu.uuid
+                    )
+                }
                 (Err(_), Some("a Kubernetes pod")) => {
                     format!(
                         "spec.hostPID: true in the pod's manifest; or, if it is yours alone: --gpu-is-mine {}",
@@ -50,7 +57,8 @@ pub(super) fn holders(facts: &Facts) -> Vec<Finding> {
     let strangers: Vec<&Program> = facts
         .programs
         .iter()
-        .filter(|p| !p.holds.is_empty() && !listed.contains(&p.pid) && !is_monitor(&p.name) && !is_mps(&p.name))
+        .filter(|p| !p.holds.is_empty() && !listed.contains(&p.pid))
+        .filter(|p| !is_monitor(&p.name) && !is_mps(&p.name) && !is_daemon(&p.name))
         .collect();
     let mut found = Vec::new();
     if !strangers.is_empty() {

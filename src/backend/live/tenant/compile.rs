@@ -4,9 +4,9 @@ use std::ffi::c_void;
 
 use cudarc::driver::sys::CUfunction;
 
-use super::request::{Calls, Cell, Point, Request, Step};
+use super::request::{Calls, Cell, Launch, Point, Request, Step, Transfer};
 use crate::cuda::{CudaError, Driver, Graph, PinnedBuffer, Stream};
-use crate::workload::{Arg, Enqueue, Kernel, LaunchArgs, Op, ParamType, Program, STAMP};
+use crate::workload::{Arg, Enqueue, Kernel, LaunchArgs, Op, ParamType, Program, STAMP, Stamp};
 
 /// Threads of a launch that only stamps: kernels sum over whole warps.
 const WARP: u32 = 32;
@@ -49,13 +49,16 @@ pub(super) fn compile(program: &Program, mut site: Site<'_>) -> Result<Request, 
     }
     let mut flush = Draft::default();
     flush.stamp(0, 0..0, site)?;
-    let slots = site.slots.max(1);
-    let ring = PinnedBuffer::new(site.driver, Request::ring_bytes(slots, draft.points.len()))?;
+    let (slots, points) = (site.slots.max(1).next_power_of_two(), draft.points.len());
+    let ring = PinnedBuffer::new(site.driver, Request::ring_bytes(slots, points))?;
+    let at = |stamp: usize| ring.device() + (stamp * size_of::<Stamp>()) as u64;
+    let stamps: Vec<Vec<u64>> = (0..slots).map(|slot| (0..points).map(|p| at(slot * points + p)).collect()).collect();
     Ok(Request {
-        calls: Calls::new(draft.steps, &draft.values, &draft.params, draft.points.len()),
-        flush: Calls::new(flush.steps, &flush.values, &flush.params, 1),
+        calls: Calls::new(draft.steps, &draft.values, &draft.params, &stamps),
+        flush: Calls::new(flush.steps, &flush.values, &flush.params, &[vec![at(slots * points)]]),
         points: draft.points,
         slots,
+        mask: slots - 1,
         ring,
         marks: draft.marks,
         _graphs: draft.graphs,
@@ -191,7 +194,7 @@ impl Draft {
             return Err(refused(format!("{} takes {wanted} arguments and is given {given}", kernel.symbol)));
         }
         let function = (site.function)(kernel)?;
-        let params = self.params.len();
+        let params = self.params.len() * size_of::<*mut c_void>();
         for (kind, arg) in kernel.params.iter().zip(shape.args) {
             let value = match (kind, arg) {
                 (ParamType::U32, Arg::U32(n)) => u64::from(*n),
@@ -205,7 +208,8 @@ impl Draft {
         self.params.push(point.map_or(Cell::Null, Cell::Stamp));
         self.params.push(Cell::Sequence);
         let (grid, block, stream) = (shape.grid, shape.block, site.streams[stream].handle());
-        self.steps.push(Step::Launch { function, grid, block, stream, params, times });
+        let launch = Launch { function, grid, block, stream, params };
+        self.steps.push(Step::Launch { launch, times });
         Ok(())
     }
 
@@ -224,10 +228,12 @@ impl Draft {
         let pinned = PinnedBuffer::new(site.driver, bytes)?;
         let host = pinned.host().cast::<c_void>();
         self.copies.push(pinned);
-        self.steps.push(match enqueue {
-            Enqueue::ToHost { .. } => Step::ToHost { to: host, from: device, bytes, stream, times },
-            _ => Step::ToDevice { to: device, from: host, bytes, stream, times },
-        });
+        let transfer = Transfer { device, host, bytes, stream };
+        let step = match enqueue {
+            Enqueue::ToHost { .. } => Step::ToHost(transfer),
+            _ => Step::ToDevice(transfer),
+        };
+        self.steps.extend(std::iter::repeat_n(step, times as usize));
         Ok(())
     }
 
@@ -239,9 +245,9 @@ impl Draft {
                 within.enqueue(enqueue, *times, false, None, site)?;
             }
         }
-        let calls = Calls::new(within.steps, &within.values, &within.params, 0);
+        let calls = Calls::new(within.steps, &within.values, &within.params, &[Vec::new()]);
         let stream = &site.streams[0];
-        let graph = stream.capture(|| site.driver.check("capture of a request", calls.make(site.driver)))?;
+        let graph = stream.capture(|| site.driver.check("capture of a request", calls.make(site.driver, 0, 0)))?;
         self.steps.push(Step::Graph { graph: graph.handle(), stream: stream.handle() });
         self.graphs.push(graph);
         self.copies.append(&mut within.copies);

@@ -21,13 +21,65 @@ pub(super) struct Point {
     pub(super) marks: std::ops::Range<u16>,
 }
 
-/// One call of the driver, or the same one `times` over.
+/// A launch with everything but where its arguments are in this slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launch {
+    pub(super) function: CUfunction,
+    pub(super) grid: u32,
+    pub(super) block: u32,
+    pub(super) stream: CUstream,
+    /// Where its arguments begin within the request's, bytes.
+    pub(super) params: usize,
+}
+
+/// A copy between pinned host memory and the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transfer {
+    pub(super) device: u64,
+    pub(super) host: *mut c_void,
+    pub(super) bytes: usize,
+    pub(super) stream: CUstream,
+}
+
+/// One call of the driver, or the same launch `times` over, once at least.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    Launch { function: CUfunction, grid: u32, block: u32, stream: CUstream, params: usize, times: u32 },
-    ToDevice { to: u64, from: *const c_void, bytes: usize, stream: CUstream, times: u32 },
-    ToHost { to: *mut c_void, from: u64, bytes: usize, stream: CUstream, times: u32 },
+    Launch { launch: Launch, times: u32 },
+    ToDevice(Transfer),
+    ToHost(Transfer),
     Graph { graph: CUgraphExec, stream: CUstream },
+}
+
+/// The forms that requests have: each is posted without asking, step by step, what comes next.
+enum Shape {
+    /// One launch: most probes.
+    One(Launch),
+    /// Launches alone, of which the first and the last stamp.
+    Launches(Box<(Launch, (Launch, u32), Launch)>),
+    /// A copy in, launches, a copy out, and the stamp behind it: a model that is served.
+    Served(Box<(Transfer, (Launch, u32), Transfer, Launch)>),
+    /// Anything else.
+    Mixed(Box<[Step]>),
+}
+
+impl Shape {
+    fn of(steps: Vec<Step>) -> Self {
+        match steps.as_slice() {
+            [Step::Launch { launch: launch @ Launch { params: 0, .. }, times: 1 }] => Self::One(*launch),
+            [
+                Step::Launch { launch: first @ Launch { params: 0, .. }, times: 1 },
+                Step::Launch { launch, times },
+                Step::Launch { launch: last, times: 1 },
+            ] => Self::Launches(Box::new((*first, (*launch, *times), *last))),
+            [
+                Step::ToDevice(input),
+                Step::Launch { launch, times },
+                Step::ToHost(output),
+                Step::Launch { launch: end, times: 1 },
+            ] => Self::Served(Box::new((*input, (*launch, *times), *output, *end))),
+            _ => Self::Mixed(steps.into()),
+        }
+    }
 }
 
 /// Where a launch finds an argument.
@@ -43,88 +95,160 @@ pub(super) enum Cell {
     Value(usize),
 }
 
-/// Driver calls with all their arguments in place.
+/// Driver calls with all their arguments in place, for each slot of the ring its own: posting stores one word, and then
+/// makes the calls (benches/harness.rs counts what that costs).
 pub(super) struct Calls {
-    steps: Vec<Step>,
-    /// The sequence word, a null, the addresses of stamps, and the values that never change. Atomic because the driver
-    /// reads them through `params` while this struct is borrowed; one thread stores.
-    cells: Box<[AtomicU64]>,
-    /// For each launch, the addresses of its arguments' cells.
+    shape: Shape,
+    /// Atomic, as the cells are, because the driver reads it through `params` while this struct is borrowed; one thread
+    /// stores.
+    sequence: Box<AtomicU64>,
+    /// A null, the values, and the addresses of stamps: never changed, and held because `params` points to them.
+    _cells: Box<[AtomicU64]>,
+    /// For each slot and each launch, the addresses of its arguments.
     params: Box<[*mut c_void]>,
-    stamps: usize,
+    /// Bytes of the addresses of one slot.
+    stride: usize,
+    slots: usize,
 }
 
-const SEQUENCE: usize = 0;
-const NULL: usize = 1;
-const STAMPS: usize = 2;
-
-impl Calls {
-    /// `params`: the arguments of all launches, each beginning where its step says; `stamps`: how many there are.
-    pub(super) fn new(steps: Vec<Step>, values: &[u64], params: &[Cell], stamps: usize) -> Self {
-        // A value lies in the lowest bytes of its cell: the driver reads as many as the kernel declares.
-        let variable = std::iter::repeat_n(0, STAMPS + stamps);
-        let cells: Box<[AtomicU64]> = variable.chain(values.iter().map(|v| v.to_le())).map(AtomicU64::new).collect();
-        let index = |cell: &Cell| match cell {
-            Cell::Sequence => SEQUENCE,
-            Cell::Null => NULL,
-            Cell::Stamp(point) => STAMPS + point,
-            Cell::Value(value) => STAMPS + stamps + value,
-        };
-        let params = params.iter().map(|cell| cells[index(cell)].as_ptr().cast::<c_void>()).collect();
-        Self { steps, cells, params, stamps }
-    }
-
-    /// Sets what changes: the sequence word, and where stamps go from `first` on.
-    #[inline]
-    pub(super) fn set(&self, sequence: u32, first: u64) {
-        self.cells[SEQUENCE].store(u64::from(sequence).to_le(), Ordering::Relaxed);
-        for (stamp, cell) in self.cells[STAMPS..STAMPS + self.stamps].iter().enumerate() {
-            cell.store((first + (stamp * size_of::<Stamp>()) as u64).to_le(), Ordering::Relaxed);
-        }
-    }
-
-    /// Makes the calls. Returns the first code that is not success; what was posted before it stays posted.
-    #[inline]
-    pub(super) fn make(&self, driver: &Driver) -> u32 {
-        for step in &self.steps {
-            // SAFETY: functions, streams, graphs and buffers outlive the calls (who holds them drops programs first); the
-            // parameters of a launch are as many as its kernel takes, each the address of a live cell wide enough for
-            // its type; host memory of copies is pinned and lives with the request.
-            let code = unsafe {
-                match *step {
-                    Step::Launch { function, grid, block, stream, params, times } => {
-                        let params = self.params[params..].as_ptr().cast_mut();
-                        let extra = std::ptr::null_mut();
-                        repeat(times, || {
-                            driver.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, 0, stream, params, extra)
-                        })
-                    }
-                    Step::ToDevice { to, from, bytes, stream, times } => {
-                        repeat(times, || driver.cuMemcpyHtoDAsync_v2(to, from, bytes, stream))
-                    }
-                    Step::ToHost { to, from, bytes, stream, times } => {
-                        repeat(times, || driver.cuMemcpyDtoHAsync_v2(to, from, bytes, stream))
-                    }
-                    Step::Graph { graph, stream } => driver.cuGraphLaunch(graph, stream),
-                }
-            };
+/// A launch `times` over, once at least; returns from the function that it stands in with a code that is not success. A
+/// function that returns the code costs three instructions a launch more.
+macro_rules! repeat {
+    ($launch:expr, $times:expr, $driver:expr, $params:expr) => {{
+        let params = $params.wrapping_byte_add($launch.params);
+        let mut left: u32 = $times;
+        loop {
+            let code = $launch.make($driver, params);
             if code != SUCCESS {
                 return code;
             }
+            left = left.wrapping_sub(1);
+            if left == 0 {
+                break;
+            }
         }
-        SUCCESS
+    }};
+}
+
+impl Calls {
+    /// `params`: the arguments of all launches, each beginning where its step says; `stamps`: addresses of the stamps of
+    /// each slot.
+    pub(super) fn new(steps: Vec<Step>, values: &[u64], params: &[Cell], stamps: &[Vec<u64>]) -> Self {
+        let sequence = Box::new(AtomicU64::new(0));
+        // A value lies in the lowest bytes of its cell: the driver reads as many as the kernel declares.
+        let null = std::iter::once(0);
+        let all = null.chain(values.iter().copied()).chain(stamps.iter().flatten().copied());
+        let cells: Box<[AtomicU64]> = all.map(|value| AtomicU64::new(value.to_le())).collect();
+        let mut before = 1 + values.len();
+        let mut addresses = Vec::with_capacity(params.len() * stamps.len());
+        for slot in stamps {
+            addresses.extend(params.iter().map(|cell| match cell {
+                Cell::Sequence => sequence.as_ptr().cast::<c_void>(),
+                Cell::Null => cells[0].as_ptr().cast(),
+                Cell::Value(value) => cells[1 + value].as_ptr().cast(),
+                Cell::Stamp(point) => cells[before + point].as_ptr().cast(),
+            }));
+            before += slot.len();
+        }
+        Self {
+            shape: Shape::of(steps),
+            sequence,
+            _cells: cells,
+            params: addresses.into(),
+            stride: params.len() * size_of::<*mut c_void>(),
+            slots: stamps.len(),
+        }
+    }
+
+    /// Makes the calls for a slot. Returns the first code that is not success; what was posted before it stays posted.
+    #[inline]
+    pub(super) fn make(&self, driver: &Driver, sequence: u32, slot: usize) -> u32 {
+        debug_assert!(slot < self.slots);
+        self.sequence.store(u64::from(sequence).to_le(), Ordering::Relaxed);
+        let params = self.params.as_ptr().wrapping_byte_add(slot * self.stride).cast_mut();
+        if let Shape::One(launch) = &self.shape {
+            return launch.make(driver, params);
+        }
+        self.make_many(driver, params)
+    }
+
+    #[inline]
+    fn make_many(&self, driver: &Driver, params: *mut *mut c_void) -> u32 {
+        match &self.shape {
+            Shape::One(launch) => launch.make(driver, params),
+            Shape::Launches(all) => {
+                let (first, (launch, times), last) = all.as_ref();
+                let code = first.make(driver, params);
+                if code != SUCCESS {
+                    return code;
+                }
+                repeat!(launch, *times, driver, params);
+                last.make(driver, params.wrapping_byte_add(last.params))
+            }
+            Shape::Served(all) => {
+                let (input, (launch, times), output, end) = all.as_ref();
+                let code = input.to_device(driver);
+                if code != SUCCESS {
+                    return code;
+                }
+                repeat!(launch, *times, driver, params);
+                let code = output.to_host(driver);
+                if code != SUCCESS {
+                    return code;
+                }
+                end.make(driver, params.wrapping_byte_add(end.params))
+            }
+            Shape::Mixed(steps) => mixed(steps, driver, params),
+        }
     }
 }
 
-#[inline]
-fn repeat(times: u32, call: impl Fn() -> u32) -> u32 {
-    for _ in 0..times {
-        let code = call();
+/// Requests of any other form.
+#[inline(never)]
+fn mixed(steps: &[Step], driver: &Driver, params: *mut *mut c_void) -> u32 {
+    for step in steps {
+        let code = match step {
+            Step::Launch { launch, times } => {
+                repeat!(launch, *times, driver, params);
+                SUCCESS
+            }
+            Step::ToDevice(copy) => copy.to_device(driver),
+            Step::ToHost(copy) => copy.to_host(driver),
+            // SAFETY: the graph lives with the request, the stream outlives it.
+            Step::Graph { graph, stream } => unsafe { driver.cuGraphLaunch(*graph, *stream) },
+        };
         if code != SUCCESS {
             return code;
         }
     }
     SUCCESS
+}
+
+impl Transfer {
+    #[inline]
+    fn to_device(&self, driver: &Driver) -> u32 {
+        // SAFETY: buffer and stream outlive the call (who holds them drops programs first); host memory of copies is
+        // pinned and lives with the request.
+        unsafe { driver.cuMemcpyHtoDAsync_v2(self.device, self.host, self.bytes, self.stream) }
+    }
+
+    #[inline]
+    fn to_host(&self, driver: &Driver) -> u32 {
+        // SAFETY: as above.
+        unsafe { driver.cuMemcpyDtoHAsync_v2(self.host, self.device, self.bytes, self.stream) }
+    }
+}
+
+impl Launch {
+    /// `params`: the arguments of this launch in this slot.
+    #[inline]
+    fn make(&self, driver: &Driver, params: *mut *mut c_void) -> u32 {
+        let Self { function, grid, block, stream, .. } = *self;
+        let extra = std::ptr::null_mut();
+        // SAFETY: function, stream and buffers outlive the call (who holds them drops programs first); the parameters
+        // are as many as the kernel takes, each the address of a live cell wide enough for its type.
+        unsafe { driver.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, 0, stream, params, extra) }
+    }
 }
 
 /// A compiled request. One thread posts; another may read its stamps meanwhile.
@@ -133,8 +257,10 @@ pub(super) struct Request {
     /// A stamp alone, that puts the checksums right after a request of which only a part was posted.
     pub(super) flush: Calls,
     pub(super) points: Vec<Point>,
-    /// Requests that may be in flight.
+    /// Requests that may be in flight: a power of two.
     pub(super) slots: usize,
+    /// `slots` less one: a division would be a tenth of what posting costs.
+    pub(super) mask: usize,
     /// Stamps: `slots` times one for each point, and one that nobody reads.
     pub(super) ring: PinnedBuffer,
     /// Marks of a request.
@@ -161,15 +287,12 @@ impl Request {
     /// what was posted before it stays posted.
     #[inline]
     pub(super) fn post(&self, driver: &Driver, n: u64) -> u32 {
-        self.calls.set(sequence(n), self.ring.device() + self.offset(n, 0) as u64);
-        self.calls.make(driver)
+        self.calls.make(driver, sequence(n), self.slot(n))
     }
 
     /// After a request of which only a part was posted: the next one starts from clean checksums.
     pub(super) fn flush(&self, driver: &Driver) -> u32 {
-        let unread = self.slots * self.points.len() * size_of::<Stamp>();
-        self.flush.set(0, self.ring.device() + unread as u64);
-        self.flush.make(driver)
+        self.flush.make(driver, 0, 0)
     }
 
     /// Rows that a request takes in the region: its own, and one for each mark.
@@ -190,13 +313,19 @@ impl Request {
     }
 
     #[inline]
+    fn slot(&self, n: u64) -> usize {
+        n as usize & self.mask
+    }
+
+    #[inline]
     fn offset(&self, n: u64, point: usize) -> usize {
-        ((n % self.slots as u64) as usize * self.points.len() + point) * size_of::<Stamp>()
+        (self.slot(n) * self.points.len() + point) * size_of::<Stamp>()
     }
 }
 
-/// The sequence word of request `n`: never 0, and another one in each of the last four billion.
+/// The sequence word of request `n`: another one in each of the last four billion, and not 0 in the first lap of a ring,
+/// which begins as zeros.
 #[inline]
 pub(super) fn sequence(n: u64) -> u32 {
-    (n % u64::from(u32::MAX)) as u32 + 1
+    (n as u32).wrapping_add(1)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::request::{Request, sequence};
+use super::request::Request;
 use crate::backend::Outcome;
 use crate::host::clock::now;
 use crate::tenant::{Region, Row};
@@ -20,8 +20,8 @@ pub(super) struct Between {
     pub(super) seen: AtomicU64,
     /// Nothing more will be sent or waited for.
     pub(super) over: AtomicU32,
-    /// For each slot of the ring, the sequence word of a request that could not be posted.
-    skipped: Box<[AtomicU32]>,
+    /// For each slot of the ring, the number after that of a request that could not be posted.
+    skipped: Box<[AtomicU64]>,
 }
 
 impl Between {
@@ -30,17 +30,17 @@ impl Between {
             sent: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             over: AtomicU32::new(0),
-            skipped: (0..slots).map(|_| AtomicU32::new(0)).collect(),
+            skipped: (0..slots).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
     /// Request `n` of the program's could not be posted: nobody must wait for it.
     pub(super) fn skip(&self, n: u64) {
-        self.skipped[(n % self.skipped.len() as u64) as usize].store(sequence(n), Ordering::Release);
+        self.skipped[(n % self.skipped.len() as u64) as usize].store(n + 1, Ordering::Release);
     }
 
     fn is_skipped(&self, n: u64) -> bool {
-        self.skipped[(n % self.skipped.len() as u64) as usize].load(Ordering::Acquire) == sequence(n)
+        self.skipped[(n % self.skipped.len() as u64) as usize].load(Ordering::Acquire) == n + 1
     }
 }
 
