@@ -226,14 +226,14 @@ fn mixed(steps: &[Step], driver: &Driver, params: *mut *mut c_void) -> u32 {
 
 impl Transfer {
     #[inline]
-    fn to_device(&self, driver: &Driver) -> u32 {
+    fn to_device(self, driver: &Driver) -> u32 {
         // SAFETY: buffer and stream outlive the call (who holds them drops programs first); host memory of copies is
         // pinned and lives with the request.
         unsafe { driver.cuMemcpyHtoDAsync_v2(self.device, self.host, self.bytes, self.stream) }
     }
 
     #[inline]
-    fn to_host(&self, driver: &Driver) -> u32 {
+    fn to_host(self, driver: &Driver) -> u32 {
         // SAFETY: as above.
         unsafe { driver.cuMemcpyDtoHAsync_v2(self.host, self.device, self.bytes, self.stream) }
     }
