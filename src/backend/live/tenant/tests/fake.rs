@@ -17,6 +17,8 @@ use crate::workload::{Arg, CATALOGUE, Enqueue, GpuView, Kernel, LaunchArgs, Op, 
 pub(super) struct State {
     /// How long a launch or copy takes.
     pub(super) service: Nanos,
+    /// From this launch on, a launch takes so long instead.
+    pub(super) slow_from: Option<(u64, Nanos)>,
     /// The call, how many more times it works, and the code that it returns from then on, once.
     pub(super) fails: Option<(&'static str, u64, c_uint)>,
     /// Stamps that are still right.
@@ -103,7 +105,9 @@ impl State {
         let launch = LaunchArgs { grid: shape.0, block: shape.1, args };
         *checksum = checksum.wrapping_add((kernel.reference)(&launch));
         let begin = self.busy_until.max(now());
-        self.busy_until = begin + self.service;
+        let launches = self.calls.get("cuLaunchKernel").copied().unwrap_or(0);
+        let slow = self.slow_from.filter(|(from, _)| launches >= *from).map(|(_, service)| service);
+        self.busy_until = begin + slow.unwrap_or(self.service);
         if stamp.0 == 0 {
             return;
         }

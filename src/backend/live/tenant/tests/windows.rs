@@ -166,16 +166,12 @@ fn sending_stops_where_the_rows_end() {
 fn what_is_open_at_the_deadline_stays_open_and_the_next_window_starts_empty() {
     let _fake = fake::take();
     let (mut tenant, _) = Controller::holding(ROWS, load(&[("launch", &[])]));
-    // The fake's requests take longer than window and drain together once the clocks are tied.
-    let slow = thread::spawn(|| {
-        while fake::state().calls.get("cuLaunchKernel").is_none_or(|calls| *calls < 200) {
-            thread::yield_now();
-        }
-        fake::state().service = Nanos::millis(300);
-    });
+    // Its requests take longer than window and drain together, from the third on: after 16 to warm up and 16 that tie the
+    // clocks.
+    let before = fake::state().calls["cuLaunchKernel"];
+    fake::state().slow_from = Some((before + 16 + 16 + 3, Nanos::millis(300)));
     let done = tenant.window(WindowOrder { limit: 2, drain: Nanos(0), ..window() }).unwrap();
-    slow.join().unwrap();
-    fake::state().service = Nanos::ZERO;
+    fake::state().slow_from = None;
     assert_eq!(Row::time(&row(&tenant, done.sent - 1).completed), None);
     let next = tenant.window(window()).unwrap();
     assert!(outcomes(&tenant, &next).iter().all(|outcome| *outcome == Outcome::Ok));
