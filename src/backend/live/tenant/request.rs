@@ -187,12 +187,12 @@ impl Calls {
             }
             Shape::Served(all) => {
                 let (input, (launch, times), output, end) = all.as_ref();
-                let code = input.to_device(driver);
+                let code = input.post_to_device(driver);
                 if code != SUCCESS {
                     return code;
                 }
                 repeat!(launch, *times, driver, params);
-                let code = output.to_host(driver);
+                let code = output.post_to_host(driver);
                 if code != SUCCESS {
                     return code;
                 }
@@ -212,8 +212,8 @@ fn mixed(steps: &[Step], driver: &Driver, params: *mut *mut c_void) -> u32 {
                 repeat!(launch, *times, driver, params);
                 SUCCESS
             }
-            Step::ToDevice(copy) => copy.to_device(driver),
-            Step::ToHost(copy) => copy.to_host(driver),
+            Step::ToDevice(copy) => copy.post_to_device(driver),
+            Step::ToHost(copy) => copy.post_to_host(driver),
             // SAFETY: the graph lives with the request, the stream outlives it.
             Step::Graph { graph, stream } => unsafe { driver.cuGraphLaunch(*graph, *stream) },
         };
@@ -226,14 +226,14 @@ fn mixed(steps: &[Step], driver: &Driver, params: *mut *mut c_void) -> u32 {
 
 impl Transfer {
     #[inline]
-    fn to_device(self, driver: &Driver) -> u32 {
+    fn post_to_device(&self, driver: &Driver) -> u32 {
         // SAFETY: buffer and stream outlive the call (who holds them drops programs first); host memory of copies is
         // pinned and lives with the request.
         unsafe { driver.cuMemcpyHtoDAsync_v2(self.device, self.host, self.bytes, self.stream) }
     }
 
     #[inline]
-    fn to_host(self, driver: &Driver) -> u32 {
+    fn post_to_host(&self, driver: &Driver) -> u32 {
         // SAFETY: as above.
         unsafe { driver.cuMemcpyDtoHAsync_v2(self.host, self.device, self.bytes, self.stream) }
     }
