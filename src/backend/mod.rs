@@ -237,6 +237,9 @@ pub struct ArmSummary {
     pub power_w: Option<f64>,
     /// Part of the time in which the clock was held down by the power cap.
     pub throttled: Option<f64>,
+    /// What the GPU said of itself meanwhile, at most twice a second, on the axis of the samples. Nothing in virtual time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<GpuReading>,
     /// The victim had fewer than two cores of its own and ran on one thread that sleeps: its latencies hold wake-ups.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub too_few_cores: bool,
@@ -245,6 +248,25 @@ pub struct ArmSummary {
     pub host_pause: Option<Nanos>,
     /// Out-of-memory events.
     pub oom: Vec<OomEvent>,
+}
+
+/// What a GPU said of itself at one time. Unknown is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GpuReading {
+    /// When, on the arm's axis.
+    #[serde(rename = "at_ns")]
+    pub at: Nanos,
+    /// SM clock, MHz.
+    pub sm_mhz: Option<u32>,
+    /// Memory clock, MHz.
+    pub mem_mhz: Option<u32>,
+    /// Power draw of the board, milliwatts.
+    pub power_mw: Option<u32>,
+    /// Temperature of the die, °C.
+    pub temperature_c: Option<u32>,
+    /// NVML's bits of what holds the clock down.
+    pub throttle: Option<u64>,
 }
 
 /// What is known of one window.

@@ -81,6 +81,10 @@ impl Arm<'_, '_> {
         summary.sm_mhz = in_kernel.or(health.sm_mhz);
         summary.power_w = health.power_w;
         summary.throttled = health.throttled;
+        summary.readings = health.readings;
+        for reading in &mut summary.readings {
+            reading.at = reading.at.saturating_sub(self.origin);
+        }
         summary.too_few_cores = self.crew.too_few_cores;
         // A thread that sleeps reads no clock while it waits: it cannot tell, and says zero.
         summary.host_pause = Some(windows.host_pause).filter(|pause| *pause > Nanos::ZERO);

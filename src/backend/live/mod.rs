@@ -17,7 +17,7 @@ mod watch;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::backend::{Backend, BackendError, Session};
+use crate::backend::{Backend, BackendError, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
 use crate::plan::Plan;
@@ -50,7 +50,7 @@ pub trait Watch: Sync {
 }
 
 /// The GPU over the windows of an arm. Unknown is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
     /// Mean SM clock, MHz.
     pub sm_mhz: Option<f64>,
@@ -58,6 +58,8 @@ pub struct Health {
     pub power_w: Option<f64>,
     /// Part of the time in which the clock was held down by the power cap.
     pub throttled: Option<f64>,
+    /// The single readings, on CLOCK_MONOTONIC.
+    pub readings: Vec<GpuReading>,
 }
 
 /// What a [`Live`] backend is made of.

@@ -33,7 +33,7 @@ impl Watch for Arc<Written> {
     }
     fn end_arm(&self) -> Health {
         self.calls.lock().unwrap().push("end");
-        Health { sm_mhz: Some(1410.0), power_w: Some(70.0), throttled: Some(0.0) }
+        Health { sm_mhz: Some(1410.0), power_w: Some(70.0), throttled: Some(0.0), readings: Vec::new() }
     }
     fn sm_mhz_now(&self) -> Option<f64> {
         None

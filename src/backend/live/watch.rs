@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, GpuReading};
 use crate::host::clock::now;
 use crate::nvml::{
     ExclusiveUse, GpuProcess, HealthSample, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify,
@@ -119,6 +119,11 @@ impl NvmlWatch {
     }
 }
 
+fn reading(sample: &HealthSample) -> GpuReading {
+    let HealthSample { at, sm_mhz, mem_mhz, power_mw, temperature_c, throttle } = *sample;
+    GpuReading { at, sm_mhz, mem_mhz, power_mw, temperature_c, throttle }
+}
+
 impl Watch for NvmlWatch {
     fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
         let crew = match ours {
@@ -153,6 +158,7 @@ impl Watch for NvmlWatch {
             sm_mhz: mean_sm_mhz(&samples),
             power_w: samples.iter().rev().find_map(|s| s.power_mw).map(|mw| f64::from(mw) / 1e3),
             throttled: throttled_share(&samples),
+            readings: samples.iter().map(reading).collect(),
         }
     }
 

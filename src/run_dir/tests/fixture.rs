@@ -6,7 +6,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::backend::{ArmKey, ArmRecord, ArmSummary, NeighbourSummary, OomEvent, Outcome, Sample, WindowSummary};
+use crate::backend::{
+    ArmKey, ArmRecord, ArmSummary, GpuReading, NeighbourSummary, OomEvent, Outcome, Sample, WindowSummary,
+};
 use crate::channel::Channel;
 use crate::gpu::{Gpu, Inventory};
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
@@ -274,6 +276,10 @@ fn any_summary() -> impl Strategy<Value = ArmSummary> {
             sm_mhz,
             power_w,
             throttled,
+            readings: pause
+                .map(|at| GpuReading { at: Nanos(at), throttle: Some(at), ..Default::default() })
+                .into_iter()
+                .collect(),
             too_few_cores: pause.is_none(),
             host_pause: pause.map(Nanos),
             oom: Vec::new(),
