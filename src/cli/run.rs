@@ -106,13 +106,29 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let printed = super::print(&report::render(&run, &verdict, Format::Terminal, Style::Ansi)?);
     super::say(&format!("\n{:.1} s · run directory: {}", begun.elapsed().as_secs_f64(), path.display()));
     let exit = match ended {
-        Ended::Complete => Exit::from(verdict.requirement),
+        Ended::Complete => match nothing_ran(&run) {
+            Some(reason) => {
+                super::say(&format!("nothing was measured: {reason}"));
+                Exit::Environment.max(verdict.requirement.into())
+            }
+            None => verdict.requirement.into(),
+        },
         Ended::Interrupted => {
             super::say(&format!("interrupted: {}", go_on(&path)));
             Exit::Interrupted
         }
     };
     printed.map_or_else(|error| ended_by(&error, exit), |()| Ok(exit))
+}
+
+/// Why not one arm ran on a GPU on which the plan has something to run: the machine's fault, whatever was required.
+fn nothing_ran(run: &RecordedRun) -> Option<&str> {
+    let plan = &run.manifest.plan;
+    if run.manifest.provenance == Provenance::Simulated || !run.arms.is_empty() {
+        return None;
+    }
+    let ran = |index: &usize| plan.arrangements[*index].skipped.is_none();
+    run.skipped.iter().find(|(index, _)| ran(index)).map(|(_, reason)| reason.as_str())
 }
 
 fn go_on(path: &Path) -> String {

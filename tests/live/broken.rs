@@ -66,12 +66,13 @@ fn a_driver_without_a_symbol_that_the_survey_needs_is_refused_by_its_name() {
     }
 }
 
-/// A run that comes to its end without having measured an arm: the arrangement is skipped with these words.
+/// A run that comes to its end without having measured an arm: the arrangement is skipped with these words, and the
+/// machine is at fault.
 #[track_caller]
 fn skipped(machine: &StandIn, words: &[&str]) -> Said {
     let run = Run::start(machine, "run", &scenario(1, 1, "10ms", &["time-slicing"]), &[]);
     let dir = run.dir.clone();
-    let said = run.end().ended(0, words);
+    let said = run.end().ended(3, words).ended(3, &["nothing was measured"]);
     let kinds: Vec<String> =
         events(&dir).iter().map(|e| e.as_object().unwrap().keys().next().unwrap().clone()).collect();
     assert_eq!(kinds, ["skipped"], "{:#?}", events(&dir));
