@@ -254,7 +254,7 @@ pub struct ArmSummary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GpuReading {
-    /// When, on the arm's axis.
+    /// When: on CLOCK_MONOTONIC as it is read, on the arm's axis in an arm's summary.
     #[serde(rename = "at_ns")]
     pub at: Nanos,
     /// SM clock, MHz.

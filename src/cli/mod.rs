@@ -8,6 +8,7 @@ mod init;
 mod list;
 mod probe;
 mod progress;
+mod ready;
 mod report;
 mod run;
 mod schema;
@@ -22,8 +23,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub use device::{Host, Ready, Rights, Selected, select};
+pub use device::{Host, Selected, select};
 pub use error::{CliError, Exit};
+pub use ready::{Ready, Rights};
 
 /// Proves or disproves that tenants sharing an NVIDIA GPU are isolated from one another.
 #[derive(Parser)]

@@ -1,8 +1,9 @@
 //! Drivers that say what a test wants.
 
 use super::probe::{CudaDevice, CudaSurvey, DriverReport};
+use crate::backend::GpuReading;
 use crate::gpu::{Gpu, Instance, Inventory};
-use crate::nvml::{Ecc, Health, HealthSample, PcieLink, RemappedRows, Survey};
+use crate::nvml::{Ecc, Health, PcieLink, RemappedRows, Survey};
 use crate::provenance::Provenance;
 use crate::units::{Bytes, Nanos};
 
@@ -58,7 +59,7 @@ pub(crate) fn health() -> Health {
 
 /// A working driver with these GPUs, nobody on them, and every device visible to CUDA.
 pub(crate) fn driver(gpus: Vec<Gpu>) -> DriverReport {
-    let idle = HealthSample {
+    let idle = GpuReading {
         at: Nanos(1),
         sm_mhz: Some(1980),
         mem_mhz: None,

@@ -11,7 +11,8 @@ use nvml_wrapper_sys::bindings::{
 use serde::{Deserialize, Serialize};
 
 use super::error::reading;
-use super::{Health, HealthSample, Nvml, NvmlError, NvmlErrorKind, Processes};
+use super::{Health, Nvml, NvmlError, NvmlErrorKind, Processes};
+use crate::backend::GpuReading;
 use crate::gpu::{Gpu, GpuModel, Instance, Inventory, models, parse_mig_uuid};
 use crate::units::Bytes;
 
@@ -27,7 +28,7 @@ pub struct Survey {
     /// Of each GPU of the inventory, its health.
     pub health: Vec<Health>,
     /// Of each GPU of the inventory, clocks and throttling now.
-    pub now: Vec<HealthSample>,
+    pub now: Vec<GpuReading>,
     /// Of each GPU of the inventory, who is on it.
     pub processes: Vec<Processes>,
     /// GPUs that do not answer, each with the driver's words.

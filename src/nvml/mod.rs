@@ -26,7 +26,7 @@ pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
 pub(crate) use processes::{FIRST_PID_NAMESPACE, broken_lists, is_daemon, is_monitor, is_mps, name_from};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub(crate) use sampler::lock;
-pub use sampler::{HealthSample, Sampler, mean_sm_mhz, throttled_share};
+pub use sampler::{Sampler, mean_sm_mhz, throttled_share};
 pub use xid::{XidEvent, XidWatch};
 
 use crate::provenance::Provenance;

@@ -4,10 +4,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
-use serde::{Deserialize, Serialize};
 
 use super::error::reading;
 use super::{Nvml, NvmlError};
+use crate::backend::GpuReading;
 use crate::units::Nanos;
 
 /// The most that fair arms allow is two samples per second.
@@ -18,25 +18,7 @@ const HANGS: Nanos = Nanos::secs(10);
 /// Neither idle (0x1) nor application clocks (0x2) throttle.
 const THROTTLES: u64 = 0x4 | 0x8 | 0x20 | 0x40 | 0x80;
 
-/// What the GPU said of itself at one time. Unknown is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HealthSample {
-    /// When, on CLOCK_MONOTONIC: the middle of the calls.
-    pub at: Nanos,
-    /// SM clock, MHz.
-    pub sm_mhz: Option<u32>,
-    /// Memory clock, MHz.
-    pub mem_mhz: Option<u32>,
-    /// Power draw of the board, milliwatts.
-    pub power_mw: Option<u32>,
-    /// Temperature of the die, °C.
-    pub temperature_c: Option<u32>,
-    /// NVML's bits of what holds the clock down.
-    pub throttle: Option<u64>,
-}
-
-impl HealthSample {
+impl GpuReading {
     /// Whether the clock is held down by power, heat or the board; `None`: unknown.
     pub fn throttled(&self) -> Option<bool> {
         self.throttle.map(|bits| bits & THROTTLES != 0)
@@ -44,13 +26,13 @@ impl HealthSample {
 }
 
 /// Mean SM clock, MHz; `None` without a reading.
-pub fn mean_sm_mhz(samples: &[HealthSample]) -> Option<f64> {
+pub fn mean_sm_mhz(samples: &[GpuReading]) -> Option<f64> {
     mean(samples.iter().filter_map(|s| s.sm_mhz).map(f64::from))
 }
 
 /// Share of the samples (0 … 1) in which the clock was held down; `None` without a reading.
-pub fn throttled_share(samples: &[HealthSample]) -> Option<f64> {
-    mean(samples.iter().filter_map(HealthSample::throttled).map(|t| f64::from(u8::from(t))))
+pub fn throttled_share(samples: &[GpuReading]) -> Option<f64> {
+    mean(samples.iter().filter_map(GpuReading::throttled).map(|t| f64::from(u8::from(t))))
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -68,7 +50,7 @@ pub(super) fn now() -> Nanos {
 /// What thread and owner share.
 #[derive(Default)]
 struct Shared {
-    samples: Vec<HealthSample>,
+    samples: Vec<GpuReading>,
     /// Since when a sample is being taken.
     calling: Option<Nanos>,
     failed: Option<NvmlError>,
@@ -100,7 +82,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Where the GPU was lost, or the driver has not answered for 10 s: what was sampled before is lost with it.
-    pub fn take(&self) -> Result<Vec<HealthSample>, NvmlError> {
+    pub fn take(&self) -> Result<Vec<GpuReading>, NvmlError> {
         let mut shared = lock(&self.shared.0);
         if let Some(error) = &shared.failed {
             return Err(error.clone());
@@ -153,7 +135,7 @@ impl Nvml {
     ///
     /// # Errors
     /// Where the GPU is lost or not there.
-    pub fn sample(&self, uuid: &str) -> Result<HealthSample, NvmlError> {
+    pub fn sample(&self, uuid: &str) -> Result<GpuReading, NvmlError> {
         let device = self.device(uuid)?;
         let begun = now();
         let sm_mhz = reading("nvmlDeviceGetClockInfo", device.clock_info(Clock::SM))?;
@@ -162,7 +144,7 @@ impl Nvml {
         let temperature_c = reading("nvmlDeviceGetTemperature", device.temperature(TemperatureSensor::Gpu))?;
         let throttle = reading("nvmlDeviceGetCurrentClocksThrottleReasons", device.current_throttle_reasons())?;
         let at = Nanos(u64::midpoint(begun.0, now().0));
-        Ok(HealthSample { at, sm_mhz, mem_mhz, power_mw, temperature_c, throttle: throttle.map(|t| t.bits()) })
+        Ok(GpuReading { at, sm_mhz, mem_mhz, power_mw, temperature_c, throttle: throttle.map(|t| t.bits()) })
     }
 }
 
@@ -170,8 +152,8 @@ impl Nvml {
 mod tests {
     use super::*;
 
-    fn sample(sm_mhz: Option<u32>, throttle: Option<u64>) -> HealthSample {
-        HealthSample { at: Nanos(0), sm_mhz, mem_mhz: None, power_mw: None, temperature_c: None, throttle }
+    fn sample(sm_mhz: Option<u32>, throttle: Option<u64>) -> GpuReading {
+        GpuReading { at: Nanos(0), sm_mhz, mem_mhz: None, power_mw: None, temperature_c: None, throttle }
     }
 
     #[test]

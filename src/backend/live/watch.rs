@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::backend::{BackendError, GpuReading};
 use crate::host::clock::now;
 use crate::nvml::{
-    ExclusiveUse, GpuProcess, HealthSample, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify,
-    exclusive_use, lock, mean_sm_mhz, throttled_share,
+    ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use, lock,
+    mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -38,7 +38,7 @@ pub struct NvmlWatch {
 #[derive(Default)]
 struct State {
     /// The last reading.
-    latest: Option<HealthSample>,
+    latest: Option<GpuReading>,
     /// Why the device is lost.
     lost: Option<String>,
     /// What the driver reported and nobody has asked for yet.
@@ -81,7 +81,7 @@ impl NvmlWatch {
     }
 
     /// The readings since the last call.
-    fn readings(&self) -> Vec<HealthSample> {
+    fn readings(&self) -> Vec<GpuReading> {
         let taken = self.sampler.take();
         let mut state = lock(&self.state);
         match taken {
@@ -119,11 +119,6 @@ impl NvmlWatch {
     }
 }
 
-fn reading(sample: &HealthSample) -> GpuReading {
-    let HealthSample { at, sm_mhz, mem_mhz, power_mw, temperature_c, throttle } = *sample;
-    GpuReading { at, sm_mhz, mem_mhz, power_mw, temperature_c, throttle }
-}
-
 impl Watch for NvmlWatch {
     fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
         let crew = match ours {
@@ -158,7 +153,7 @@ impl Watch for NvmlWatch {
             sm_mhz: mean_sm_mhz(&samples),
             power_w: samples.iter().rev().find_map(|s| s.power_mw).map(|mw| f64::from(mw) / 1e3),
             throttled: throttled_share(&samples),
-            readings: samples.iter().map(reading).collect(),
+            readings: samples,
         }
     }
 
