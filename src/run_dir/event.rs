@@ -38,7 +38,7 @@ pub(super) enum Event {
         reason: String,
     },
     /// An arm is on disk: this line is the commit.
-    Committed(Committed),
+    Committed(Box<Committed>),
     /// The tenants of a grid are up: what proves that each is in its seat.
     Arranged {
         /// Index of the arrangement.

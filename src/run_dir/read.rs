@@ -167,7 +167,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 if !seen.insert(expected) {
                     return Err(RunDirError::damaged(&at_line(line), "each arm once", format!("{} again", c.file)));
                 }
-                committed.push(c);
+                committed.push(*c);
             }
             Event::GivenUp { arrangement, reason } => drop(given_up.insert(arrangement, reason)),
             Event::Lost { arm, reason } => drop(lost.insert(arm, reason)),

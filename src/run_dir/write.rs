@@ -240,7 +240,7 @@ impl RunDir {
     /// Where they cannot be written, or one is committed already.
     pub fn commit_encoded(&mut self, arms: Vec<Encoded>) -> Result<Vec<(ArmKey, ArmData)>, RunDirError> {
         self.write_arms(&arms)?;
-        let events: Vec<Event> = arms.iter().map(|arm| Event::Committed(arm.committed.clone())).collect();
+        let events: Vec<Event> = arms.iter().map(|arm| Event::Committed(Box::new(arm.committed.clone()))).collect();
         self.append(&events)?;
         Ok(arms.into_iter().map(|arm| self.keep(arm)).collect())
     }
