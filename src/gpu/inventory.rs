@@ -126,10 +126,14 @@ pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
     }
 }
 
-/// A name-based UUID (RFC 9562, version 8: the first 122 bits of a SHA-256).
 fn uuid(parts: &[&str]) -> String {
+    named_uuid("crosstalk simulated gpu 1", parts)
+}
+
+/// A name-based UUID (RFC 9562, version 8: the first 122 bits of a SHA-256) of `parts` within `space`.
+pub fn named_uuid(space: &str, parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    hash.update(b"crosstalk simulated gpu 1");
+    hash.update(space.as_bytes());
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());

@@ -8,6 +8,7 @@ use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use super::error::reading;
 use super::{Nvml, NvmlError};
 use crate::backend::GpuReading;
+use crate::host::clock::now;
 use crate::units::Nanos;
 
 /// The most that fair arms allow is two samples per second.
@@ -38,13 +39,6 @@ pub fn throttled_share(samples: &[GpuReading]) -> Option<f64> {
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0u32), |(sum, n), v| (sum + v, n + 1));
     (n > 0).then(|| sum / f64::from(n))
-}
-
-/// Now, on CLOCK_MONOTONIC.
-pub(super) fn now() -> Nanos {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // CLOCK_MONOTONIC counts from the boot and is never negative.
-    Nanos(t.tv_sec.unsigned_abs() * 1_000_000_000 + t.tv_nsec.unsigned_abs())
 }
 
 /// What thread and owner share.

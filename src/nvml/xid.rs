@@ -9,8 +9,9 @@ use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError as Raw;
 use serde::{Deserialize, Serialize};
 
-use super::sampler::{lock, now};
+use super::sampler::lock;
 use super::{Nvml, NvmlError};
+use crate::host::clock::now;
 use crate::units::Nanos;
 
 /// How long one wait lasts: how soon a watch ends that nobody wants any more.

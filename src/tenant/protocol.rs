@@ -45,6 +45,21 @@ pub enum Order {
     End {},
 }
 
+impl Order {
+    /// Its name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "hello",
+            Self::Load(_) => "load",
+            Self::Window(_) => "window",
+            Self::Noise(_) => "noise",
+            Self::Quiet {} => "quiet",
+            Self::Examine { .. } => "examine",
+            Self::End {} => "end",
+        }
+    }
+}
+
 /// What a tenant answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

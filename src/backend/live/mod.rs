@@ -23,6 +23,7 @@ use crate::host::cores::{Cores, allowed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
+use crate::sharing;
 use crate::units::Nanos;
 
 pub use self::self_check::{CheckVerdict, Checked, Figure, SelfCheck};
@@ -163,15 +164,15 @@ impl Live {
 /// Why an arrangement of this mode cannot be made live on `gpu`, where it cannot.
 pub fn unsupported(mode: SharingMode, gpu: &Gpu) -> Option<String> {
     match mode {
-        SharingMode::Exclusive | SharingMode::TimeSlicing if gpu.mig == Some(true) => Some(format!(
+        other if !sharing::on_hardware(other) => Some(format!(
+            "{other} is not arranged on real GPUs yet, only in the simulator; exclusive and time-slicing are"
+        )),
+        _ if !mode.needs_mig() && gpu.mig == Some(true) => Some(format!(
             "{mode} needs the whole GPU, and MIG is on: a process sees one instance of it; turn MIG off (`nvidia-smi -i \
              {} -mig 0`) or arrange mig",
             gpu.uuid
         )),
-        SharingMode::Exclusive | SharingMode::TimeSlicing => None,
-        other => Some(format!(
-            "{other} is not arranged on real GPUs yet, only in the simulator; exclusive and time-slicing are"
-        )),
+        _ => None,
     }
 }
 

@@ -162,7 +162,7 @@ impl Tenant {
 
     /// Gives an order, to be answered within `limit`. The reply is for [`collect`].
     pub(super) fn order(&mut self, order: &Order, limit: Nanos) -> Result<(), Fault> {
-        let (at, name) = (now(), name(order));
+        let (at, name) = (now(), order.name());
         self.receive()?;
         if !self.read.is_empty() {
             return Err(Fault::Unasked(quote(&self.read)));
@@ -393,18 +393,6 @@ fn answers(reply: &Reply) -> &'static str {
         Reply::Examined(_) => "examine",
         Reply::Ended {} => "end",
         Reply::Failed(_) => "failed",
-    }
-}
-
-fn name(order: &Order) -> &'static str {
-    match order {
-        Order::Hello { .. } => "hello",
-        Order::Load(_) => "load",
-        Order::Window(_) => "window",
-        Order::Noise(_) => "noise",
-        Order::Quiet {} => "quiet",
-        Order::Examine { .. } => "examine",
-        Order::End {} => "end",
     }
 }
 

@@ -1,11 +1,10 @@
 //! The GPUs and MIG devices that the configuration describes.
 
 use crosstalk::gpu::{GpuModel, find_model, nearest_model, parse_layout, parse_mig_uuid};
-use crosstalk::gpu::{MigUuid, create_in_order, place_layout};
+use crosstalk::gpu::{MigUuid, create_in_order, named_uuid, place_layout};
 use crosstalk::machine::{Compute, Context, Domain, GpuPart, Policy, SmShare, Topology};
 use crosstalk::plan::Seat;
 use crosstalk::scenario::{LayoutEntry, SharingMode};
-use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config, Mig};
 
@@ -198,20 +197,8 @@ fn divided(index: usize, model: &GpuModel, gpu: &config::Gpu, mig: &Mig) -> Resu
     Ok((devices, topology))
 }
 
-/// A name-based UUID (RFC 9562, version 8).
 fn uuid(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(b"crosstalk stand-in gpu 1");
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    let mut bytes: [u8; 16] = [0; 16];
-    bytes.copy_from_slice(&hash.finalize()[..16]);
-    bytes[6] = (bytes[6] & 0x0f) | 0x80;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    named_uuid("crosstalk stand-in gpu 1", parts)
 }
 
 /// The 16 bytes of "GPU-…" or "MIG-…".
