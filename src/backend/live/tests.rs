@@ -91,6 +91,7 @@ impl Bench {
             provenance: Provenance::StandIn,
             exe: fixture_tenant(),
             environment,
+            allow_reconfigure: false,
             watch: Box::new(Arc::clone(&written)),
             deadlines,
         });
@@ -250,6 +251,7 @@ fn tenants_get_cores_where_there_are_enough() {
         provenance: Provenance::StandIn,
         exe: fixture_tenant(),
         environment: live.settings.environment.clone(),
+        allow_reconfigure: false,
         watch: Box::new(Arc::clone(&bench.written)),
         deadlines: Deadlines::default(),
     });
