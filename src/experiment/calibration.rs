@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::turns;
 use crate::backend::{ArmKey, ArmPlan, BackendError, Load, Session, Window};
 use crate::plan::{Grid, Plan};
 use crate::run_dir::{Calibration, JudgedBy, NeighbourCalibration, ProbeCalibration};
@@ -85,7 +86,14 @@ pub(crate) fn calibrate(
         let (window, judged) = judged(&plan.design, rate);
         probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged });
     }
-    Ok(Some(Calibration { arrangement, grid: grid_index, probes, neighbours }))
+    let planned = &plan.arrangements[arrangement];
+    let turns = match turns::measure(plan, planned, grid) {
+        Some(measure) if turns::grid(plan, planned) == Some(grid_index) && !stopped() => {
+            measure.run(plan, &arm, session)?
+        }
+        _ => None,
+    };
+    Ok(Some(Calibration { arrangement, grid: grid_index, probes, neighbours, turns }))
 }
 
 /// Rate of a neighbour alone over all its seats, in a window long enough to see some of its requests.

@@ -4,6 +4,7 @@ mod blocks;
 pub(crate) mod calibration;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,14 +35,21 @@ const LOST_IN_A_ROW: u32 = 3;
 /// for a slow probe comes on top, at most to the design's `max_window`.
 pub fn estimate(plan: &Plan) -> Nanos {
     let runs = plan.arrangements.iter().filter(|a| a.skipped.is_none());
-    runs.flat_map(|a| &a.grids)
+    let of_turns = |a| {
+        let grid = turns::grid(plan, a)?;
+        Some(turns::length(plan, &turns::measure(plan, a, &a.grids[grid])?))
+    };
+    let turns: Nanos = runs.clone().filter_map(of_turns).sum();
+    let grids = runs
+        .flat_map(|a| &a.grids)
         .map(|grid| {
             let windows: Nanos = grid.probes.iter().map(|p| calibration::planned_window(plan, *p)).sum();
             let arms = u64::from(plan.design.blocks) * (grid.neighbours.len() as u64 + 1);
             let restarts = generations(plan, grid).len() as u64 + 1;
             calibration::length(plan, grid) + RESTART * restarts + (plan.design.washout + windows) * arms
         })
-        .sum()
+        .sum::<Nanos>();
+    grids + turns
 }
 
 /// What a run tells while it goes on.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::{Plan, PlannedArrangement};
 use crate::run_dir::RecordedRun;
-use crate::scenario::Accept;
+use crate::scenario::{Accept, SharingMode};
 use crate::verdict::{CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict};
 use crate::verdict::{accept_names, scope_percent};
 
 use super::format::{count, nine_digits};
 use super::model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
-    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
+    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
 };
 use super::words;
 
@@ -47,6 +47,7 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
         warnings: verdict.warnings.clone(),
         scope: scope(plan, verdict),
         calibration: calibration(run),
+        turns: turns(run),
         accepted,
         cells,
     }
@@ -352,18 +353,40 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
     }
 }
 
+/// `arrangement[@seat]` of a grid.
+fn place(planned: &PlannedArrangement, grid: usize) -> String {
+    let victims: BTreeSet<usize> = planned.grids.iter().map(|g| g.victim).collect();
+    match planned.grids.get(grid).and_then(|g| planned.seats.get(g.victim)) {
+        Some(seat) if victims.len() > 1 => format!("{}@{}", planned.name, seat.id),
+        _ => planned.name.clone(),
+    }
+}
+
+/// One row per arrangement in which tenants take turns.
+fn turns(run: &RecordedRun) -> Vec<TurnsSeen> {
+    let row = |(index, planned): (usize, &PlannedArrangement)| {
+        let in_turns = matches!(planned.sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
+        let grids = || run.calibrations.range((index, 0)..(index + 1, 0));
+        let ((_, grid), calibration) = grids().find(|(_, c)| c.turns.is_some()).or_else(|| grids().next())?;
+        let seen = calibration.turns.map(|t| Turns {
+            others: t.others,
+            count: t.seen,
+            quantum: t.quantum,
+            gap: t.gap,
+            switch: t.switch,
+        });
+        in_turns.then(|| TurnsSeen { place: place(planned, *grid), seen })
+    };
+    run.manifest.plan.arrangements.iter().enumerate().filter_map(row).collect()
+}
+
 /// One row per grid and probe.
 fn calibration(run: &RecordedRun) -> Vec<Calibrated> {
     let plan = &run.manifest.plan;
     let mut out = Vec::new();
     for ((arrangement, grid), calibration) in &run.calibrations {
         let Some(planned) = plan.arrangements.get(*arrangement) else { continue };
-        let victims: BTreeSet<usize> = planned.grids.iter().map(|g| g.victim).collect();
-        let seat = planned.grids.get(*grid).and_then(|g| planned.seats.get(g.victim));
-        let place = match seat {
-            Some(seat) if victims.len() > 1 => format!("{}@{}", planned.name, seat.id),
-            _ => planned.name.clone(),
-        };
+        let place = place(planned, *grid);
         for probe in &calibration.probes {
             out.push(Calibrated {
                 place: place.clone(),

@@ -8,7 +8,7 @@ use crate::channel::Channel;
 use crate::gpu::{Gpu, Inventory};
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
 use crate::provenance::Provenance;
-use crate::run_dir::{Calibration, JudgedBy, Manifest, ProbeCalibration, RecordedRun};
+use crate::run_dir::{Calibration, JudgedBy, Manifest, ProbeCalibration, RecordedRun, Turns};
 use crate::scenario::{
     Accept, Arrivals, Design, Expectation, LayoutEntry, Margins, Quantile, Rule, SharingMode, Slo, Tier, Word,
 };
@@ -294,6 +294,16 @@ pub(super) fn run() -> RecordedRun {
             },
         ],
         neighbours: Vec::new(),
+        // The second arrangement takes turns.
+        turns: (arrangement == 1).then_some(Turns {
+            probe: 0,
+            neighbour: 0,
+            others: 1,
+            seen: 48,
+            quantum: Nanos(2_090_400),
+            gap: Nanos(2_430_100),
+            switch: Some(Nanos(169_850)),
+        }),
     };
     RecordedRun {
         manifest: Manifest {

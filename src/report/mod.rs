@@ -17,7 +17,7 @@ mod tests;
 pub use json::{report_schema, run_schema};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
-    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, VerdictWord, Why,
+    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
 };
 pub use plan::plan_text;
 

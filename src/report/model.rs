@@ -49,6 +49,9 @@ pub struct RunReport {
     pub scope: Scope,
     /// Load and window of every probe, as fixed before the first block.
     pub calibration: Vec<Calibrated>,
+    /// The turns that tenants take, per arrangement in which they take turns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<TurnsSeen>,
 }
 
 /// What was run, and where.
@@ -352,6 +355,36 @@ pub struct Calibrated {
     pub blocks: u32,
     /// How each quantile is judged, rising.
     pub judged: Vec<JudgedQuantile>,
+}
+
+/// The turns that tenants take in one place, as the device's own stamps show them: medians.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TurnsSeen {
+    /// `arrangement[@seat]`.
+    pub place: String,
+    /// What was seen; `null`: the scenario has no probe of short kernels or no noise of long ones there, or somebody gave
+    /// turns away.
+    pub seen: Option<Turns>,
+}
+
+/// What was seen of turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Turns {
+    /// Tenants with which the victim took turns.
+    pub others: u32,
+    /// Whole turns.
+    pub count: u32,
+    /// A turn.
+    #[serde(rename = "quantum_ns")]
+    pub quantum: Nanos,
+    /// From the end of a turn to the beginning of the next.
+    #[serde(rename = "gap_ns")]
+    pub gap: Nanos,
+    /// One switch; `null`: the others' turns are shorter than the victim's, so that nothing can be said.
+    #[serde(rename = "switch_ns")]
+    pub switch: Option<Nanos>,
 }
 
 /// How a quantile is judged.

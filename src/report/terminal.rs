@@ -7,7 +7,7 @@ use crate::verdict::RequirementState;
 
 use super::format::{NONE, count, percent, rate, ratio_parts, time};
 use super::model::{
-    AcceptState, Calibrated, Cell, Column, Expected, JudgedQuantile, Report, Row, RunReport, VerdictWord,
+    AcceptState, Calibrated, Cell, Column, Expected, JudgedQuantile, Report, Row, RunReport, TurnsSeen, VerdictWord,
 };
 use super::text::{Line, Page, Tint};
 use super::{Options, words};
@@ -51,6 +51,7 @@ fn run_report(page: &mut Page, run: &RunReport) {
     surprises(page, run);
     warnings(page, run);
     calibration(page, run);
+    turns(page, run);
     scope(page, run);
 }
 
@@ -426,6 +427,34 @@ fn calibration(page: &mut Page, run: &RunReport) {
         place = &c.place;
     }
     page.table(2, 2, &rows);
+}
+
+fn turns(page: &mut Page, run: &RunReport) {
+    if run.turns.is_empty() {
+        return;
+    }
+    page.heading("Turns, by the device's own stamps");
+    for TurnsSeen { place, seen } in &run.turns {
+        let text = match seen {
+            Some(t) => {
+                let switch = t.switch.map_or_else(
+                    || "the others' turns are shorter, so that the cost of a switch is not known".to_owned(),
+                    |switch| format!("a switch costs {}", time(switch.0 as f64)),
+                );
+                format!(
+                    ": a tenant runs {}, then waits {} for {}; {switch} (medians of {} turns)",
+                    time(t.quantum.0 as f64),
+                    time(t.gap.0 as f64),
+                    count(t.others.into(), "other"),
+                    t.count
+                )
+            }
+            None => ": not measured; it takes a probe of short kernels (compute), a noise of long ones (compute-burst), and \
+                     tenants that always have work queued"
+                .to_owned(),
+        };
+        page.paragraph(Line::of(Tint::Plain, place).with(Tint::Faint, &text), 2, 4);
+    }
 }
 
 /// "p50, p99 pooled, p99.9 not (too few requests)".

@@ -29,7 +29,7 @@ pub use error::RunDirError;
 pub use event::Note;
 pub use read::{Verified, load, verify};
 pub use record::{
-    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData,
+    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData, Turns,
 };
 pub use write::{Encoded, RunDir, encode};
 

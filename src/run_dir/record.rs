@@ -68,6 +68,32 @@ pub struct Calibration {
     pub probes: Vec<ProbeCalibration>,
     /// Per neighbour of the grid, in its order.
     pub neighbours: Vec<NeighbourCalibration>,
+    /// The turns that tenants take; `None`: they take none, or it was not to be seen here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+}
+
+/// The turns that tenants take on a GPU, as the device's own stamps of the victim's kernels show them: medians.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Turns {
+    /// Index into the plan's panel of the probe that the victim kept queued.
+    pub probe: usize,
+    /// Index into the plan's neighbours of the noise of the others.
+    pub neighbour: usize,
+    /// Tenants with which the victim took turns.
+    pub others: u32,
+    /// Turns seen from their beginning to their end.
+    pub seen: u32,
+    /// The victim's turn.
+    #[serde(rename = "quantum_ns")]
+    pub quantum: Nanos,
+    /// From the end of its turn to the beginning of its next.
+    #[serde(rename = "gap_ns")]
+    pub gap: Nanos,
+    /// One switch, where every other tenant's turn is as long as the victim's; `None`: they are shorter.
+    #[serde(rename = "switch_ns")]
+    pub switch: Option<Nanos>,
 }
 
 /// Load and window of one probe, as fixed by calibration.

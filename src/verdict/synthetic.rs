@@ -77,8 +77,13 @@ impl Lab {
             judged: self.judged.clone(),
         });
         let neighbours = (0..self.neighbours.len()).map(|neighbour| NeighbourCalibration { neighbour, solo_rate: 1e3 });
-        let calibration =
-            Calibration { arrangement: 0, grid: 0, probes: probes.collect(), neighbours: neighbours.collect() };
+        let calibration = Calibration {
+            arrangement: 0,
+            grid: 0,
+            probes: probes.collect(),
+            neighbours: neighbours.collect(),
+            turns: None,
+        };
         RecordedRun {
             manifest: Manifest {
                 format: "crosstalk-run".to_owned(),

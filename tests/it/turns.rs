@@ -3,7 +3,9 @@
 use crosstalk::backend::Load;
 use crosstalk::units::{Nanos, Rate};
 
-use crate::support::{Bench, latencies, model, quantile};
+use crosstalk::backend::sim::Simulator;
+
+use crate::support::{Bench, latencies, model, quantile, scenario_text, simulate};
 
 /// Sparse, so that two requests of the victim hardly ever meet.
 const SPARSE: Load = Load::Open { rate: Rate::per_second(20), poisson: true };
@@ -69,5 +71,39 @@ fn turns_stay_within_an_instance() {
         assert!((0.99..=1.01).contains(&between), "{mode}: {between}");
         let within = bench("0.1").ratio(0, 0, Nanos::millis(200));
         assert!(within > in_one_place, "{mode}: {within}");
+    }
+}
+
+/// The measured quantum, gap and switch are those of the model, for two tenants and for four, and inside an instance;
+/// where nobody takes turns there are none.
+#[test]
+fn quantum_gap_and_switch_are_measured_where_tenants_take_turns() {
+    let id = model("h100-sxm");
+    let slice = &id.time_slice;
+    let simulator = Simulator::new(id, None);
+    let nested = "sharing = \"mig+time-slicing\"\nlayout = [{ profile = \"3g.40gb\", tenants = 2 }, \"3g.40gb\"]\nvictim_at \
+                  = [\"0.0\"]";
+    for (arrangement, others) in [
+        ("sharing = \"time-slicing\"\ntenants = 2", Some(1)),
+        ("sharing = \"time-slicing\"\ntenants = 4", Some(3)),
+        (nested, Some(1)),
+        ("sharing = \"mps\"", None),
+    ] {
+        let text = scenario_text(
+            "blocks = 2\nwindow = \"50ms\"\nmax_window = \"50ms\"",
+            &[r#"{ probe = "launch", arrivals = { poisson = "100/s" } }"#, r#"{ probe = "compute" }"#],
+            &[r#"{ noise = "idle" }"#, r#"{ noise = "d2h" }"#, r#"{ noise = "issue-hog" }"#],
+            arrangement,
+        );
+        let (run, _) = simulate(&text, &simulator, id, None);
+        let turns = run.calibrations.values().find_map(|c| c.turns);
+        assert_eq!(turns.map(|t| t.others), others, "{arrangement}");
+        let Some(turns) = turns else { continue };
+        let near = |measured: Nanos, us: u64| (measured.0 as f64 / (us * 1_000) as f64 - 1.0).abs() <= 0.05;
+        assert!(near(turns.quantum, slice.quantum_us), "{arrangement}: {turns:?}");
+        let n = u64::from(turns.others);
+        assert!(near(turns.gap, n * slice.quantum_us + (n + 1) * slice.switch_us), "{arrangement}: {turns:?}");
+        let switch = turns.switch.expect("equal turns");
+        assert!(switch.0.abs_diff(slice.switch_us * 1_000) <= 80_000, "{arrangement}: {turns:?}");
     }
 }

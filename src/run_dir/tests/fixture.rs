@@ -133,6 +133,7 @@ pub(super) fn calibration(arrangement: usize) -> Calibration {
             judged: vec![(Quantile::P50, JudgedBy::Blocks), (Quantile::P99, JudgedBy::Pooled)],
         }],
         neighbours: vec![NeighbourCalibration { neighbour: 1, solo_rate: 0.1 + 0.2 }],
+        turns: None,
     }
 }
 
