@@ -1,7 +1,7 @@
 //! Green contexts: tenants of one process, each with a set of SMs of its own.
 
 use super::flat::{self, Keys, PLAIN, of_sms};
-use super::mps::{check_sets, check_sum, set};
+use super::mps::{check_sets, check_sum, chunk_of, set, whole_chunks};
 use super::{Mode, Request, Resolved, Seating, SharingError};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
@@ -39,4 +39,10 @@ fn topology(seating: &Seating<'_>) -> Result<Topology, SharingError> {
     Ok(flat::whole_gpu(seating, Policy::Concurrent, true, |entry, sms| {
         SmShare::Own(set(entry.sms.unwrap_or_default(), sms, seating.model))
     }))
+}
+
+/// SMs that a green context with this share of a device's `sms` is promised: whole chunks of its compute capability, of
+/// which `major` is the first number.
+pub fn green_sms(share: Share, sms: u32, major: u32) -> u32 {
+    whole_chunks(share, sms, chunk_of(major))
 }

@@ -19,6 +19,7 @@ mod time_slicing;
 mod tree;
 
 pub use error::SharingError;
+pub use green_contexts::green_sms;
 pub use tree::free_memory;
 
 use crate::gpu::{Gpu, GpuModel};
