@@ -10,11 +10,13 @@ use crate::host::thread;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
-use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply};
+use crate::sharing;
+use crate::sharing::live::{Arranged, Place, Site};
+use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply, Together};
 use crate::units::Nanos;
 use crate::workload::{self, PLACEBO};
 
-use super::seat::{Fault, Launch, Tenant, collect, end_all, kill_all};
+use super::seat::{Berth, Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::{Live, Settings, arm, evidence};
 
 /// The victim posts an empty kernel after this long without a request (verdict.md, "Fair arms", 6).
@@ -36,6 +38,8 @@ pub(super) struct LiveSession<'a> {
     pub(super) plan: &'a Plan,
     arrangement: usize,
     grid: usize,
+    /// The machine as the mode needs it, from the first restart on.
+    arranged: Option<Box<dyn Arranged>>,
     crew: Option<Crew>,
     evidence: Evidence,
 }
@@ -46,6 +50,8 @@ pub(super) struct Crew {
     pub(super) tenants: Vec<Tenant>,
     /// What each holds.
     pub(super) loaded: Vec<Loaded>,
+    /// Processes of ours on the GPU beside them.
+    pub(super) helpers: Vec<u32>,
     /// Since when the neighbours are quiet: their last completion, or the end of the restart.
     pub(super) quiet_since: Nanos,
     /// Not everybody has cores of its own.
@@ -56,7 +62,7 @@ pub(super) struct Crew {
 
 impl<'a> LiveSession<'a> {
     pub(super) fn new(live: &'a Live, plan: &'a Plan, arrangement: usize, grid: usize) -> Self {
-        Self { live, plan, arrangement, grid, crew: None, evidence: Evidence::default() }
+        Self { live, plan, arrangement, grid, arranged: None, crew: None, evidence: Evidence::default() }
     }
 
     pub(super) fn planned(&self) -> &'a PlannedArrangement {
@@ -72,24 +78,39 @@ impl<'a> LiveSession<'a> {
         std::iter::once(self.grid().victim).chain(self.grid().neighbour_seats.iter().copied()).collect()
     }
 
+    fn site(&self) -> Site<'a> {
+        let settings = &self.live.settings;
+        Site {
+            inventory: &settings.inventory,
+            gpu: settings.gpu,
+            planned: self.planned(),
+            watch: self.live.watch(),
+            allow_reconfigure: settings.allow_reconfigure,
+        }
+    }
+
     /// Tenants that were started before it failed are left in `tenants`.
-    fn bring_up(&self, generation: u32, tenants: &mut Vec<Tenant>) -> Result<(Crew, Evidence), BackendError> {
+    fn bring_up(
+        &self,
+        arranged: &dyn Arranged,
+        generation: u32,
+        tenants: &mut Vec<Tenant>,
+    ) -> Result<(Crew, Evidence), BackendError> {
         let settings = &self.live.settings;
         // Loading calls every program once: that is noise to whoever else is on the GPU.
-        self.live.watch().check_exclusive(&[])?;
+        let helpers = arranged.helpers();
+        self.live.watch().check_exclusive(&helpers)?;
+        let places: Vec<Place> = self.seats().into_iter().map(|seat| arranged.place(seat)).collect();
         let placement = self.live.cores.place(self.grid().neighbour_seats.len());
         let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
-        for (index, seat) in self.seats().into_iter().enumerate() {
-            let launch = self.launch(index, seat, &placement);
-            let who = launch.who.clone();
-            tenants.push(Tenant::start(launch).map_err(|fault| self.not_up(&who, fault))?);
-        }
+        self.start(&places, &placement, tenants)?;
         // From here on, so that no tenant starts on the controller's core.
         let pinned = placement.controller.and_then(|core| Pinned::on(&[core]).ok());
 
         let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
         ask(tenants, |_| hello.clone(), settings.deadlines.hello).map_err(|e| failed(tenants, e))?;
-        let loads: Vec<Load> = (0..tenants.len()).map(|index| self.load(index, generation, &placement)).collect();
+        let loads: Vec<Load> =
+            (0..tenants.len()).map(|index| self.load(index, generation, &places, &placement)).collect();
         let replies = ask(tenants, |index| Order::Load(loads[index].clone()), settings.deadlines.load)
             .map_err(|e| failed(tenants, e))?;
         let loaded: Vec<Loaded> = replies
@@ -101,32 +122,60 @@ impl<'a> LiveSession<'a> {
             seats.push(evidence::check(tenant, load, loaded).map_err(|fault| self.not_up(&tenant.who, fault))?);
         }
         seats.sort_by_key(|seat| seat.seat);
+        let proofs = arranged.prove(&self.site(), &seats)?;
         if !placement.too_few {
             thread::keep(HELPERS, &self.live.cores.spare(&placement));
         }
         let too_few_cores = placement.too_few;
         let tenants = std::mem::take(tenants);
-        let crew = Crew { tenants, loaded, quiet_since: now(), too_few_cores, _pinned: pinned };
-        Ok((crew, Evidence { seats }))
+        let crew = Crew { tenants, loaded, helpers, quiet_since: now(), too_few_cores, _pinned: pinned };
+        Ok((crew, Evidence { seats, proofs }))
     }
 
-    /// Whether the tenant at `index` of [`Self::seats`] has the GPU: in exclusive mode the victim alone.
-    fn on_gpu(&self, index: usize) -> bool {
-        index == 0 || self.planned().sharing != SharingMode::Exclusive
+    /// Starts a process for each host. Tenants that were started before one fails are left in `tenants`.
+    fn start(&self, places: &[Place], placement: &Placement, tenants: &mut Vec<Tenant>) -> Result<(), BackendError> {
+        let seats = self.seats();
+        for (index, place) in places.iter().enumerate() {
+            let mates = mates(index, places);
+            if mates.first() != Some(&index) {
+                continue;
+            }
+            let settings = &self.live.settings;
+            let mut environment = environment(settings, place.device.as_deref().unwrap_or_default());
+            environment.extend(place.environment.iter().cloned());
+            let berths: Vec<Berth> = mates.into_iter().map(|mate| self.berth(mate, placement)).collect();
+            let who: Vec<String> = berths.iter().map(|berth| berth.who.clone()).collect();
+            let launch = Launch { exe: &settings.exe, environment, seats: berths };
+            tenants.extend(Tenant::start(launch).map_err(|fault| self.not_up(&who.join(" and "), fault))?);
+        }
+        tenants.sort_by_key(|tenant| seats.iter().position(|seat| *seat == tenant.seat));
+        Ok(())
     }
 
-    fn launch(&self, index: usize, seat: usize, placement: &Placement) -> Launch<'a> {
-        let settings = &self.live.settings;
+    /// `index` is that of [`Self::seats`].
+    fn berth(&self, index: usize, placement: &Placement) -> Berth {
         let role = if index == 0 { "victim" } else { "neighbour" };
-        let device = if self.on_gpu(index) { self.live.gpu().uuid.as_str() } else { "" };
-        Launch {
-            exe: &settings.exe,
+        let seat = self.seats()[index];
+        Berth {
             seat,
             who: format!("tenant of seat {} ({role})", self.planned().seats[seat].id),
-            environment: environment(settings, device),
             cores: self.cores(index, placement),
             rows: if index == 0 { self.rows() } else { 0 },
         }
+    }
+
+    /// How the tenant at `index` of [`Self::seats`] shares its device with the others of its process.
+    fn together(&self, index: usize, places: &[Place]) -> Option<Together> {
+        let mut mates = mates(index, places);
+        if places[index].green.is_none() {
+            return (mates.len() > 1).then_some(Together::Streams {});
+        }
+        // By seats and not by roles: a seat has the same SMs whoever is the victim.
+        let seats = self.seats();
+        mates.sort_by_key(|mate| seats[*mate]);
+        let shares = mates.iter().map(|mate| places[*mate].green.unwrap_or_default()).collect();
+        let index = mates.iter().position(|mate| *mate == index).unwrap_or(0);
+        Some(Together::GreenContexts { shares, index })
     }
 
     fn cores(&self, index: usize, placement: &Placement) -> Vec<u32> {
@@ -136,8 +185,8 @@ impl<'a> LiveSession<'a> {
         }
     }
 
-    fn load(&self, index: usize, generation: u32, placement: &Placement) -> Load {
-        let (plan, grid) = (self.plan, self.grid());
+    fn load(&self, index: usize, generation: u32, places: &[Place], placement: &Placement) -> Load {
+        let (plan, grid, place) = (self.plan, self.grid(), &places[index]);
         let seat = &self.planned().seats[self.seats()[index]].id;
         let program = |name: &str, workload: &str, params: &BTreeMap<String, String>| ProgramOrder {
             name: name.to_owned(),
@@ -146,7 +195,7 @@ impl<'a> LiveSession<'a> {
         };
         let probes = grid.probes.iter().map(|p| &plan.panel[*p]);
         let noises = grid.neighbours.iter().map(|n| &plan.neighbours[*n]);
-        let (programs, outstanding) = match (index, self.on_gpu(index)) {
+        let (programs, outstanding) = match (index, place.device.is_some()) {
             (0, _) => (
                 probes.clone().map(|p| program(&p.name, &p.workload, &p.params)).collect(),
                 probes.map(|p| p.outstanding).max(),
@@ -167,8 +216,9 @@ impl<'a> LiveSession<'a> {
         ];
         let sleeps = matches!(self.planned().sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
         Load {
-            device: self.on_gpu(index).then(|| self.live.gpu().uuid.clone()),
+            device: place.device.clone(),
             model: self.live.gpu().model.clone(),
+            together: self.together(index, places),
             programs,
             arena: index != 0,
             outstanding: outstanding.unwrap_or(1).max(1),
@@ -219,8 +269,17 @@ impl<'a> LiveSession<'a> {
 impl Session for LiveSession<'_> {
     fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
         self.take_down()?;
+        let arranged = match self.arranged.take() {
+            Some(arranged) => arranged,
+            None => {
+                self.live.watch().check_exclusive(&[])?;
+                sharing::arrange(&self.site())?
+            }
+        };
         let mut tenants = Vec::new();
-        let (crew, evidence) = self.bring_up(generation, &mut tenants).map_err(|error| gave_up(&mut tenants, error))?;
+        let brought_up = self.bring_up(arranged.as_ref(), generation, &mut tenants);
+        self.arranged = Some(arranged);
+        let (crew, evidence) = brought_up.map_err(|error| gave_up(&mut tenants, error))?;
         (self.crew, self.evidence) = (Some(crew), evidence);
         Ok(())
     }
@@ -239,7 +298,8 @@ impl Session for LiveSession<'_> {
     }
 
     fn close(mut self: Box<Self>) -> Result<(), BackendError> {
-        self.take_down()
+        self.take_down()?;
+        self.put_back()
     }
 }
 
@@ -251,6 +311,21 @@ impl LiveSession<'_> {
         end_all(&mut crew.tenants, self.live.settings.deadlines.end);
         kill_all(&mut crew.tenants).map_or(Ok(()), |stuck| Err(BackendError::device(stuck)))
     }
+}
+
+impl LiveSession<'_> {
+    fn put_back(&mut self) -> Result<(), BackendError> {
+        let site = self.site();
+        let Some(arranged) = &mut self.arranged else { return Ok(()) };
+        arranged.restore(&site)?;
+        self.arranged = None;
+        Ok(())
+    }
+}
+
+/// The indices of those that live in one process with the one at `index`, itself included.
+fn mates(index: usize, places: &[Place]) -> Vec<usize> {
+    (0..places.len()).filter(|mate| places[*mate].host == places[index].host).collect()
 }
 
 /// Kills the tenants after `error`. One that cannot be killed takes the device along.
@@ -265,6 +340,7 @@ impl Drop for LiveSession<'_> {
     fn drop(&mut self) {
         // Nobody is left to be told.
         let _ = self.take_down();
+        let _ = self.put_back();
     }
 }
 
