@@ -21,7 +21,7 @@ const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
 const STAND_IN: &str = "crosstalk_stand_in";
 
 macro_rules! table {
-    ($($name:ident($($arg:ident: $type:ty),*);)* optional: $($new:ident($($given:ident: $kind:ty),*);)*) => {
+    ({ $($name:ident($($arg:ident: $type:ty),*);)* } { $($new:ident($($given:ident: $kind:ty),*);)* }) => {
         /// The entry points of one loaded driver.
         #[expect(non_snake_case, reason = "the driver's own names")]
         pub struct Driver {
@@ -89,7 +89,8 @@ macro_rules! table {
     };
 }
 
-table! {
+// Those that every driver has to have, and those that newer ones have.
+table! {{
     cuInit(flags: c_uint);
     cuDriverGetVersion(version: *mut c_int);
     cuGetErrorName(code: c_uint, name: *mut *const c_char);
@@ -132,7 +133,7 @@ table! {
     cuGraphLaunch(executable: CUgraphExec, stream: CUstream);
     cuGraphExecDestroy(executable: CUgraphExec);
     cuGraphDestroy(graph: CUgraph);
-optional:
+} {
     cuDeviceGetDevResource(device: CUdevice, resource: *mut DevResource, kind: c_uint);
     cuDevSmResourceSplitByCount(groups: *mut DevResource, count: *mut c_uint, input: *const DevResource,
         remaining: *mut DevResource, flags: c_uint, least: c_uint);
@@ -143,7 +144,7 @@ optional:
     cuGreenCtxStreamCreate(stream: *mut CUstream, green: CUgreenCtx, flags: c_uint, priority: c_int);
     cuCtxFromGreenCtx(context: *mut CUcontext, green: CUgreenCtx);
     cuDevicePrimaryCtxSetFlags_v2(device: CUdevice, flags: c_uint);
-}
+}}
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,5 @@
 //! Processes that end with this one: own process group, killed when the parent dies, waited for by pidfd.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -178,7 +177,7 @@ fn name(signal: Signal) -> &'static str {
 }
 
 /// An inherited file as the child names it.
-pub fn inherited(fd: BorrowedFd<'_>) -> impl AsRef<OsStr> {
+pub fn inherited(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
@@ -266,7 +265,7 @@ mod tests {
         let mut command = Command::new("sh");
         let script = format!("cat \"$0\" \"$1\"; test -e /proc/self/fd/{} && echo leaked", other.as_raw_fd());
         command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped());
-        ours.iter().for_each(|file| drop(command.arg(inherited(file.as_fd()))));
+        command.args(ours.iter().map(|file| inherited(file.as_fd())));
         let mut process = Process::spawn(command, &[ours[0].as_fd(), ours[1].as_fd()], &[]).unwrap();
         let mut said = String::new();
         process.child().stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();

@@ -83,36 +83,40 @@ impl Arranged for GreenContexts {
         Place { host: 0, green: self.shares.get(seat).copied(), ..Place::own(seat, &*self.device) }
     }
 
-    /// The sets are disjoint because they are groups of one split (see `cuda::SmSets`); that they are no more than the
-    /// device has shows that no split was made twice.
     fn prove(&self, _site: &Site<'_>, seats: &[SeatEvidence]) -> Result<Vec<String>, BackendError> {
-        let whole = in_one_process(seats)?;
-        let (mut sum, mut device) = (0, 0);
-        let mut sets = Vec::with_capacity(seats.len());
-        for SeatEvidence { seat, device: seen, .. } in seats {
-            let Some((has, seen)) = seen.as_ref().and_then(|seen| Some((seen.green_sms?, seen))) else {
-                return Err(BackendError::arrangement(format!("seat {seat} is in no green context")));
-            };
-            let major = seen.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            let promised = green_sms(self.shares.get(*seat).copied().unwrap_or_default(), seen.sms, major);
-            if has < promised {
-                return Err(BackendError::arrangement(format!(
-                    "seat {seat} was promised {promised} SMs, and its green context has {has} of the device's {}: the \
-                     driver divides them otherwise; ask for other shares",
-                    seen.sms
-                )));
-            }
-            let more = if has > promised { format!(", promised {promised}") } else { String::new() };
-            sets.push(format!("seat {seat}: {has}{more}"));
-            (sum, device) = (sum + has, seen.sms);
-        }
-        if sum > device {
+        prove(&self.shares, seats)
+    }
+}
+
+/// The sets are disjoint because they are groups of one split (see `cuda::SmSets`); that they are no more than the device
+/// has shows that no split was made twice.
+fn prove(shares: &[Share], seats: &[SeatEvidence]) -> Result<Vec<String>, BackendError> {
+    let whole = in_one_process(seats)?;
+    let (mut sum, mut device) = (0, 0);
+    let mut sets = Vec::with_capacity(seats.len());
+    for SeatEvidence { seat, device: seen, .. } in seats {
+        let Some((has, seen)) = seen.as_ref().and_then(|seen| Some((seen.green_sms?, seen))) else {
+            return Err(BackendError::arrangement(format!("seat {seat} is in no green context")));
+        };
+        let major = seen.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let promised = green_sms(shares.get(*seat).copied().unwrap_or_default(), seen.sms, major);
+        if has < promised {
             return Err(BackendError::arrangement(format!(
-                "the green contexts have {sum} SMs in all, and the device has {device}: they are not disjoint"
+                "seat {seat} was promised {promised} SMs, and its green context has {has} of the device's {}: the driver \
+                 divides them otherwise; ask for other shares",
+                seen.sms
             )));
         }
-        Ok(vec![whole, format!("green contexts of one split of {device} SMs: {}", sets.join(", "))])
+        let more = if has > promised { format!(", promised {promised}") } else { String::new() };
+        sets.push(format!("seat {seat}: {has}{more}"));
+        (sum, device) = (sum + has, seen.sms);
     }
+    if sum > device {
+        return Err(BackendError::arrangement(format!(
+            "the green contexts have {sum} SMs in all, and the device has {device}: they are not disjoint"
+        )));
+    }
+    Ok(vec![whole, format!("green contexts of one split of {device} SMs: {}", sets.join(", "))])
 }
 
 #[cfg(test)]
@@ -124,22 +128,7 @@ mod tests {
     fn a_green_context_has_what_it_was_promised_and_nobody_else_has_it() {
         let half = Share::percent(50);
         assert_eq!((green_sms(half, 132, 9), green_sms(half, 108, 8), green_sms(half, 7, 8)), (64, 54, 2));
-        let arranged = GreenContexts { device: "GPU-a".to_owned(), shares: vec![half, half] };
-        let prove = |seats: &[SeatEvidence]| {
-            let inventory = crate::gpu::simulated(crate::gpu::find_model("h100-sxm").unwrap(), None);
-            let toml = "schema = 1\nname = \"t\"\n[victim]\npanel = [{ probe = \"launch\" }]\n[[neighbour]]\nnoise = \
-                        \"hbm-read\"\n[[arrangement]]\nname = \"a\"\nsharing = \"green-contexts\"\n";
-            let scenario = crate::scenario::read("t", toml, crate::workload::CATALOGUE).unwrap();
-            let plan = crate::plan::Plan::resolve(&scenario, &inventory, 0, crate::gpu::find_model("h100-sxm")).unwrap();
-            let site = Site {
-                inventory: &inventory,
-                gpu: 0,
-                planned: &plan.arrangements[0],
-                watch: &Nobody,
-                allow_reconfigure: false,
-            };
-            arranged.prove(&site, seats).map_err(|error| error.what)
-        };
+        let prove = |seats: &[SeatEvidence]| prove(&[half, half], seats).map_err(|error| error.what);
         let proofs = prove(&[seat(0, 7, Some(64)), seat(1, 7, Some(64))]).unwrap();
         assert_eq!(proofs[1], "green contexts of one split of 132 SMs: seat 0: 64, seat 1: 64");
         let more = prove(&[seat(0, 7, Some(66)), seat(1, 7, Some(66))]).unwrap();

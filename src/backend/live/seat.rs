@@ -175,17 +175,12 @@ impl Tenant {
                     .map_err(|e| failed("its pipes")(e.into()))?;
             }
             let theirs = if index == 0 {
-                command.arg("--region").arg(inherited(memory.as_fd()).as_ref());
+                command.arg("--region").arg(inherited(memory.as_fd()));
                 command.stdin(orders_in).stdout(replies_out).stderr(Stdio::piped());
                 None
             } else {
                 let names = [memory.as_fd(), orders_in.as_fd(), replies_out.as_fd()].map(inherited);
-                let mut named = OsString::new();
-                for (n, name) in names.iter().enumerate() {
-                    named.push(if n > 0 { "," } else { "" });
-                    named.push(name.as_ref());
-                }
-                command.arg("--seat").arg(named);
+                command.arg("--seat").arg(names.join(","));
                 Some((OwnedFd::from(orders_in), OwnedFd::from(replies_out)))
             };
             all.push(Lines { memory, region, orders, replies, theirs });

@@ -4,6 +4,7 @@ mod compiling;
 mod fake;
 mod noise;
 mod orders;
+mod together;
 mod windows;
 
 use std::collections::BTreeMap;
