@@ -1,5 +1,5 @@
-//! Contexts, and what lives in one: modules, functions, streams, graphs. All of it belongs to the thread that made it,
-//! with the context current there; what lives in a context is to be dropped before it.
+//! Contexts, and what lives in one: modules, functions, streams, graphs. What lives in one belongs to the thread that made
+//! it, with the context current there, and is to be dropped before the context.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
@@ -13,7 +13,7 @@ const SPIN: u32 = 0x01;
 const BLOCK: u32 = 0x04;
 const MAP_HOST: u32 = 0x08;
 /// CU_STREAM_NON_BLOCKING: no hidden order with the default stream.
-const NON_BLOCKING: u32 = 0x01;
+pub(super) const NON_BLOCKING: u32 = 0x01;
 /// CU_STREAM_CAPTURE_MODE_THREAD_LOCAL.
 const CAPTURE_THREAD_LOCAL: u32 = 1;
 /// CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES.
@@ -29,6 +29,26 @@ pub(crate) struct Context {
     handle: CUcontext,
 }
 
+// SAFETY: a context is a handle of the driver's, which any thread may make current, also several at a time (CUDA driver
+// API, context management); it is destroyed once, by whoever drops it last.
+unsafe impl Send for Context {}
+// SAFETY: as above; a shared reference gives out the handle only.
+unsafe impl Sync for Context {}
+
+/// Flags of a context. `spin`: the driver's own waits spin instead of sleeping.
+pub(super) fn flags(spin: bool) -> u32 {
+    MAP_HOST | if spin { SPIN } else { BLOCK }
+}
+
+/// Makes a context the calling thread's. It must be alive, and stay so until another one is.
+///
+/// # Errors
+/// The driver's own.
+pub(crate) fn make_current(driver: &Driver, context: CUcontext) -> Result<(), CudaError> {
+    // SAFETY: alive, by the caller's promise.
+    driver.check("cuCtxSetCurrent", unsafe { driver.cuCtxSetCurrent(context) })
+}
+
 impl Context {
     /// Creates one and makes it current. `spin`: the driver's own waits spin instead of sleeping.
     ///
@@ -36,9 +56,8 @@ impl Context {
     /// The driver's own.
     pub(crate) fn new(device: &Device, driver: &'static Driver, spin: bool) -> Result<Self, CudaError> {
         let mut handle = ptr::null_mut();
-        let flags = MAP_HOST | if spin { SPIN } else { BLOCK };
         // SAFETY: the pointer is valid for the call.
-        let code = unsafe { driver.cuCtxCreate_v2(&raw mut handle, flags, device.handle()) };
+        let code = unsafe { driver.cuCtxCreate_v2(&raw mut handle, flags(spin), device.handle()) };
         driver.check("cuCtxCreate_v2", code)?;
         Ok(Self { driver, handle })
     }
@@ -156,6 +175,11 @@ impl Stream {
         // SAFETY: the pointer is valid for the call.
         driver.check("cuStreamCreate", unsafe { driver.cuStreamCreate(&raw mut handle, NON_BLOCKING) })?;
         Ok(Self { driver, handle })
+    }
+
+    /// One that was just made by another call.
+    pub(super) fn owned(driver: &'static Driver, handle: CUstream) -> Self {
+        Self { driver, handle }
     }
 
     /// The driver's handle.

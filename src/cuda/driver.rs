@@ -8,10 +8,12 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
 use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUfunction, CUgraph, CUgraphExec, CUmodule, CUstream, CUuuid,
+    CUcontext, CUdevResourceDesc, CUdevice, CUdeviceptr, CUfunction, CUgraph, CUgraphExec, CUgreenCtx,
+    CUmodule, CUstream, CUuuid,
 };
 
 use super::error::{CudaError, SUCCESS};
+use super::green::DevResource;
 
 /// Names under which the driver is looked for, in this order.
 const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
@@ -19,11 +21,12 @@ const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
 const STAND_IN: &str = "crosstalk_stand_in";
 
 macro_rules! table {
-    ($($name:ident($($arg:ident: $type:ty),*);)*) => {
+    ({ $($name:ident($($arg:ident: $type:ty),*);)* } { $($new:ident($($given:ident: $kind:ty),*);)* }) => {
         /// The entry points of one loaded driver.
         #[expect(non_snake_case, reason = "the driver's own names")]
         pub struct Driver {
             $($name: unsafe extern "C" fn($($type),*) -> c_uint,)*
+            $($new: Option<unsafe extern "C" fn($($kind),*) -> c_uint>,)*
             stand_in: bool,
         }
 
@@ -46,6 +49,12 @@ macro_rules! table {
                         },
                         None => return Err(missing(stringify!($name))),
                     },)*
+                    $($new: symbol(stringify!($new)).filter(|found| !found.is_null()).map(|found| {
+                        // SAFETY: as above.
+                        unsafe {
+                            std::mem::transmute::<*const c_void, unsafe extern "C" fn($($kind),*) -> c_uint>(found)
+                        }
+                    }),)*
                     stand_in: symbol(STAND_IN).is_some(),
                 })
             }
@@ -62,6 +71,17 @@ macro_rules! table {
                 }
             )*
 
+            $(
+                /// See the CUDA driver API. Returns its code; `None` where the driver is older than the call.
+                ///
+                /// # Safety
+                /// As the driver's documentation asks: pointers valid for what the call does, handles alive.
+                pub(crate) unsafe fn $new(&self, $($given: $kind),*) -> Option<c_uint> {
+                    // SAFETY: the entry point is the driver's own; the rest is the caller's promise.
+                    self.$new.map(|call| unsafe { call($($given),*) })
+                }
+            )*
+
             /// Every entry point that it needs, by name.
             #[cfg(test)]
             pub(crate) const SYMBOLS: &'static [&'static str] = &[$(stringify!($name)),*];
@@ -69,7 +89,8 @@ macro_rules! table {
     };
 }
 
-table! {
+// Those that every driver has to have, and those that newer ones have.
+table! {{
     cuInit(flags: c_uint);
     cuDriverGetVersion(version: *mut c_int);
     cuGetErrorName(code: c_uint, name: *mut *const c_char);
@@ -112,7 +133,18 @@ table! {
     cuGraphLaunch(executable: CUgraphExec, stream: CUstream);
     cuGraphExecDestroy(executable: CUgraphExec);
     cuGraphDestroy(graph: CUgraph);
-}
+} {
+    cuDeviceGetDevResource(device: CUdevice, resource: *mut DevResource, kind: c_uint);
+    cuDevSmResourceSplitByCount(groups: *mut DevResource, count: *mut c_uint, input: *const DevResource,
+        remaining: *mut DevResource, flags: c_uint, least: c_uint);
+    cuDevResourceGenerateDesc(description: *mut CUdevResourceDesc, resources: *mut DevResource, count: c_uint);
+    cuGreenCtxCreate(green: *mut CUgreenCtx, description: CUdevResourceDesc, device: CUdevice, flags: c_uint);
+    cuGreenCtxDestroy(green: CUgreenCtx);
+    cuGreenCtxGetDevResource(green: CUgreenCtx, resource: *mut DevResource, kind: c_uint);
+    cuGreenCtxStreamCreate(stream: *mut CUstream, green: CUgreenCtx, flags: c_uint, priority: c_int);
+    cuCtxFromGreenCtx(context: *mut CUcontext, green: CUgreenCtx);
+    cuDevicePrimaryCtxSetFlags_v2(device: CUdevice, flags: c_uint);
+}}
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -255,6 +287,16 @@ mod tests {
             let error = without(symbol).err().map(|e| e.to_string());
             assert!(error.is_some_and(|e| e.contains(symbol) && e.contains("R520")), "{symbol}");
         }
+    }
+
+    #[test]
+    fn a_call_that_an_older_driver_lacks_is_missed_where_it_is_made_and_not_before() {
+        let old = without("cuGreenCtxDestroy").unwrap();
+        // SAFETY: the entry points are functions of this test, which follow no pointer.
+        let (lacks, has) = unsafe {
+            (old.cuGreenCtxDestroy(std::ptr::null_mut()), old.cuCtxFromGreenCtx(std::ptr::null_mut(), std::ptr::null_mut()))
+        };
+        assert_eq!((lacks, has), (None, Some(9_999)));
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod context;
 mod device;
 mod driver;
 mod error;
+mod green;
 mod memory;
 
-pub(crate) use context::{Context, Graph, Module, Stream};
+pub(crate) use context::{Context, Graph, Module, Stream, make_current};
 pub(crate) use device::Device;
 pub use driver::Driver;
 pub use error::CudaError;
 pub(crate) use error::{NOT_READY, OUT_OF_MEMORY, SUCCESS, is_sticky};
+pub(crate) use green::{GreenContext, SmSets};
 pub(crate) use memory::{DeviceBuffer, PinnedBuffer, memory_info, settle_default_stream};

@@ -1,6 +1,5 @@
 //! Processes that end with this one: own process group, killed when the parent dies, waited for by pidfd.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -32,23 +31,23 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` in a process group of its own, so that a terminal's Ctrl-C does not reach it, on `cores` (all
-    /// that this process has where empty). It inherits `fd` under the same number, and no other file of ours: all else
-    /// is opened close-on-exec.
+    /// that this process has where empty). It inherits `files` under the same numbers, and no other file of ours: all
+    /// else is opened close-on-exec.
     ///
     /// The kernel kills it when the *thread* that called this ends, however that happens: call it from a thread that
     /// lives as long as the run.
     ///
     /// # Errors
     /// Where the program cannot be started.
-    pub fn spawn(mut command: Command, fd: BorrowedFd<'_>, cores: &[u32]) -> io::Result<Self> {
+    pub fn spawn(mut command: Command, files: &[BorrowedFd<'_>], cores: &[u32]) -> io::Result<Self> {
         let parent = getpid();
-        let fd = fd.as_raw_fd();
+        let files: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let mut set = CpuSet::new();
         cores.iter().filter(|core| (**core as usize) < CpuSet::MAX_CPU).for_each(|core| set.set(*core as usize));
         command.process_group(0);
         // SAFETY: between fork and exec only async-signal-safe work is done: system calls on values made before the
-        // fork, no allocation and no lock; errors are made from numbers. `fd` is open in the child, which has a copy of
-        // every descriptor of the parent, and the parent's is borrowed for the length of this call.
+        // fork, no allocation and no lock; errors are made from numbers. `files` are open in the child, which has a copy
+        // of every descriptor of the parent, and the parent's are borrowed for the length of this call.
         unsafe {
             command.pre_exec(move || {
                 set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -59,8 +58,10 @@ impl Process {
                 if set.count() > 0 {
                     sched_setaffinity(None, &set)?;
                 }
-                let fd = BorrowedFd::borrow_raw(fd);
-                fcntl_setfd(fd, fcntl_getfd(fd)? - FdFlags::CLOEXEC)?;
+                for fd in &files {
+                    let fd = BorrowedFd::borrow_raw(*fd);
+                    fcntl_setfd(fd, fcntl_getfd(fd)? - FdFlags::CLOEXEC)?;
+                }
                 Ok(())
             });
         }
@@ -176,7 +177,7 @@ fn name(signal: Signal) -> &'static str {
 }
 
 /// An inherited file as the child names it.
-pub fn inherited(fd: BorrowedFd<'_>) -> impl AsRef<OsStr> {
+pub fn inherited(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
@@ -190,7 +191,7 @@ mod tests {
     fn shell(script: &str) -> Process {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
-        Process::spawn(command, File::open("/dev/null").unwrap().as_fd(), &[]).unwrap()
+        Process::spawn(command, &[File::open("/dev/null").unwrap().as_fd()], &[]).unwrap()
     }
 
     fn alive(pid: u32) -> bool {
@@ -256,14 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn one_file_is_inherited_and_no_other() {
-        let mut ours = tempfile::tempfile().unwrap();
+    fn the_files_named_are_inherited_and_no_other() {
+        let mut ours = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
         let other = tempfile::tempfile().unwrap();
-        ours.write_all(b"hello").unwrap();
+        ours[0].write_all(b"hel").unwrap();
+        ours[1].write_all(b"lo").unwrap();
         let mut command = Command::new("sh");
-        let script = format!("cat \"$0\"; test -e /proc/self/fd/{} && echo leaked", other.as_raw_fd());
-        command.arg("-c").arg(script).arg(inherited(ours.as_fd())).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = Process::spawn(command, ours.as_fd(), &[]).unwrap();
+        let script = format!("cat \"$0\" \"$1\"; test -e /proc/self/fd/{} && echo leaked", other.as_raw_fd());
+        command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(ours.iter().map(|file| inherited(file.as_fd())));
+        let mut process = Process::spawn(command, &[ours[0].as_fd(), ours[1].as_fd()], &[]).unwrap();
         let mut said = String::new();
         process.child().stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(said, "hello");

@@ -1,9 +1,9 @@
-//! The calling thread: where it may run, and how late its sleeps end.
+//! Threads of this process: where they may run, and how late their sleeps end.
 
 use std::num::NonZeroU64;
 
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
+use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_current_timer_slack};
 
 /// Keeps the calling thread on one core.
 ///
@@ -18,11 +18,36 @@ pub fn pin(core: u32) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Names a thread of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Tid(Pid);
+
+impl Tid {
+    /// The calling thread.
+    pub fn mine() -> Self {
+        Self(gettid())
+    }
+}
+
+/// Keeps a thread on `cores`; anywhere that it may be now where there are none. One that has ended needs no place.
+pub fn keep_on(thread: Tid, cores: &[u32]) {
+    let set = set(cores);
+    if set.count() > 0 {
+        // A core that is gone shows where the worker is pinned to it.
+        let _ = sched_setaffinity(Some(thread.0), &set);
+    }
+}
+
+fn set(cores: &[u32]) -> CpuSet {
+    let mut set = CpuSet::new();
+    cores.iter().filter(|core| (**core as usize) < CpuSet::MAX_CPU).for_each(|core| set.set(*core as usize));
+    set
+}
+
 /// Keeps the threads of this process that bear one of `names` on `cores`; how many there were. A thread that ends
 /// meanwhile needs no place.
 pub fn keep(names: &[&str], cores: &[u32]) -> usize {
-    let mut set = CpuSet::new();
-    cores.iter().filter(|core| (**core as usize) < CpuSet::MAX_CPU).for_each(|core| set.set(*core as usize));
+    let set = set(cores);
     if set.count() == 0 {
         return 0;
     }

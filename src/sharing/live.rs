@@ -138,6 +138,7 @@ mod tests {
             count: 1,
             compute_capability: "9.0".to_owned(),
             sms: 132,
+            green_sms: None,
             memory: 0,
             free: 0,
             cuda: 12_080,

@@ -106,7 +106,11 @@ fn part(share: Share, sms: u32) -> u32 {
 
 /// A set of SMs that is a tenant's own: the share rounded down to whole chunks.
 pub(super) fn set(share: Share, sms: u32, model: &GpuModel) -> u32 {
-    let chunk = chunk(model);
+    whole_chunks(share, sms, chunk(model))
+}
+
+/// A share of so many SMs, rounded down to whole chunks.
+pub(super) fn whole_chunks(share: Share, sms: u32, chunk: u32) -> u32 {
     share.of(u64::from(sms)) as u32 / chunk * chunk
 }
 
@@ -131,6 +135,10 @@ pub(super) fn check_sets(seating: &Seating<'_>, own: fn(&LayoutEntry) -> Option<
 /// SMs are partitioned in chunks of so many: 8 from compute capability 9.0 on, 2 before (CUDA driver API,
 /// `cuDevSmResourceSplitByCount`; assumed to hold for static MPS partitions too).
 fn chunk(model: &GpuModel) -> u32 {
-    let major: u32 = model.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    chunk_of(model.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0))
+}
+
+/// The same by the major compute capability.
+pub(super) fn chunk_of(major: u32) -> u32 {
     if major >= 9 { 8 } else { 2 }
 }

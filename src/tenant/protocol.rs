@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{Nanos, Rate, Share};
 
 /// Version of the protocol: both sides must speak the same.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Longest line of either side, bytes.
 pub const LONGEST_LINE: usize = 1 << 20;
@@ -97,6 +97,8 @@ pub struct Load {
     pub device: Option<String>,
     /// Id of the GPU's model, where it is known: for what no driver call tells.
     pub model: Option<String>,
+    /// How it shares the device with the other seats of its process; `None`: it has a context of its own.
+    pub together: Option<Together>,
     /// Its programs, named as in the plan. A neighbour's buffers share one arena sized to the largest.
     pub programs: Vec<ProgramOrder>,
     /// The buffers of all programs share one arena: neighbours, of which one program runs at a time in an arm.
@@ -112,6 +114,21 @@ pub struct Load {
     pub keep_awake: Option<Nanos>,
     /// Seed of everything that its buffers hold.
     pub seed: u64,
+}
+
+/// How the seats of one process share its device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Together {
+    /// Each has streams of its own in the one context of the process.
+    Streams {},
+    /// Each has a green context: SMs of its own.
+    GreenContexts {
+        /// Shares of the device's SMs of all seats of the process, in the order of their seats: the same for each.
+        shares: Vec<Share>,
+        /// Which of them is this seat's.
+        index: usize,
+    },
 }
 
 /// One program.
@@ -153,8 +170,11 @@ pub struct DeviceSeen {
     pub count: u32,
     /// Compute capability ("9.0").
     pub compute_capability: String,
-    /// SMs.
+    /// SMs of the device.
     pub sms: u32,
+    /// SMs of the green context that it works in, as the driver counts them; `None`: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub green_sms: Option<u32>,
     /// Memory in all, bytes.
     pub memory: u64,
     /// Memory free before the programs were loaded, bytes.

@@ -1,11 +1,15 @@
-//! A tenant's process as the controller holds it: started, spoken to in lines with a deadline on each, killed.
+//! Tenants as the controller holds them: started, spoken to in lines with a deadline on each, killed. Several may live in
+//! one process: each has its own lines and region, and whatever happens to the process happens to all of them.
 
+use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -84,23 +88,29 @@ fn code(code: Option<u32>) -> String {
     code.map_or(String::new(), |code| format!(" (driver code {code})"))
 }
 
-/// What a tenant's process is started with.
+/// What a process of tenants is started with.
 pub(super) struct Launch<'a> {
     /// The program: crosstalk itself.
     pub(super) exe: &'a Path,
-    /// Index of its seat.
+    /// What its environment holds beside ours.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// The seats that it serves, one at least.
+    pub(super) seats: Vec<Berth>,
+}
+
+/// One seat of a process.
+pub(super) struct Berth {
+    /// Index of the seat.
     pub(super) seat: usize,
     /// The seat in words, for messages.
     pub(super) who: String,
-    /// What its environment holds beside ours.
-    pub(super) environment: Vec<(OsString, OsString)>,
-    /// Its cores; empty: all of ours.
+    /// Cores of its threads; empty: all of ours.
     pub(super) cores: Vec<u32>,
     /// Rows of its region.
     pub(super) rows: usize,
 }
 
-/// A tenant that is up. Dropped, it is killed.
+/// A tenant that is up. With the last one of a process dropped, the process is killed.
 pub(super) struct Tenant {
     /// Index of its seat.
     pub(super) seat: usize,
@@ -110,54 +120,104 @@ pub(super) struct Tenant {
     pub(super) cores: Vec<u32>,
     /// Samples and progress.
     pub(super) region: Region,
-    process: Process,
-    stdin: Option<ChildStdin>,
-    stdout: ChildStdout,
-    stderr: Stderr,
+    host: Rc<Host>,
+    orders: Option<File>,
+    replies: File,
     /// What was read and not yet taken.
     read: Vec<u8>,
     /// The order in flight: its name, when it was given, and by when it is to be answered.
     asked: Option<(&'static str, Nanos, Nanos)>,
 }
 
+/// The process of one tenant or several.
+struct Host {
+    process: RefCell<Process>,
+    stderr: Stderr,
+    /// Tenants that live in it.
+    tenants: usize,
+}
+
+/// What a tenant is reached by. The ends that its process inherits are closed here once it runs.
+struct Lines {
+    memory: File,
+    region: Region,
+    orders: File,
+    replies: File,
+    /// Of a further seat: the other ends. The first one has the process's own input and output.
+    theirs: Option<(OwnedFd, OwnedFd)>,
+}
+
 impl Tenant {
-    /// Starts the process. It dies with the thread that calls this (see [`Process::spawn`]).
-    pub(super) fn start(launch: Launch<'_>) -> Result<Self, Fault> {
+    /// Starts a process with one seat or more, in the order of `launch`. It dies with the thread that calls this (see
+    /// [`Process::spawn`]).
+    pub(super) fn start(launch: Launch<'_>) -> Result<Vec<Self>, Fault> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| Fault::Io(format!("{what}: {error}"))
         };
-        let memory: OwnedFd = memfd_create("crosstalk-region", MemfdFlags::CLOEXEC)
-            .map_err(|e| failed("no memory for its samples")(e.into()))?;
-        let file = std::fs::File::from(memory);
-        let region = Region::create(&file, launch.rows).map_err(failed("no memory for its samples"))?;
         let mut command = Command::new(launch.exe);
-        command.arg("tenant").arg("--region").arg(inherited(file.as_fd()).as_ref());
+        command.arg("tenant");
         without_cuda_settings(&mut command);
         command.envs(launch.environment);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Process::spawn(command, file.as_fd(), &launch.cores)
+        let mut all = Vec::with_capacity(launch.seats.len());
+        for (index, berth) in launch.seats.iter().enumerate() {
+            let memory = memfd_create("crosstalk-region", MemfdFlags::CLOEXEC)
+                .map_err(|e| failed("no memory for its samples")(e.into()))?;
+            let memory = File::from(memory);
+            let region = Region::create(&memory, berth.rows).map_err(failed("no memory for its samples"))?;
+            let lines = io::pipe().and_then(|orders| Ok((orders, io::pipe()?)));
+            let ((orders_in, orders), (replies, replies_out)) = lines.map_err(failed("no pipes"))?;
+            let (orders, replies) = (File::from(OwnedFd::from(orders)), File::from(OwnedFd::from(replies)));
+            // A tenant that does not read, or writes half a line, holds up nobody.
+            for fd in [orders.as_fd(), replies.as_fd()] {
+                fcntl_getfl(fd)
+                    .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
+                    .map_err(|e| failed("its pipes")(e.into()))?;
+            }
+            let theirs = if index == 0 {
+                command.arg("--region").arg(inherited(memory.as_fd()));
+                command.stdin(orders_in).stdout(replies_out).stderr(Stdio::piped());
+                None
+            } else {
+                let names = [memory.as_fd(), orders_in.as_fd(), replies_out.as_fd()].map(inherited);
+                command.arg("--seat").arg(names.join(","));
+                Some((OwnedFd::from(orders_in), OwnedFd::from(replies_out)))
+            };
+            all.push(Lines { memory, region, orders, replies, theirs });
+        }
+        let mut files: Vec<BorrowedFd<'_>> = Vec::new();
+        for lines in &all {
+            files.push(lines.memory.as_fd());
+            files.extend(lines.theirs.iter().flat_map(|(orders, replies)| [orders.as_fd(), replies.as_fd()]));
+        }
+        // Its threads keep each to their seat's cores; a seat without any may run everywhere.
+        let everywhere = launch.seats.iter().any(|berth| berth.cores.is_empty());
+        let cores: Vec<u32> =
+            if everywhere { Vec::new() } else { launch.seats.iter().flat_map(|berth| berth.cores.clone()).collect() };
+        let mut process = Process::spawn(command, &files, &cores)
             .map_err(failed(&format!("{} cannot be started", launch.exe.display())))?;
-        let child = process.child();
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+        let Some(stderr) = process.child().stderr.take() else {
             return Err(Fault::Io("it was started without pipes".to_owned()));
         };
-        // A tenant that does not read, or writes half a line, holds up nobody.
-        for fd in [stdin.as_fd(), stdout.as_fd()] {
-            fcntl_getfl(fd)
-                .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
-                .map_err(|e| failed("its pipes")(e.into()))?;
-        }
         let stderr = Stderr::keep(stderr).map_err(failed("no thread for its stderr"))?;
-        let (seat, who, cores) = (launch.seat, launch.who, launch.cores);
-        let stdin = Some(stdin);
-        Ok(Self { seat, who, cores, region, process, stdin, stdout, stderr, read: Vec::new(), asked: None })
+        let host = Rc::new(Host { process: RefCell::new(process), stderr, tenants: all.len() });
+        let tenant = |(berth, lines): (Berth, Lines)| Self {
+            seat: berth.seat,
+            who: berth.who,
+            cores: berth.cores,
+            region: lines.region,
+            host: Rc::clone(&host),
+            orders: Some(lines.orders),
+            replies: lines.replies,
+            read: Vec::new(),
+            asked: None,
+        };
+        Ok(launch.seats.into_iter().zip(all).map(tenant).collect())
     }
 
     /// Its process.
     pub(super) fn pid(&self) -> u32 {
-        self.process.id()
+        self.host.process.borrow().id()
     }
 
     /// Gives an order, to be answered within `limit`. The reply is for [`collect`].
@@ -180,8 +240,8 @@ impl Tenant {
 
     fn send(&mut self, mut line: &[u8]) -> Result<(), Fault> {
         while !line.is_empty() {
-            let Some(stdin) = &mut self.stdin else { return Err(self.gone()) };
-            match stdin.write(line) {
+            let Some(orders) = &mut self.orders else { return Err(self.gone()) };
+            match orders.write(line) {
                 Ok(written) => line = &line[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -189,7 +249,7 @@ impl Tenant {
                     if now() >= by {
                         return Err(self.hangs(order, asked));
                     }
-                    let mut fds = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::OUT)];
+                    let mut fds = [PollFd::from_borrowed_fd(orders.as_fd(), PollFlags::OUT)];
                     // Whatever it says, the next turn looks again.
                     let _ = poll(&mut fds, Some(&timespec(by.saturating_sub(now()))));
                 }
@@ -205,7 +265,7 @@ impl Tenant {
         let mut chunk = [0; 8192];
         let mut dead = false;
         loop {
-            match self.stdout.read(&mut chunk) {
+            match self.replies.read(&mut chunk) {
                 Ok(0) => return Err(self.gone()),
                 Ok(length) => {
                     self.read.extend_from_slice(&chunk[..length]);
@@ -220,7 +280,7 @@ impl Tenant {
                         return Err(self.gone());
                     }
                     // Ended, while something that it started holds the pipe: what it wrote before that is read first.
-                    dead = self.process.wait_until(Nanos::ZERO).is_some();
+                    dead = self.host.process.borrow_mut().wait_until(Nanos::ZERO).is_some();
                     if !dead {
                         return Ok(());
                     }
@@ -269,29 +329,36 @@ impl Tenant {
 
     fn hangs(&self, order: &'static str, asked: Nanos) -> Fault {
         let after = Nanos::millis(now().saturating_sub(asked).0 / 1_000_000);
-        Fault::Hangs { order, after, unfinished: self.read.len(), errors: self.stderr.tail() }
+        Fault::Hangs { order, after, unfinished: self.read.len(), errors: self.host.stderr.tail() }
     }
 
     /// Its pipes are closed: how it ended.
     fn gone(&mut self) -> Fault {
-        match self.process.wait_until(now() + LAST_BREATH) {
-            Some(status) => Fault::Died { how: ended(status), errors: self.stderr.last() },
-            None => Fault::Closed { errors: self.stderr.last() },
+        let Host { process, stderr, tenants } = &*self.host;
+        match process.borrow_mut().wait_until(now() + LAST_BREATH) {
+            Some(status) => {
+                let mut how = ended(status);
+                if *tenants > 1 {
+                    how.push_str(&format!(", and all {tenants} tenants that it holds with it"));
+                }
+                Fault::Died { how, errors: stderr.last() }
+            }
+            None => Fault::Closed { errors: stderr.last() },
         }
     }
 
-    /// Kills it: whether it hangs in the driver, and lives on.
+    /// Kills its process: whether it hangs in the driver, and lives on.
     fn kill(&mut self) -> bool {
-        self.process.kill();
-        self.process.stuck()
+        let mut process = self.host.process.borrow_mut();
+        process.kill();
+        process.stuck()
     }
 
-    /// Closes its input, which ends it, and waits until `deadline`; then it is killed. False where that was needed.
-    fn end(&mut self, deadline: Nanos) -> bool {
-        self.stdin = None;
-        let ended = self.process.wait_until(deadline).is_some();
-        self.process.kill();
-        ended
+    /// Waits until `deadline` for its process, which was told to end; then it is killed.
+    fn end(&mut self, deadline: Nanos) {
+        let mut process = self.host.process.borrow_mut();
+        let _ = process.wait_until(deadline);
+        process.kill();
     }
 }
 
@@ -299,8 +366,9 @@ impl Tenant {
 pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
     let deadline = now() + limit;
     for tenant in &mut *tenants {
-        // One that cannot be told finds its input closed, or is killed.
+        // One that cannot be told finds its orders closed, or is killed.
         let _ = tenant.order(&Order::End {}, limit);
+        tenant.orders = None;
     }
     for tenant in tenants {
         tenant.end(deadline);
@@ -309,12 +377,20 @@ pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
 
 /// Kills those that have not ended. Says who lives on, in a driver call that no signal ends.
 pub(super) fn kill_all(tenants: &mut [Tenant]) -> Option<String> {
-    let stuck: Vec<String> = tenants
-        .iter_mut()
-        .filter_map(|tenant| tenant.kill().then(|| format!("pid {} ({})", tenant.pid(), tenant.who)))
-        .collect();
+    let mut stuck: Vec<(u32, Vec<String>)> = Vec::new();
+    for tenant in tenants {
+        if !tenant.kill() {
+            continue;
+        }
+        let pid = tenant.pid();
+        match stuck.iter_mut().find(|(known, _)| *known == pid) {
+            Some((_, who)) => who.push(tenant.who.clone()),
+            None => stuck.push((pid, vec![tenant.who.clone()])),
+        }
+    }
+    let verb = if stuck.len() == 1 { "is" } else { "are" };
+    let stuck: Vec<String> = stuck.into_iter().map(|(pid, who)| format!("pid {pid} ({})", who.join(", "))).collect();
     (!stuck.is_empty()).then(|| {
-        let verb = if stuck.len() == 1 { "is" } else { "are" };
         format!(
             "{} {verb} stuck in the driver: killed, and still there; look for NVRM and Xid in `dmesg`, and reboot the \
              machine before its GPU is used again",
@@ -373,7 +449,8 @@ pub(super) fn attend(
 fn wait(tenants: &[Tenant], until: Nanos) {
     let due = tenants.iter().filter_map(|tenant| tenant.asked).map(|(_, _, by)| by).min();
     let until = due.unwrap_or(until).min(until);
-    let fds = tenants.iter().flat_map(|tenant| [tenant.stdout.as_fd(), tenant.process.pidfd()]);
+    let processes: Vec<Ref<'_, Process>> = tenants.iter().map(|tenant| tenant.host.process.borrow()).collect();
+    let fds = tenants.iter().zip(&processes).flat_map(|(tenant, process)| [tenant.replies.as_fd(), process.pidfd()]);
     let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     match poll(&mut fds, Some(&timespec(until.saturating_sub(now())))) {
         Ok(_) | Err(Errno::INTR) => {}

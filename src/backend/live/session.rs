@@ -12,11 +12,11 @@ use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
 use crate::sharing;
 use crate::sharing::live::{Arranged, Place, Site};
-use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply};
+use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply, Together};
 use crate::units::Nanos;
 use crate::workload::{self, PLACEBO};
 
-use super::seat::{Fault, Launch, Tenant, collect, end_all, kill_all};
+use super::seat::{Berth, Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::{Live, Settings, arm, evidence};
 
 /// The victim posts an empty kernel after this long without a request (verdict.md, "Fair arms", 6).
@@ -103,18 +103,14 @@ impl<'a> LiveSession<'a> {
         let places: Vec<Place> = self.seats().into_iter().map(|seat| arranged.place(seat)).collect();
         let placement = self.live.cores.place(self.grid().neighbour_seats.len());
         let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
-        for (index, seat) in self.seats().into_iter().enumerate() {
-            let launch = self.launch(index, seat, &places[index], &placement);
-            let who = launch.who.clone();
-            tenants.push(Tenant::start(launch).map_err(|fault| self.not_up(&who, fault))?);
-        }
+        self.start(&places, &placement, tenants)?;
         // From here on, so that no tenant starts on the controller's core.
         let pinned = placement.controller.and_then(|core| Pinned::on(&[core]).ok());
 
         let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
         ask(tenants, |_| hello.clone(), settings.deadlines.hello).map_err(|e| failed(tenants, e))?;
         let loads: Vec<Load> =
-            (0..tenants.len()).map(|index| self.load(index, generation, &places[index], &placement)).collect();
+            (0..tenants.len()).map(|index| self.load(index, generation, &places, &placement)).collect();
         let replies = ask(tenants, |index| Order::Load(loads[index].clone()), settings.deadlines.load)
             .map_err(|e| failed(tenants, e))?;
         let loaded: Vec<Loaded> = replies
@@ -136,20 +132,50 @@ impl<'a> LiveSession<'a> {
         Ok((crew, Evidence { seats, proofs }))
     }
 
+    /// Starts a process for each host. Tenants that were started before one fails are left in `tenants`.
+    fn start(&self, places: &[Place], placement: &Placement, tenants: &mut Vec<Tenant>) -> Result<(), BackendError> {
+        let seats = self.seats();
+        for (index, place) in places.iter().enumerate() {
+            let mates = mates(index, places);
+            if mates.first() != Some(&index) {
+                continue;
+            }
+            let settings = &self.live.settings;
+            let mut environment = environment(settings, place.device.as_deref().unwrap_or_default());
+            environment.extend(place.environment.iter().cloned());
+            let berths: Vec<Berth> = mates.into_iter().map(|mate| self.berth(mate, placement)).collect();
+            let who: Vec<String> = berths.iter().map(|berth| berth.who.clone()).collect();
+            let launch = Launch { exe: &settings.exe, environment, seats: berths };
+            tenants.extend(Tenant::start(launch).map_err(|fault| self.not_up(&who.join(" and "), fault))?);
+        }
+        tenants.sort_by_key(|tenant| seats.iter().position(|seat| *seat == tenant.seat));
+        Ok(())
+    }
+
     /// `index` is that of [`Self::seats`].
-    fn launch(&self, index: usize, seat: usize, place: &Place, placement: &Placement) -> Launch<'a> {
-        let settings = &self.live.settings;
+    fn berth(&self, index: usize, placement: &Placement) -> Berth {
         let role = if index == 0 { "victim" } else { "neighbour" };
-        let mut environment = environment(settings, place.device.as_deref().unwrap_or_default());
-        environment.extend(place.environment.iter().cloned());
-        Launch {
-            exe: &settings.exe,
+        let seat = self.seats()[index];
+        Berth {
             seat,
             who: format!("tenant of seat {} ({role})", self.planned().seats[seat].id),
-            environment,
             cores: self.cores(index, placement),
             rows: if index == 0 { self.rows() } else { 0 },
         }
+    }
+
+    /// How the tenant at `index` of [`Self::seats`] shares its device with the others of its process.
+    fn together(&self, index: usize, places: &[Place]) -> Option<Together> {
+        let mut mates = mates(index, places);
+        if places[index].green.is_none() {
+            return (mates.len() > 1).then_some(Together::Streams {});
+        }
+        // By seats and not by roles: a seat has the same SMs whoever is the victim.
+        let seats = self.seats();
+        mates.sort_by_key(|mate| seats[*mate]);
+        let shares = mates.iter().map(|mate| places[*mate].green.unwrap_or_default()).collect();
+        let index = mates.iter().position(|mate| *mate == index).unwrap_or(0);
+        Some(Together::GreenContexts { shares, index })
     }
 
     fn cores(&self, index: usize, placement: &Placement) -> Vec<u32> {
@@ -159,8 +185,8 @@ impl<'a> LiveSession<'a> {
         }
     }
 
-    fn load(&self, index: usize, generation: u32, place: &Place, placement: &Placement) -> Load {
-        let (plan, grid) = (self.plan, self.grid());
+    fn load(&self, index: usize, generation: u32, places: &[Place], placement: &Placement) -> Load {
+        let (plan, grid, place) = (self.plan, self.grid(), &places[index]);
         let seat = &self.planned().seats[self.seats()[index]].id;
         let program = |name: &str, workload: &str, params: &BTreeMap<String, String>| ProgramOrder {
             name: name.to_owned(),
@@ -192,6 +218,7 @@ impl<'a> LiveSession<'a> {
         Load {
             device: place.device.clone(),
             model: self.live.gpu().model.clone(),
+            together: self.together(index, places),
             programs,
             arena: index != 0,
             outstanding: outstanding.unwrap_or(1).max(1),
@@ -294,6 +321,11 @@ impl LiveSession<'_> {
         self.arranged = None;
         Ok(())
     }
+}
+
+/// The indices of those that live in one process with the one at `index`, itself included.
+fn mates(index: usize, places: &[Place]) -> Vec<usize> {
+    (0..places.len()).filter(|mate| places[*mate].host == places[index].host).collect()
 }
 
 /// Kills the tenants after `error`. One that cannot be killed takes the device along.

@@ -406,8 +406,67 @@ fn the_whole_of_a_gpu_is_not_to_be_had_under_mig() {
 }
 
 #[test]
+fn streams_are_tenants_of_one_process() {
+    let bench = Bench::new("streams", &[], Deadlines::default());
+    let mut session = bench.open();
+    let (_, noisy) = both_arms(session.as_mut()).unwrap();
+    assert!(noisy.summary.neighbours[0].completed > 0 && !noisy.samples.is_empty());
+    let evidence = session.evidence();
+    let pids: Vec<u32> = evidence.seats.iter().map(|seat| seat.pid).collect();
+    assert_eq!(evidence.seats.iter().map(|seat| seat.seat).collect::<Vec<_>>(), [0, 1]);
+    assert!(pids[0] == pids[1] && bench.survivors() == [pids[0]], "{pids:?}");
+    assert!(evidence.proofs[0].contains("2 tenants of process"), "{:?}", evidence.proofs);
+    assert_eq!(evidence.seats[0].programs[0].name, "launch");
+    assert_eq!(evidence.seats[1].programs[0].name, "hbm-read");
+    session.close().unwrap();
+    bench.assert_nobody_survives();
+}
+
+#[test]
+fn green_contexts_are_proved_by_the_sms_that_each_has() {
+    let bench = Bench::new("green-contexts", &[], Deadlines::default());
+    let mut session = bench.open();
+    both_arms(session.as_mut()).unwrap();
+    let evidence = session.evidence();
+    assert!(evidence.seats.iter().all(|seat| seat.device.as_ref().and_then(|d| d.green_sms) == Some(8)));
+    assert!(evidence.proofs[1].contains("of 16 SMs: seat 0: 8, seat 1: 8"), "{:?}", evidence.proofs);
+}
+
+#[test]
+fn a_green_context_with_fewer_sms_than_promised_is_no_arrangement() {
+    let fixture = [("FIXTURE", "load:fewer-sms"), ("FIXTURE_ROLE", "neighbour")];
+    let bench = Bench::new("green-contexts", &fixture, Deadlines::default());
+    let error = bench.open().restart(0).unwrap_err();
+    assert_eq!(error.reach, Reach::Arrangement);
+    assert!(error.what.contains("seat 1 was promised 8 SMs, and its green context has 2"), "{}", error.what);
+    bench.assert_nobody_survives();
+}
+
+#[test]
+fn with_the_process_all_its_tenants_are_lost() {
+    for (fault, role) in [("window:kill", "victim"), ("noise:die", "neighbour")] {
+        let bench = Bench::new("streams", &[("FIXTURE", fault), ("FIXTURE_ROLE", role)], Deadlines::default());
+        let mut session = bench.open();
+        let error = both_arms(session.as_mut()).unwrap_err();
+        assert_eq!(error.reach, Reach::Arm);
+        assert!(error.what.contains("all 2 tenants that it holds with it"), "{fault}: {}", error.what);
+        bench.assert_nobody_survives();
+        both_arms(session.as_mut()).unwrap();
+    }
+}
+
+#[test]
+fn a_tenant_of_several_that_hangs_is_told_by_its_seat() {
+    let short = Deadlines { quiet: Nanos::secs(4), ..Deadlines::default() };
+    let bench = Bench::new("streams", &[("FIXTURE", "quiet:hang"), ("FIXTURE_ROLE", "neighbour")], short);
+    let error = both_arms(bench.open().as_mut()).unwrap_err();
+    assert!(error.what.contains("seat 1 (neighbour): no answer to \"quiet\" within 4"), "{}", error.what);
+    bench.assert_nobody_survives();
+}
+
+#[test]
 fn a_whole_experiment_runs_on_the_live_backend() {
-    for sharing in ["exclusive", "time-slicing"] {
+    for sharing in ["exclusive", "time-slicing", "streams", "green-contexts"] {
         let bench = Bench::new(sharing, &[], Deadlines::default());
         let folder = tempfile::tempdir().unwrap();
         let date = jiff::civil::date(2026, 11, 25);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use super::seat::{Fault, Launch, Tenant, attend, end_all};
+use super::seat::{Berth, Fault, Launch, Tenant, attend, end_all};
 use super::session::{LOST, ask, environment};
 use super::{Live, evidence, unsupported};
 use crate::backend::{BackendError, Outcome};
@@ -237,7 +237,8 @@ impl Live {
 /// One tenant that is up, with one workload.
 struct Seat<'a> {
     live: &'a Live,
-    tenants: [Tenant; 1],
+    /// One.
+    tenants: Vec<Tenant>,
     loaded: Loaded,
 }
 
@@ -259,17 +260,12 @@ impl<'a> Seat<'a> {
         let placement = live.cores.place(0);
         let who = format!("tenant of {}", workload.id);
         let settings = &live.settings;
-        let launch = Launch {
-            exe: &settings.exe,
-            seat: 0,
-            who: who.clone(),
-            environment: environment(settings, &live.gpu().uuid),
-            cores: placement.victim.clone(),
-            rows: ROWS,
-        };
-        let tenant = Tenant::start(launch).map_err(|fault| fell(live, &who, fault))?;
+        let seat = Berth { seat: 0, who: who.clone(), cores: placement.victim.clone(), rows: ROWS };
+        let environment = environment(settings, &live.gpu().uuid);
+        let launch = Launch { exe: &settings.exe, environment, seats: vec![seat] };
+        let tenants = Tenant::start(launch).map_err(|fault| fell(live, &who, fault))?;
         let none = Loaded { device: None, programs: Vec::new(), tick: None, threads: 1 };
-        let mut seat = Self { live, tenants: [tenant], loaded: none };
+        let mut seat = Self { live, tenants, loaded: none };
         seat.ask(
             Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() },
             settings.deadlines.hello,
@@ -431,6 +427,7 @@ fn load(live: &Live, workload: &Workload, placement: &Placement) -> Load {
     Load {
         device: Some(live.gpu().uuid.clone()),
         model: live.gpu().model.clone(),
+        together: None,
         programs,
         arena: workload.role == Role::Noise,
         outstanding: DEPTH,

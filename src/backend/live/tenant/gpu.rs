@@ -2,12 +2,13 @@
 
 use cudarc::driver::sys::CUfunction;
 
+use super::commons::{Commons, Home};
 use super::compile::{STREAMS, Site, compile};
 use super::request::Request;
 use super::view;
 use super::wait::Patience;
 use crate::cuda::{
-    Context, CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info, settle_default_stream,
+    CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info, settle_default_stream,
 };
 use crate::host::clock::now;
 use crate::tenant::protocol::{ClockSync, DeviceSeen, Failed, Load};
@@ -43,7 +44,7 @@ pub(super) struct Gpu {
     _beat_state: DeviceBuffer,
     pub(super) streams: [Stream; STREAMS],
     kernels: Kernels,
-    pub(super) context: Context,
+    pub(super) home: Home,
     pub(super) device: Device,
     pub(super) driver: &'static Driver,
     pub(super) seen: DeviceSeen,
@@ -54,11 +55,17 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    /// Takes the device that `load` orders.
+    /// Takes the device that `load` orders, in a context of its own or in what the seats of the process have in common.
     ///
     /// # Errors
     /// Where the driver fails, or the process does not see that device and no other.
-    pub(super) fn take(driver: &'static Driver, uuid: &str, load: &Load, patience: Patience) -> Result<Self, Failed> {
+    pub(super) fn take(
+        driver: &'static Driver,
+        uuid: &str,
+        load: &Load,
+        commons: &Commons,
+        patience: Patience,
+    ) -> Result<Self, Failed> {
         driver.init()?;
         let count = Device::count(driver)?;
         if count != 1 {
@@ -74,7 +81,7 @@ impl Gpu {
             )));
         }
         let (major, minor) = device.compute_capability()?;
-        let context = Context::new(&device, driver, load.spin)?;
+        let home = commons.home(driver, device, load)?;
         let (free, total) = memory_info(driver)?;
         let seen = DeviceSeen {
             uuid: seen,
@@ -82,12 +89,13 @@ impl Gpu {
             count,
             compute_capability: format!("{major}.{minor}"),
             sms: device.sms()?,
+            green_sms: home.green_sms(),
             memory: device.memory()?.min(total),
             free,
             cuda: driver.version()?,
         };
         let view = view::view(&device, &seen, load.model.as_deref(), (major, minor), view::is_mig(uuid));
-        let streams = [Stream::new(driver)?, Stream::new(driver)?];
+        let streams = [home.stream(driver)?, home.stream(driver)?];
         let mut kernels = Kernels { driver, capability: (major, minor), loaded: Vec::new() };
         let state = zeroed(driver, size_of::<State>() as u64)?;
         let beat = compile(
@@ -108,7 +116,7 @@ impl Gpu {
             _beat_state: state,
             streams,
             kernels,
-            context,
+            home,
             device,
             driver,
             seen,

@@ -1,5 +1,6 @@
 //! What a tenant holds: its device, and its programs with their memory, compiled, filled and called once.
 
+use super::commons::Commons;
 use super::compile::STREAMS;
 use super::fill::fill;
 use super::gpu::{Gpu, failed, zero, zeroed};
@@ -61,11 +62,12 @@ impl Holdings {
     pub(super) fn load(
         load: Load,
         driver: fn() -> Result<&'static Driver, CudaError>,
+        commons: &Commons,
         threads: u32,
     ) -> Result<(Self, Loaded), Failed> {
         let patience = Patience::new(load.spin && !load.cores.is_empty());
         let gpu = match &load.device {
-            Some(uuid) => Some(Gpu::take(driver()?, uuid, &load, patience)?),
+            Some(uuid) => Some(Gpu::take(driver()?, uuid, &load, commons, patience)?),
             None => None,
         };
         let mut held = Self { programs: Vec::new(), arena: None, filled: None, gpu, load, patience };

@@ -134,7 +134,7 @@ fn destroy(driver: &Driver, context: CUcontext, gpu: &Gpu) -> u32 {
     // SAFETY: created by `call` and destroyed once; being current it leaves the thread's stack of contexts as well.
     let code = unsafe { driver.cuCtxDestroy_v2(context) };
     // SAFETY: the tenant's context is alive.
-    let back = unsafe { driver.cuCtxSetCurrent(gpu.context.handle()) };
+    let back = unsafe { driver.cuCtxSetCurrent(gpu.home.handle()) };
     if code == SUCCESS { back } else { code }
 }
 

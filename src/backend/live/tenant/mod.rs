@@ -1,8 +1,10 @@
 //! A tenant as a process: it takes orders in lines, holds a device, and runs windows or noise.
 //!
 //! The thread that reads never touches the device; one worker does, so that an order can arrive while noise runs. What
-//! it measures goes to the mapped [`Region`], never through the lines.
+//! it measures goes to the mapped [`Region`], never through the lines. A process may serve several seats: each has its own
+//! lines, region, reader and worker, and what they share of the device is in [`Commons`].
 
+mod commons;
 mod compile;
 pub mod cost;
 mod examine;
@@ -24,13 +26,15 @@ mod window;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use crate::cuda::{CudaError, Driver};
+use crate::host::thread::{Tid, keep_on};
 use crate::tenant::Region;
 use crate::tenant::protocol::{Failed, Order, PROTOCOL, QuietDone, Reply};
+use commons::Commons;
 use gpu::failed;
 use holdings::Holdings;
 
@@ -55,6 +59,9 @@ pub enum TenantError {
     /// No thread.
     #[error("no thread can be started: {0}")]
     Thread(io::Error),
+    /// A defect.
+    #[error("a seat of this process panicked: a defect of crosstalk")]
+    Panicked,
     /// The driver does not let go.
     #[error("the driver has not freed what this tenant holds within {} s", FAREWELL.as_secs())]
     Stuck,
@@ -76,25 +83,72 @@ impl Attention {
     }
 }
 
-/// Serves one controller: reads orders from `input` until it closes or says so, replies on `output`.
+/// One seat of this process: where its orders come from, where its replies go, and what it measures into.
+pub struct Seat {
+    /// Orders, a line each.
+    pub orders: Box<dyn BufRead + Send>,
+    /// Replies, a line each.
+    pub replies: Box<dyn Write + Send>,
+    /// Samples and progress.
+    pub region: Region,
+}
+
+/// Serves the seats of this process, each in its own thread: reads its orders until they close or say so, and replies. It
+/// returns when all have ended, or as soon as one has failed: what the others hold goes with the process.
 ///
 /// # Errors
 /// Where the other side is not a controller of this version, or the driver hangs at the end. What fails in an order is
 /// replied, not returned.
-pub fn serve(input: impl BufRead, output: impl Write + Send + 'static, region: Region) -> Result<(), TenantError> {
-    serve_with(input, output, Arc::new(region), Driver::load)
+pub fn serve(seats: Vec<Seat>) -> Result<(), TenantError> {
+    let commons = Arc::new(Commons::default());
+    let (ending, ended) = channel();
+    let mut serving = seats.len();
+    for (index, Seat { orders, replies, region }) in seats.into_iter().enumerate() {
+        let (commons, mut ending) = (Arc::clone(&commons), Ending(Some(ending.clone())));
+        // Named as its worker is not: whose core it is on is set with the first load.
+        let thread = thread::Builder::new().name(format!("seat-{index}"));
+        let serve = move || ending.say(serve_with(orders, replies, Arc::new(region), commons, Driver::load));
+        thread.spawn(serve).map_err(TenantError::Thread)?;
+    }
+    while serving > 0 {
+        // Nobody is silent: each thread says how it ended, whatever happens to it.
+        ended.recv().unwrap_or(Err(TenantError::Panicked))?;
+        serving -= 1;
+    }
+    Ok(())
+}
+
+/// Says how a seat ended, also where its thread panics.
+struct Ending(Option<Sender<Result<(), TenantError>>>);
+
+impl Ending {
+    fn say(&mut self, how: Result<(), TenantError>) {
+        if let Some(to) = self.0.take() {
+            // The process ends already where nobody listens.
+            let _ = to.send(how);
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.say(Err(TenantError::Panicked));
+    }
 }
 
 fn serve_with(
     mut input: impl BufRead,
     output: impl Write + Send + 'static,
     region: Arc<Region>,
+    commons: Arc<Commons>,
     driver: fn() -> Result<&'static Driver, CudaError>,
 ) -> Result<(), TenantError> {
     let attention = Arc::new(Attention::default());
     let (orders, inbox) = channel();
     let (farewell, ended) = channel();
-    let worker = Worker { inbox, output, region, attention: Arc::clone(&attention), driver, noise: None };
+    let (attention_of_worker, reader) = (Arc::clone(&attention), Tid::mine());
+    let worker =
+        Worker { inbox, output, region, attention: attention_of_worker, commons, driver, reader, noise: None };
     let worker = thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || {
@@ -133,7 +187,10 @@ struct Worker<W> {
     output: W,
     region: Arc<Region>,
     attention: Arc<Attention>,
+    commons: Arc<Commons>,
     driver: fn() -> Result<&'static Driver, CudaError>,
+    /// The thread that reads its orders.
+    reader: Tid,
     /// What became of noise that has ended, until somebody asks.
     noise: Option<Result<QuietDone, Failed>>,
 }
@@ -160,8 +217,10 @@ impl<W: Write> Worker<W> {
                     // Everything before is freed first: the new programs may need its room.
                     holdings = None;
                     threads = if load.spin && load.cores.len() > 1 { 2 } else { 1 };
+                    // The process may have the cores of other seats, too: its reader stays off those.
+                    keep_on(self.reader, &load.cores);
                     let loaded = hands::settle(load.cores.first().copied())
-                        .and_then(|()| Holdings::load(load, self.driver, threads));
+                        .and_then(|()| Holdings::load(load, self.driver, &self.commons, threads));
                     match loaded {
                         Ok((held, loaded)) => {
                             holdings = Some(held);

@@ -73,7 +73,7 @@ fn assemble(
     let sm_mhz = attributes.sm_mhz.or(model.map(|m| m.clock.max_mhz)).unwrap_or(0);
     let per_second = |gb: f64| of_part(gb * 1e9);
     GpuView {
-        sms: seen.sms,
+        sms: seen.green_sms.unwrap_or(seen.sms),
         memory: Bytes(seen.memory / 16 * FOR_PROGRAMS),
         l2: Bytes(attributes.l2.or(model.map(|m| of_part((m.l2.kib << 10) as f64))).unwrap_or(0)),
         l1: Bytes::kib(l1_of(model.map_or(l1_kib, |m| u64::from(m.sm.l1_kib)), capability)),
@@ -123,6 +123,7 @@ mod tests {
             count: 1,
             compute_capability: "9.0".to_owned(),
             sms,
+            green_sms: None,
             memory: memory.0,
             free: memory.0,
             cuda: 12_080,
@@ -140,6 +141,14 @@ mod tests {
         assert_eq!(half.hbm_bandwidth * 2, whole.hbm_bandwidth);
         assert_eq!(whole.l2, Bytes::kib(model.unwrap().l2.kib), "the model tells where the driver does not");
         assert!(half.memory < Bytes::mib(40_448));
+    }
+
+    #[test]
+    fn a_green_context_sees_its_own_sms_and_the_whole_memory() {
+        let green = DeviceSeen { green_sms: Some(64), ..seen(132, Bytes::mib(81_559)) };
+        let view = assemble(&green, find_model("h100-sxm"), (9, 0), false, Attributes::default());
+        let whole = assemble(&seen(132, Bytes::mib(81_559)), find_model("h100-sxm"), (9, 0), false, Attributes::default());
+        assert_eq!((view.sms, view.memory, view.hbm_bandwidth), (64, whole.memory, whole.hbm_bandwidth));
     }
 
     #[test]

@@ -403,6 +403,34 @@ calls! {
         }
         0
     }
+    cuDeviceGetDevResource(_device: c_int, resource: *mut u32, kind: c_uint) {
+        // Where the driver's struct holds the number of SMs.
+        // SAFETY: callers of the driver give a valid pointer to a resource of 144 bytes.
+        unsafe { resource.add(24).write(if kind == 1 { 8 } else { 0 }) };
+        0
+    }
+    cuDevSmResourceSplitByCount(groups: *mut [u32; 36], count: *mut c_uint, _input: *const u32, _remaining: *mut u32,
+        _flags: c_uint, least: c_uint) {
+        // SAFETY: callers of the driver give valid pointers, and room for as many groups as they say.
+        unsafe {
+            count.write(count.read().min(8 / least));
+            (0..count.read() as usize).for_each(|n| (*groups.add(n))[24] = least);
+        }
+        0
+    }
+    cuDevResourceGenerateDesc(description: *mut usize, _resources: *mut u32, count: c_uint) {
+        set!(description, count as usize)
+    }
+    cuGreenCtxCreate(green: *mut usize, _description: usize, _device: c_int, _flags: c_uint) { set!(green, 12) }
+    cuGreenCtxDestroy(_green: usize) { 0 }
+    cuGreenCtxGetDevResource(_green: usize, resource: *mut u32, _kind: c_uint) {
+        // SAFETY: as above.
+        unsafe { resource.add(24).write(8) };
+        0
+    }
+    cuGreenCtxStreamCreate(stream: *mut usize, _green: usize, _flags: c_uint, _priority: c_int) { set!(stream, 9) }
+    cuCtxFromGreenCtx(context: *mut usize, _green: usize) { set!(context, 7) }
+    cuDevicePrimaryCtxSetFlags_v2(_device: c_int, _flags: c_uint) { 0 }
     cuGraphExecDestroy(_executable: usize) { 0 }
     cuGraphDestroy(_graph: usize) { 0 }
 }

@@ -4,6 +4,7 @@ mod compiling;
 mod fake;
 mod noise;
 mod orders;
+mod together;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::io::{BufReader, PipeReader, PipeWriter, Write, pipe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use super::commons::Commons;
 use super::{TenantError, serve_with};
 use crate::cuda::{CudaError, Driver};
 use crate::host::clock::now;
@@ -31,19 +33,29 @@ struct Controller {
 }
 
 impl Controller {
-    /// A tenant that has just been started.
+    /// A tenant that has just been started, in a process of its own.
     fn start(rows: usize, driver: Loader) -> Self {
+        Self::start_in(rows, driver, &Arc::default())
+    }
+
+    /// One that has just been started in the process that has these things in common.
+    fn start_in(rows: usize, driver: Loader, commons: &Arc<Commons>) -> Self {
         let (orders_in, orders) = pipe().unwrap();
         let (replies, replies_out) = pipe().unwrap();
         let region = Arc::new(Region::create(&tempfile::tempfile().unwrap(), rows).unwrap());
         let theirs = Arc::clone(&region);
-        let tenant = thread::spawn(move || serve_with(BufReader::new(orders_in), replies_out, theirs, driver));
+        let (reader, commons) = (BufReader::new(orders_in), Arc::clone(commons));
+        let tenant = thread::spawn(move || serve_with(reader, replies_out, theirs, commons, driver));
         Self { orders: Some(orders), replies: BufReader::new(replies), region, tenant: Some(tenant) }
     }
 
     /// One that has said hello.
     fn greeted(rows: usize) -> Self {
-        let mut tenant = Self::start(rows, fake::driver);
+        Self::start(rows, fake::driver).greet()
+    }
+
+    fn greet(self) -> Self {
+        let mut tenant = self;
         let reply = tenant.ask(&Order::Hello { protocol: PROTOCOL, crosstalk: "test".to_owned() });
         assert!(matches!(reply, Reply::Hello { protocol: PROTOCOL, .. }));
         tenant
@@ -97,6 +109,7 @@ fn load(programs: &[(&str, &[(&str, &str)])]) -> Load {
     Load {
         device: Some(fake::UUID.to_owned()),
         model: Some("h100-sxm".to_owned()),
+        together: None,
         programs: programs.iter().map(program).collect(),
         arena: false,
         outstanding: 4,
