@@ -4,8 +4,8 @@
 //! The last context to run comes back without a switch. A lone context's turn is renewed quantum by quantum: who comes
 //! waits for the rest of the current one.
 
-use super::engine::{Machine, bits};
 use super::build::COMPUTES;
+use super::engine::{Machine, bits};
 use super::state::State;
 use super::topology::Policy;
 

@@ -51,13 +51,7 @@ impl Machine {
         entered.map_err(|_| MachineError::NoMemory { context, overhead })
     }
 
-    fn enter(
-        &mut self,
-        context: usize,
-        share: SmShare,
-        limit: Option<u64>,
-        overhead: u64,
-    ) -> Result<(), OutOfMemory> {
+    fn enter(&mut self, context: usize, share: SmShare, limit: Option<u64>, overhead: u64) -> Result<(), OutOfMemory> {
         self.memory.reserve(context, overhead)?;
         if limit.is_some() {
             self.memory.limit(context, limit);
