@@ -410,6 +410,10 @@ fn server() -> ExitCode {
         println!("no libcuda.so.1");
         return ExitCode::FAILURE;
     };
+    let mps = config::loaded().map(|l| &l.config.mps);
+    while mps.is_some_and(|m| m.server_hang) {
+        std::thread::park();
+    }
     let mut context = 0u64;
     // SAFETY: the types are those of cuda.h.
     let codes = unsafe {
@@ -423,7 +427,7 @@ fn server() -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!("ready");
-    let outlives = config::loaded().is_some_and(|l| l.config.mps.orphan_server);
+    let outlives = mps.is_some_and(|m| m.orphan_server);
     let _ = std::io::stdin().read(&mut [0]);
     while outlives {
         std::thread::park();

@@ -287,28 +287,37 @@ impl Tenant {
     }
 
     /// Closes its input, which ends it, and waits until `deadline`; then it is killed. False where that was needed.
-    fn end(&mut self, deadline: Nanos) -> bool {
+    fn end(&mut self, deadline: Nanos, before_kill: &dyn Fn(u32)) -> bool {
         self.stdin = None;
         let ended = self.process.wait_until(deadline).is_some();
+        if !ended {
+            before_kill(self.pid());
+        }
         self.process.kill();
         ended
     }
 }
 
-/// Tenants are told to end, and killed where they do not within `limit`.
-pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
+/// Tenants are told to end, and killed where they do not within `limit`, `before_kill` being told of it.
+pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos, before_kill: &dyn Fn(u32)) {
     let deadline = now() + limit;
     for tenant in &mut *tenants {
         // One that cannot be told finds its input closed, or is killed.
         let _ = tenant.order(&Order::End {}, limit);
     }
     for tenant in tenants {
-        tenant.end(deadline);
+        tenant.end(deadline, before_kill);
     }
 }
 
-/// Kills those that have not ended. Says who lives on, in a driver call that no signal ends.
-pub(super) fn kill_all(tenants: &mut [Tenant]) -> Option<String> {
+/// Kills those that have not ended, `before_kill` being told of each. Says who lives on, in a driver call that no signal
+/// ends.
+pub(super) fn kill_all(tenants: &mut [Tenant], before_kill: &dyn Fn(u32)) -> Option<String> {
+    for tenant in &mut *tenants {
+        if tenant.process.wait_until(now()).is_none() {
+            before_kill(tenant.pid());
+        }
+    }
     let stuck: Vec<String> = tenants
         .iter_mut()
         .filter_map(|tenant| tenant.kill().then(|| format!("pid {} ({})", tenant.pid(), tenant.who)))

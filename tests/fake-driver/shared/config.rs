@@ -205,6 +205,8 @@ pub(crate) struct Mps {
     pub(crate) start_error: Option<String>,
     /// The daemon writes this to its log, and no server starts.
     pub(crate) server_error: Option<String>,
+    /// The server never comes up.
+    pub(crate) server_hang: bool,
     /// The daemon answers no command.
     pub(crate) deaf: bool,
     /// The daemon heeds neither `quit` nor SIGTERM.
@@ -227,6 +229,7 @@ impl Default for Mps {
             hang_from: None,
             start_error: None,
             server_error: None,
+            server_hang: false,
             deaf: false,
             stubborn: false,
             orphan_server: false,
