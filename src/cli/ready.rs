@@ -10,6 +10,7 @@ use crate::backend::live::{Deadlines, Live, NvmlWatch, Settings};
 use crate::host::lock::GpuLock;
 use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
+use crate::sharing::mps;
 use crate::units::{Nanos, UnitError};
 
 /// What a run on hardware may do.
@@ -60,34 +61,37 @@ pub(super) struct Held {
 }
 
 impl Selected {
-    /// Makes the device ready to run on: a physical GPU is locked, and nobody else may be at work there.
+    /// Makes the device ready to run on: a physical GPU is locked, and nobody else may be at work there but `welcome`.
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub fn ready(self, rights: &Rights, stop: &AtomicBool) -> Result<Ready, CliError> {
+    pub fn ready(self, rights: &Rights, welcome: &[u32], stop: &AtomicBool) -> Result<Ready, CliError> {
         match self.backend {
             Taken::Simulator(simulator) => Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None }),
             Taken::Live => {
-                let Held { live, assumed, lock } = self.live(rights, stop)?;
+                let Held { live, assumed, lock } = self.live(rights, welcome, stop)?;
                 Ok(Ready { backend: Box::new(live), assumed, _lock: Some(lock) })
             }
         }
     }
 
-    /// The physical GPU, locked, with nobody else at work there.
+    /// The physical GPU, locked, with nobody else at work there but the processes `welcome`.
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub(super) fn live(self, rights: &Rights, stop: &AtomicBool) -> Result<Held, CliError> {
+    pub(super) fn live(self, rights: &Rights, welcome: &[u32], stop: &AtomicBool) -> Result<Held, CliError> {
         let (gpu, inventory) = (self.gpu, self.inventory);
         let environment = |what: String| CliError::Environment(what);
         let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
         let provenance = inventory.provenance;
         let wait = rights.wait.map(|wait| Duration::from_nanos(wait.0));
         let lock = GpuLock::acquire(&uuid, provenance, wait, stop).map_err(|e| environment(e.to_string()))?;
+        for swept in mps::sweep() {
+            super::say(&swept);
+        }
         let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;
         let watch = NvmlWatch::start(nvml, &uuid, &rights.gpu_is_mine).map_err(|e| environment(e.to_string()))?;
-        let assumed = match watch.right()? {
+        let assumed = match watch.right(welcome)? {
             ExclusiveUse::Proved { .. } => None,
             ExclusiveUse::Assumed { why } => Some(why),
         };

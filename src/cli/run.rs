@@ -16,6 +16,7 @@ use crate::provenance::Provenance;
 use crate::report::{Format, Style};
 use crate::run_dir::{Digest, Manifest, RecordedRun, RunDir};
 use crate::scenario::{self, Scenario, Tier};
+use crate::sharing::mps;
 use crate::verdict;
 use crate::workload::CATALOGUE;
 
@@ -162,7 +163,7 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
     let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
     let today = today()?;
     let (provenance, mut line) = (selected.provenance(), selected.line.clone());
-    let device = selected.ready(&args.rights, stop)?;
+    let device = selected.ready(&args.rights, &mps::welcome(&plan.arrangements), stop)?;
     if let Some(why) = &device.assumed {
         line.push_str(&format!("; exclusive use assumed: {why}"));
     }
@@ -203,7 +204,7 @@ fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<St
             recorded.device
         )));
     }
-    let device = selected.ready(&args.rights, stop)?;
+    let device = selected.ready(&args.rights, &mps::welcome(&recorded.plan.arrangements), stop)?;
     Ok(Started { device, dir, run })
 }
 

@@ -69,6 +69,14 @@ const CURES: &[(u32, &str)] = &[
         805,
         "the MPS server cannot be reached: check that nvidia-cuda-mps-control runs and CUDA_MPS_PIPE_DIRECTORY is the same",
     ),
+    (806, "the MPS server does not answer: it died, or was shut down; its server.log says more"),
+    (807, "the MPS server is not ready: it is starting, or ending because a client faulted; try again"),
+    (
+        808,
+        "the MPS server has as many clients as it takes (48, and 60 from CUDA 13.1; fewer in a MIG instance): fewer tenants",
+    ),
+    (809, "the MPS server has as many connections as it takes: fewer tenants, or fewer CUDA_DEVICE_MAX_CONNECTIONS"),
+    (810, "this MPS client was terminated through the control daemon: its context is lost"),
     (999, "an unknown error of the driver: see `dmesg | grep -i -e nvrm -e xid`; reload the kernel module or reboot"),
 ];
 
@@ -100,6 +108,6 @@ impl CudaError {
 /// Whether a context that met this code is lost: every later call fails too.
 pub(crate) fn is_sticky(code: u32) -> bool {
     // 4 deinitialised; 46, 100, 101 no device; 201 no context; 214, 220 uncorrectable ECC and NVLink; 700 … 720 faults of
-    // kernels, save 701 (a launch with too many resources), 703 … 708 and 711 … 713 (set-up); 802 … 805 the system; 999.
-    matches!(code, 4 | 46 | 100 | 101 | 201 | 214 | 220 | 700 | 702 | 709 | 710 | 714..=720 | 802..=805 | 999)
+    // kernels, save 701 (a launch with too many resources), 703 … 708 and 711 … 713 (set-up); 802 … 805 the system; 806, 807 and 810 the server of MPS; 999.
+    matches!(code, 4 | 46 | 100 | 101 | 201 | 214 | 220 | 700 | 702 | 709 | 710 | 714..=720 | 802..=807 | 810 | 999)
 }

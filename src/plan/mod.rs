@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::gpu::Inventory;
-use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, SharingMode, Slo};
+use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo};
 use crate::units::{Nanos, Share};
 
 /// What a run will do: complete, so that everything right of the run directory needs nothing else.
@@ -86,6 +86,9 @@ pub struct PlannedArrangement {
     pub name: String,
     /// Sharing mode.
     pub sharing: SharingMode,
+    /// Whose control daemon MPS runs under.
+    #[serde(default, skip_serializing_if = "MpsDaemon::is_own")]
+    pub mps_daemon: MpsDaemon,
     /// Its layout as resolved.
     pub layout: Vec<LayoutEntry>,
     /// Its seats, in layout order.

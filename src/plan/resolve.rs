@@ -145,6 +145,7 @@ impl Resolver<'_> {
         let mut planned = PlannedArrangement {
             name: wanted.name.clone(),
             sharing: wanted.sharing,
+            mps_daemon: wanted.mps_daemon,
             layout: wanted.layout.clone().unwrap_or_default(),
             seats: Vec::new(),
             skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()),

@@ -10,7 +10,8 @@ use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe
 use crate::provenance::Provenance;
 use crate::run_dir::{Calibration, JudgedBy, Manifest, ProbeCalibration, RecordedRun, Turns};
 use crate::scenario::{
-    Accept, Arrivals, Design, Expectation, LayoutEntry, Margins, Quantile, Rule, SharingMode, Slo, Tier, Word,
+    Accept, Arrivals, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Quantile, Rule, SharingMode, Slo, Tier,
+    Word,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::verdict::{
@@ -63,6 +64,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
     PlannedArrangement {
         name: name.to_owned(),
         sharing,
+        mps_daemon: MpsDaemon::Own,
         layout: vec![entry.clone(), entry],
         seats: shares
             .iter()

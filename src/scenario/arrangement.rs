@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::expectation::{Expectation, Rule};
 use super::keys;
-use super::model::{Arrangement, LayoutEntry, SharingMode, channel_of, seats_of};
+use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, channel_of, seats_of};
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
 use crate::units::Share;
@@ -20,6 +20,14 @@ pub(super) struct Declared {
 pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -> Option<Arrangement> {
     let sharing: Option<SharingMode> = t.text("sharing").and_then(|text| text.parse().ok());
     let layout = layout(r, t, sharing);
+    let mps_daemon = match t.text("mps_daemon") {
+        Some(text) if text == MpsDaemon::Running.id() => MpsDaemon::Running,
+        _ => MpsDaemon::Own,
+    };
+    let with_mps = [SharingMode::Mps, SharingMode::MigMps];
+    if let (Some(entry), Some(sharing)) = (t.entry("mps_daemon"), sharing.filter(|s| !with_mps.contains(s))) {
+        r.mistake(&entry.span, &entry.path, "`mps_daemon`", format!("expected none under {sharing}: it has no MPS"));
+    }
     let panel = subset(r, t, "panel", &declared.probes, "a probe of the victim's panel");
     let neighbours = subset(r, t, "neighbours", &declared.neighbours, "a neighbour of this scenario");
     let seats = match (sharing, &layout) {
@@ -40,6 +48,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
     Some(Arrangement {
         name: t.owned("name")?,
         sharing: sharing?,
+        mps_daemon,
         layout,
         panel,
         neighbours,

@@ -1,7 +1,7 @@
 //! Every key of a scenario: the one table from which reader, JSON Schema, reference and tests derive.
 
 use super::expectation::Word;
-use super::model::SharingMode;
+use super::model::{MpsDaemon, SharingMode};
 use super::schema as json;
 use crate::channel::Channel;
 use crate::field::{Field, Kind, Shape};
@@ -156,6 +156,12 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         "The shares, in order; \"as-found\" unless given: the machine is tested as it is.",
     ),
     Field::optional("tenants", Kind::Special(&TENANTS), "Short form of a layout of this many equal shares."),
+    Field::with_default(
+        "mps_daemon",
+        Kind::Word(&[MpsDaemon::Own.id(), MpsDaemon::Running.id()]),
+        "own",
+        "Under mps and mig+mps: a control daemon of the run's own, or the one that is running.",
+    ),
     Field::optional("panel", Kind::List(&Kind::Name), "Probes that run here, by name; all of them unless given."),
     Field::optional(
         "neighbours",

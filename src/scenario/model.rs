@@ -132,6 +132,8 @@ pub struct Arrangement {
     pub name: String,
     /// Sharing mode.
     pub sharing: SharingMode,
+    /// Whose control daemon MPS runs under.
+    pub mps_daemon: MpsDaemon,
     /// The seats, or `None` for "as found".
     pub layout: Option<Vec<LayoutEntry>>,
     /// Index into `panel` of the probes that run here; all of them unless given.
@@ -146,6 +148,32 @@ pub struct Arrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+}
+
+/// Whose control daemon tenants are clients of, under the modes with MPS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MpsDaemon {
+    /// The run's own, with private pipes, for as long as the arrangement runs.
+    #[default]
+    Own,
+    /// The one that is running where CUDA programs of this user look for it.
+    Running,
+}
+
+impl MpsDaemon {
+    /// As scenarios write it.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Running => "running",
+        }
+    }
+
+    /// Whether it is the run's own.
+    pub fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
 }
 
 /// One share of the layout.

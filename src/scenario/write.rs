@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::expectation::Expectation;
 use super::keys::SCHEMA_VERSION;
-use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, Slo};
+use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo};
 use crate::field::Value;
 use crate::workload::Params;
 
@@ -55,6 +55,9 @@ impl Scenario {
         let mut keys = Keys::default();
         keys.text("name", &a.name);
         keys.text("sharing", a.sharing.id());
+        if [SharingMode::Mps, SharingMode::MigMps].contains(&a.sharing) {
+            keys.text("mps_daemon", a.mps_daemon.id());
+        }
         match &a.layout {
             None => keys.text("layout", "as-found"),
             Some(layout) => {

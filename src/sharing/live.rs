@@ -75,6 +75,16 @@ pub trait Arranged {
     /// The proof that fails, by its seat, and what was seen instead.
     fn prove(&self, site: &Site<'_>, seats: &[SeatEvidence]) -> Result<Vec<String>, BackendError>;
 
+    /// A tenant's process is about to be killed, perhaps at work: whoever could suffer from that is spared.
+    fn before_kill(&self, pid: u32) {
+        let _ = pid;
+    }
+
+    /// What the helpers have to say when tenants do not come up.
+    fn says(&self) -> Option<String> {
+        None
+    }
+
     /// Puts back what was changed; the tenants are gone. Called once more where it failed: what is put back stays so.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ mod mig;
 mod mig_compute_instances;
 mod mig_mps;
 mod mig_time_slicing;
-mod mps;
+pub mod mps;
 mod separate_gpus;
 mod streams;
 mod time_slicing;

@@ -15,7 +15,9 @@ use crate::random::{Key, Stream};
 use crate::run_dir::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData,
 };
-use crate::scenario::{Arrivals, Design, Expectation, LayoutEntry, Margins, Quantile, Rule, SharingMode, Tier, Word};
+use crate::scenario::{
+    Arrivals, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Quantile, Rule, SharingMode, Tier, Word,
+};
 use crate::units::{Nanos, Rate, Share};
 
 /// Which arm a value is drawn for.
@@ -187,6 +189,7 @@ impl Lab {
             arrangements: vec![PlannedArrangement {
                 name: "pair".to_owned(),
                 sharing: self.sharing,
+                mps_daemon: MpsDaemon::Own,
                 layout: vec![entry.clone(), entry],
                 seats: vec![seat(0), seat(1)],
                 skipped: None,

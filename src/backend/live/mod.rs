@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::{Backend, BackendError, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
+use crate::nvml::Processes;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -46,6 +47,11 @@ pub trait Watch: Sync {
     fn sm_mhz_now(&self) -> Option<f64>;
     /// What the driver reported since it was last asked, in words: Xid events with their numbers.
     fn trouble(&self) -> Vec<String>;
+    /// Who is on the physical GPU, as the driver lists them, or why that is unknown. Not in arms.
+    ///
+    /// # Errors
+    /// Where the driver does not answer.
+    fn processes(&self) -> Result<Processes, BackendError>;
     /// Why the device is lost, where it is.
     fn lost(&self) -> Option<String>;
 }

@@ -354,16 +354,18 @@ impl Tenant {
         process.stuck()
     }
 
-    /// Waits until `deadline` for its process, which was told to end; then it is killed.
-    fn end(&mut self, deadline: Nanos) {
+    /// Waits until `deadline` for its process, which was told to end; then it is killed, `before_kill` being told of it.
+    fn end(&mut self, deadline: Nanos, before_kill: &dyn Fn(u32)) {
         let mut process = self.host.process.borrow_mut();
-        let _ = process.wait_until(deadline);
+        if process.wait_until(deadline).is_none() {
+            before_kill(process.id());
+        }
         process.kill();
     }
 }
 
-/// Tenants are told to end, and killed where they do not within `limit`.
-pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
+/// Tenants are told to end, and killed where they do not within `limit`, `before_kill` being told of it.
+pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos, before_kill: &dyn Fn(u32)) {
     let deadline = now() + limit;
     for tenant in &mut *tenants {
         // One that cannot be told finds its orders closed, or is killed.
@@ -371,12 +373,18 @@ pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos) {
         tenant.orders = None;
     }
     for tenant in tenants {
-        tenant.end(deadline);
+        tenant.end(deadline, before_kill);
     }
 }
 
-/// Kills those that have not ended. Says who lives on, in a driver call that no signal ends.
-pub(super) fn kill_all(tenants: &mut [Tenant]) -> Option<String> {
+/// Kills those that have not ended, `before_kill` being told of each. Says who lives on, in a driver call that no signal
+/// ends.
+pub(super) fn kill_all(tenants: &mut [Tenant], before_kill: &dyn Fn(u32)) -> Option<String> {
+    for tenant in &*tenants {
+        if tenant.host.process.borrow_mut().wait_until(now()).is_none() {
+            before_kill(tenant.pid());
+        }
+    }
     let mut stuck: Vec<(u32, Vec<String>)> = Vec::new();
     for tenant in tenants {
         if !tenant.kill() {

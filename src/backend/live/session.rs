@@ -272,14 +272,14 @@ impl Session for LiveSession<'_> {
         let arranged = match self.arranged.take() {
             Some(arranged) => arranged,
             None => {
-                self.live.watch().check_exclusive(&[])?;
+                self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
                 sharing::arrange(&self.site())?
             }
         };
         let mut tenants = Vec::new();
         let brought_up = self.bring_up(arranged.as_ref(), generation, &mut tenants);
         self.arranged = Some(arranged);
-        let (crew, evidence) = brought_up.map_err(|error| gave_up(&mut tenants, error))?;
+        let (crew, evidence) = brought_up.map_err(|error| self.gave_up(&mut tenants, error))?;
         (self.crew, self.evidence) = (Some(crew), evidence);
         Ok(())
     }
@@ -292,7 +292,7 @@ impl Session for LiveSession<'_> {
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
         let mut crew =
             self.crew.take().ok_or_else(|| BackendError::arm("the tenants are down: restart them before an arm"))?;
-        let record = arm::run(self, &mut crew, arm).map_err(|error| gave_up(&mut crew.tenants, error))?;
+        let record = arm::run(self, &mut crew, arm).map_err(|error| self.gave_up(&mut crew.tenants, error))?;
         self.crew = Some(crew);
         Ok(record)
     }
@@ -308,8 +308,9 @@ impl LiveSession<'_> {
     fn take_down(&mut self) -> Result<(), BackendError> {
         self.evidence = Evidence::default();
         let Some(mut crew) = self.crew.take() else { return Ok(()) };
-        end_all(&mut crew.tenants, self.live.settings.deadlines.end);
-        kill_all(&mut crew.tenants).map_or(Ok(()), |stuck| Err(BackendError::device(stuck)))
+        let before_kill = |pid| self.before_kill(pid);
+        end_all(&mut crew.tenants, self.live.settings.deadlines.end, &before_kill);
+        kill_all(&mut crew.tenants, &before_kill).map_or(Ok(()), |stuck| Err(BackendError::device(stuck)))
     }
 }
 
@@ -321,19 +322,28 @@ impl LiveSession<'_> {
         self.arranged = None;
         Ok(())
     }
+
+    fn before_kill(&self, pid: u32) {
+        if let Some(arranged) = &self.arranged {
+            arranged.before_kill(pid);
+        }
+    }
+
+    /// Kills the tenants after `error`. One that cannot be killed takes the device along.
+    fn gave_up(&self, tenants: &mut [Tenant], mut error: BackendError) -> BackendError {
+        if let Some(said) = self.arranged.as_ref().and_then(|arranged| arranged.says()) {
+            error.what.push_str(&format!("; {said}"));
+        }
+        match kill_all(tenants, &|pid| self.before_kill(pid)) {
+            Some(stuck) => BackendError::device(format!("{stuck}; {}", error.what)),
+            None => error,
+        }
+    }
 }
 
 /// The indices of those that live in one process with the one at `index`, itself included.
 fn mates(index: usize, places: &[Place]) -> Vec<usize> {
     (0..places.len()).filter(|mate| places[*mate].host == places[index].host).collect()
-}
-
-/// Kills the tenants after `error`. One that cannot be killed takes the device along.
-fn gave_up(tenants: &mut [Tenant], error: BackendError) -> BackendError {
-    match kill_all(tenants) {
-        Some(stuck) => BackendError::device(format!("{stuck}; {}", error.what)),
-        None => error,
-    }
 }
 
 impl Drop for LiveSession<'_> {

@@ -61,12 +61,12 @@ impl NvmlWatch {
         Ok(Self { nvml, uuid: uuid.to_owned(), gpu_is_mine, sampler, xids, state: Mutex::default() })
     }
 
-    /// By what right a run makes noise here.
+    /// By what right a run makes noise here, beside processes that are `ours`.
     ///
     /// # Errors
     /// Where anybody else is there, or may be.
-    pub fn right(&self) -> Result<ExclusiveUse, BackendError> {
-        self.use_by(&self.processes()?, &[])
+    pub fn right(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
+        self.use_by(&self.listed()?, ours)
     }
 
     fn use_by(&self, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
@@ -75,7 +75,7 @@ impl NvmlWatch {
     }
 
     /// Asked on a thread of its own: a driver that hangs must not take the controller along.
-    fn processes(&self) -> Result<Processes, BackendError> {
+    fn listed(&self) -> Result<Processes, BackendError> {
         let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
         within(ANSWER, move || nvml.processes(&uuid))
     }
@@ -133,7 +133,7 @@ impl Watch for NvmlWatch {
         let ended = |pid: u32| crew.contains(&pid) || (in_proc && !Path::new(&format!("/proc/{pid}")).exists());
         let until = now() + FORGETS.0;
         loop {
-            let processes = self.processes()?;
+            let processes = self.listed()?;
             match self.use_by(&processes, ours) {
                 Err(_) if only_the_ended(&processes, ours, ended) && now() < until => std::thread::sleep(FORGETS.1),
                 right => return right.map(drop),
@@ -165,6 +165,10 @@ impl Watch for NvmlWatch {
     fn trouble(&self) -> Vec<String> {
         self.listen();
         std::mem::take(&mut lock(&self.state).trouble)
+    }
+
+    fn processes(&self) -> Result<Processes, BackendError> {
+        self.listed()
     }
 
     fn lost(&self) -> Option<String> {

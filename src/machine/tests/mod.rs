@@ -14,7 +14,7 @@ mod turns;
 
 use super::{
     Chain, Compute, Context, CopyDemand, Demand, Direction, Domain, Done, GpuPart, HostDemand, LaunchDemand, Machine,
-    Policy, QueueId, SmShare, Ticket, Topology, Traffic,
+    Policy, QueueId, SmShare, Terms, Ticket, Topology, Traffic,
 };
 use crate::gpu::GpuModel;
 use crate::units::{Bytes, Nanos};

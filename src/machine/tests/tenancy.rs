@@ -139,3 +139,61 @@ fn a_copy_goes_on_as_its_original_does() {
     assert_eq!(original.done, copied.done);
     assert_eq!(original.machine.memory_of(0), copied.machine.memory_of(0));
 }
+
+#[test]
+fn terms_of_a_context_hold_until_it_closes() {
+    let mut rig = vacant(Policy::Concurrent);
+    let terms = |sms| Terms { sms, memory_limit: Some(1 << 30), overhead: Some(60 << 20) };
+    rig.machine.open_on(0, &terms(SmShare::Cap(4))).unwrap();
+    assert_eq!((rig.machine.sms_of(0), rig.machine.held(0)), (4, Bytes::mib(60)));
+    assert_eq!(rig.machine.memory_limit(0), Some(Bytes::gib(1)));
+    assert!(rig.machine.alloc(0, Bytes::gib(2)).is_err() && rig.machine.alloc(0, Bytes::gib(1)).is_ok());
+    rig.machine.close(0).unwrap();
+    rig.machine.open(0).unwrap();
+    assert_eq!((rig.machine.sms_of(0), rig.machine.held(0)), (10, Bytes::mib(200)));
+    assert_eq!(rig.machine.memory_limit(0), None);
+    // What becomes somebody's own leaves the rest to the others.
+    rig.machine.close(0).unwrap();
+    rig.machine.open_on(0, &terms(SmShare::Own(8))).unwrap();
+    assert!(rig.machine.open_on(1, &terms(SmShare::Own(4))).is_err(), "8 and 4 of 10");
+    rig.machine.open(1).unwrap();
+    assert_eq!((rig.machine.sms_of(0), rig.machine.sms_of(1)), (8, 2));
+}
+
+#[test]
+fn a_set_of_sms_changes_under_running_work() {
+    // Alone 10 blocks of 1 ms take 1 ms; capped contexts that come and go leave running work in peace.
+    let mut rig = opened(Policy::Concurrent);
+    rig.machine.close(1).unwrap();
+    let mine = rig.submit(0, compute(10, 1, 1_000_000), 1, 0);
+    rig.advance(500_000);
+    let terms = Terms { sms: SmShare::Own(5), memory_limit: None, overhead: None };
+    rig.machine.open_on(1, &terms).unwrap();
+    rig.queues[1] = rig.machine.queue(1).unwrap();
+    let other = rig.submit(1, compute(5, 1, 1_000_000), 1, 500_000);
+    rig.drain();
+    assert_eq!(rig.length(mine), 1_000_000);
+    assert_eq!(rig.length(other), 1_000_000);
+    // From then on ten blocks need two waves on the five SMs that are left.
+    let late = rig.submit(0, compute(10, 1, 1_000_000), 1, 5_000_000);
+    rig.drain();
+    assert_eq!(rig.length(late), 2_000_000);
+}
+
+#[test]
+fn a_policy_changes_under_running_work() {
+    let run = |from: Policy, to: Policy| {
+        let mut rig = opened(from);
+        let tickets = [0, 1].map(|x| rig.submit(x, spin(10_000_000), 1, 0));
+        rig.advance(1_000_000);
+        rig.machine.set_policy(0, to);
+        rig.drain();
+        tickets.map(|t| rig.span(t).1)
+    };
+    let together = run(Policy::Concurrent, Policy::Concurrent);
+    assert_eq!(together, [10_004_000; 2]);
+    let parted = run(Policy::Concurrent, Policy::TimeSliced);
+    assert!(parted.iter().max().unwrap() > &18_000_000, "9 ms of each are left, in turns: {parted:?}");
+    let joined = run(Policy::TimeSliced, Policy::Concurrent);
+    assert!(joined.iter().max().unwrap() < &11_500_000, "1 ms waited, then side by side: {joined:?}");
+}

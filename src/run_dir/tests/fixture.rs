@@ -17,7 +17,7 @@ use crate::run_dir::{
     ArmData, Calibration, Digest, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, RunDir,
     RunDirError, encode, load,
 };
-use crate::scenario::{Arrivals, Design, Expectation, Margins, Quantile, SharingMode, Tier};
+use crate::scenario::{Arrivals, Design, Expectation, Margins, MpsDaemon, Quantile, SharingMode, Tier};
 use crate::units::{Nanos, Rate, Share};
 use crate::verdict::{RequirementState, RunVerdict};
 
@@ -93,6 +93,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
     PlannedArrangement {
         name: name.to_owned(),
         sharing: SharingMode::Mps,
+        mps_daemon: MpsDaemon::Own,
         layout: Vec::new(),
         seats: vec![seat("0"), seat("1")],
         skipped: None,

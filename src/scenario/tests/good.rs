@@ -6,8 +6,8 @@ use proptest::sample::{select, subsequence};
 use super::{CATALOGUE, GOOD};
 use crate::field::Value;
 use crate::scenario::{
-    Accept, Arrangement, Arrivals, Design, Expectation, LayoutEntry, Margins, Neighbour, Probe, Quantile, Rule,
-    Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown, schema,
+    Accept, Arrangement, Arrivals, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Neighbour, Probe, Quantile,
+    Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown, schema,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Role, Workload};
@@ -278,6 +278,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                     Arrangement {
                         name: name.clone(),
                         sharing,
+                        mps_daemon: if sharing == SharingMode::Mps { MpsDaemon::Running } else { MpsDaemon::Own },
                         layout,
                         panel,
                         neighbours,

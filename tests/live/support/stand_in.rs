@@ -28,22 +28,29 @@ impl Library {
 
     /// Where cargo puts it.
     fn built(self) -> PathBuf {
-        let name = match self {
+        built(match self {
             Self::Cuda => "libcuda.so",
             Self::Nvml => "libnvidia_ml.so",
-        };
-        // target/PROFILE/deps/live-… → target/PROFILE/examples.
-        let me = std::env::current_exe().expect("the test binary has a path");
-        let profile = me.parent().and_then(Path::parent).expect("target/PROFILE/deps");
-        let path = profile.join("examples").join(name);
-        assert!(
-            path.exists(),
-            "{} is missing: `cargo test --test live` alone does not build the stand-in driver. Run `cargo build --examples` \
-             first (with --release for the release profile); a plain `cargo test` builds it, too",
-            path.display()
-        );
-        path
+        })
     }
+}
+
+/// The program of MPS under its two names.
+const MPS: [&str; 2] = ["nvidia-cuda-mps-control", "nvidia-cuda-mps-server"];
+
+/// Where cargo puts an example.
+fn built(name: &str) -> PathBuf {
+    // target/PROFILE/deps/live-… → target/PROFILE/examples.
+    let me = std::env::current_exe().expect("the test binary has a path");
+    let profile = me.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let path = profile.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo test --test live` alone does not build the stand-in driver. Run `cargo build --examples` \
+         first (with --release for the release profile); a plain `cargo test` builds it, too",
+        path.display()
+    );
+    path
 }
 
 impl StandIn {
@@ -55,6 +62,10 @@ impl StandIn {
             for name in library.names() {
                 std::os::unix::fs::symlink(&built, folder.path().join(name)).expect("a link");
             }
+        }
+        let mps = built("nvidia-cuda-mps-control");
+        for name in MPS {
+            std::os::unix::fs::symlink(&mps, folder.path().join(name)).expect("a link");
         }
         let machine = Self { folder };
         machine.configure(toml);
@@ -77,8 +88,13 @@ impl StandIn {
         [("LD_LIBRARY_PATH", folder.clone()), ("CROSSTALK_STAND_IN", folder)]
     }
 
-    /// Makes a program see this machine and nothing of another.
+    /// Makes a program see this machine and nothing of another: its driver, its MPS, and private directories in it.
     pub(crate) fn apply<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::iter::once(self.path().to_owned()).chain(std::env::split_paths(&path)));
+        command.env("PATH", path.expect("a PATH")).env("XDG_RUNTIME_DIR", self.path());
+        // Where a control daemon of this machine's user would listen.
+        command.env("CUDA_MPS_PIPE_DIRECTORY", self.path().join("usual"));
         command.env_remove("CUDA_VISIBLE_DEVICES").env_remove("NVIDIA_VISIBLE_DEVICES").envs(self.env())
     }
 
@@ -104,6 +120,13 @@ impl StandIn {
             let path = self.path().join(name);
             std::fs::remove_file(&path).expect("the link");
             std::fs::write(&path, &bytes).expect("the changed library");
+        }
+    }
+
+    /// The machine has no MPS.
+    pub(crate) fn remove_mps(&self) {
+        for name in MPS {
+            std::fs::remove_file(self.path().join(name)).expect("the link");
         }
     }
 

@@ -351,7 +351,7 @@ impl<'a> Seat<'a> {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        end_all(&mut self.tenants, self.live.settings.deadlines.end);
+        end_all(&mut self.tenants, self.live.settings.deadlines.end, &|_| {});
     }
 }
 

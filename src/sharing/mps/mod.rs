@@ -2,6 +2,14 @@
 //! not a reservation, unless the server partitions the SMs statically. Memory limits are per process. A fault of one
 //! client reaches all of them, so they count as one process.
 
+mod control;
+mod daemon;
+mod folder;
+mod live;
+
+pub use folder::sweep;
+pub use live::welcome;
+
 use super::flat::{self, Keys, PLAIN, of_sms};
 use super::{Mode, Request, Resolved, Seating, SharingError};
 use crate::gpu::GpuModel;
@@ -13,7 +21,7 @@ use crate::units::{Bytes, Share};
 const CLIENTS: usize = 48;
 
 pub(super) const MODE: Mode =
-    Mode { resolve, topology, one_process: false, live: None, own_share: |entry, _| entry.reserved };
+    Mode { resolve, topology, one_process: false, live: Some(live::arrange), own_share: |entry, _| entry.reserved };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     let takes = Keys { sms: true, reserved: true, memory: true, ..Keys::default() };
