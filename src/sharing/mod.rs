@@ -6,6 +6,7 @@
 mod error;
 mod exclusive;
 mod flat;
+mod found;
 mod green_contexts;
 mod instances;
 mod mig;
@@ -19,6 +20,7 @@ mod time_slicing;
 mod tree;
 
 pub use error::SharingError;
+pub use found::{Found, devices};
 pub use tree::free_memory;
 
 use crate::gpu::{Gpu, GpuModel};

@@ -2,7 +2,8 @@
 
 use super::flat::{self, PLAIN};
 use super::tree::Tree;
-use super::{Mode, Request, Resolved, Seating, SharingError};
+use super::{Found, Mode, Request, Resolved, Seating, SharingError};
+use crate::gpu::Gpu;
 use crate::machine::{Policy, SmShare, Topology};
 
 pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: false, own_share: |_, _| true };
@@ -25,4 +26,31 @@ fn topology(seating: &Seating<'_>) -> Result<Topology, SharingError> {
         tree.context(compute, SmShare::All, process, None);
     }
     Ok(tree.done())
+}
+
+/// A GPU for each seat: the one under test, then others of its model that are whole.
+pub(super) fn assign(found: &Found<'_>) -> Result<Vec<String>, SharingError> {
+    let gpus = &found.inventory.gpus;
+    let own = &gpus[found.gpu];
+    let alike = |gpu: &&Gpu| gpu.uuid != own.uuid && gpu.name == own.name;
+    let (divided, whole): (Vec<&Gpu>, Vec<&Gpu>) = gpus.iter().filter(alike).partition(|g| g.mig == Some(true));
+    let wanted = found.seats.len();
+    if 1 + whole.len() < wanted {
+        let beside = match divided.as_slice() {
+            [] => String::new(),
+            divided => {
+                let uuids: Vec<&str> = divided.iter().map(|g| g.uuid.as_str()).collect();
+                format!(
+                    "; {} would be another, and MIG is on there: a process on it sees one instance, never the GPU",
+                    uuids.join(", ")
+                )
+            }
+        };
+        return Err(SharingError::new(format!(
+            "{wanted} whole GPUs of one model are needed, and {} {} here{beside}",
+            1 + whole.len(),
+            if whole.is_empty() { "is" } else { "are" }
+        )));
+    }
+    Ok(std::iter::once(own).chain(whole).take(wanted).map(|g| g.uuid.clone()).collect())
 }
