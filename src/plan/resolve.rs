@@ -232,11 +232,7 @@ impl Resolver<'_> {
     /// Modes that only the simulator arranges yet.
     fn not_on_hardware(&self) -> Option<String> {
         let mode = self.arrangement.sharing;
-        (self.as_it_is() && !sharing::on_hardware(mode)).then(|| {
-            format!(
-                "this version arranges no {mode} on hardware: exclusive and time-slicing are, the simulator has all"
-            )
-        })
+        (self.as_it_is() && !sharing::on_hardware(mode)).then(|| sharing::not_on_hardware(mode))
     }
 
     /// Why the machine as it is lacks the devices of this arrangement, where it does.

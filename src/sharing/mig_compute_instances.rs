@@ -6,6 +6,7 @@
 
 use super::flat::{Keys, PLAIN, check_keys};
 use super::instances::{self, compute_slices, profile};
+use super::seated::{self, Apart};
 use super::tree::Tree;
 use super::{Found, Mode, Request, Resolved, Seating, SharingError};
 use crate::gpu::{Gpu, GpuModel, Instance, MigProfile};
@@ -15,7 +16,13 @@ use crate::scenario::LayoutEntry;
 /// Sizes of compute instances, in compute slices, that drivers offer.
 const SIZES: &[u32] = &[1, 2, 3, 4, 7];
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: false, own_share: |_, _| false };
+pub(super) const MODE: Mode = Mode {
+    resolve,
+    topology,
+    one_process: false,
+    live: Some(|site| seated::arrange(site, Apart::ComputeInstances)),
+    own_share: |_, _| false,
+};
 
 /// One GPU instance and the compute slices of its compute instances, in the order of the seats.
 struct Group<'m> {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::{Backend, BackendError, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
+use crate::nvml::Processes;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -48,6 +49,21 @@ pub trait Watch: Sync {
     fn trouble(&self) -> Vec<String>;
     /// Why the device is lost, where it is.
     fn lost(&self) -> Option<String>;
+    /// The machine as it is now. Not in arms.
+    ///
+    /// # Errors
+    /// Where the driver does not answer.
+    fn machine(&self) -> Result<Inventory, BackendError>;
+    /// Who is on the whole GPU `uuid` now, or why nobody can tell. Not in arms.
+    ///
+    /// # Errors
+    /// Where the driver does not answer.
+    fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError>;
+    /// As [`Watch::check_exclusive`], for another GPU of this machine.
+    ///
+    /// # Errors
+    /// Where somebody else may be at work there: who, and the cure.
+    fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError>;
 }
 
 /// The GPU over the windows of an arm. Unknown is `None`.
@@ -79,6 +95,8 @@ pub struct Settings {
     pub environment: Vec<(OsString, OsString)>,
     /// NVML's part.
     pub watch: Box<dyn Watch>,
+    /// The user lets this run change what the driver keeps.
+    pub allow_reconfigure: bool,
     /// How long tenants may take to answer.
     pub deadlines: Deadlines,
 }
@@ -164,9 +182,7 @@ impl Live {
 /// Why an arrangement of this mode cannot be made live on `gpu`, where it cannot.
 pub fn unsupported(mode: SharingMode, gpu: &Gpu) -> Option<String> {
     match mode {
-        other if !sharing::on_hardware(other) => Some(format!(
-            "{other} is not arranged on real GPUs yet, only in the simulator; exclusive and time-slicing are"
-        )),
+        other if !sharing::on_hardware(other) => Some(sharing::not_on_hardware(other)),
         _ if !mode.needs_mig() && gpu.mig == Some(true) => Some(format!(
             "{mode} needs the whole GPU, and MIG is on: a process sees one instance of it; turn MIG off (`nvidia-smi -i \
              {} -mig 0`) or arrange mig",

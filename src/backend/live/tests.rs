@@ -47,6 +47,15 @@ impl Watch for Arc<Written> {
     fn lost(&self) -> Option<String> {
         self.lost.load(Ordering::Relaxed).then(|| "GPU 0 fell off the bus (Xid 79)".to_owned())
     }
+    fn machine(&self) -> Result<Inventory, BackendError> {
+        Err(BackendError::device("no machine is written down"))
+    }
+    fn processes_on(&self, _uuid: &str) -> Result<Processes, BackendError> {
+        Ok(Ok(Vec::new()))
+    }
+    fn check_exclusive_on(&self, _uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
+        self.check_exclusive(ours)
+    }
 }
 
 /// One controller with its tenants, told apart from those of other tests by a variable that all of them inherit.
@@ -91,6 +100,7 @@ impl Bench {
             provenance: Provenance::StandIn,
             exe: fixture_tenant(),
             environment,
+            allow_reconfigure: false,
             watch: Box::new(Arc::clone(&written)),
             deadlines,
         });
@@ -250,6 +260,7 @@ fn tenants_get_cores_where_there_are_enough() {
         provenance: Provenance::StandIn,
         exe: fixture_tenant(),
         environment: live.settings.environment.clone(),
+        allow_reconfigure: false,
         watch: Box::new(Arc::clone(&bench.written)),
         deadlines: Deadlines::default(),
     });
