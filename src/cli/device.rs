@@ -168,8 +168,9 @@ fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Resu
     let found = &driver.inventory.gpus[gpu];
     if let Some(instance) = instance {
         return Err(CliError::Environment(format!(
-            "{} is a MIG instance of {}, and this version measures whole GPUs only, exclusive and time-sliced",
-            found.instances[instance].uuid, found.uuid
+            "{} is a MIG instance of {}: an arrangement takes all instances of a GPU, for what they share is what is tested. \
+             Take --device {}; every distinct profile takes the victim's place once, or those that `victim_at` names",
+            found.instances[instance].uuid, found.uuid, found.uuid
         )));
     }
     let driver_version = driver.inventory.driver.as_deref().map_or(String::new(), |v| format!(", driver {v}"));

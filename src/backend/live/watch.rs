@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::backend::{BackendError, GpuReading};
+use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
     ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use, lock,
@@ -66,18 +67,16 @@ impl NvmlWatch {
     /// # Errors
     /// Where anybody else is there, or may be.
     pub fn right(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
-        self.use_by(&self.listed()?, ours)
+        self.use_by(&self.processes_on(&self.uuid)?, ours)
     }
 
     fn use_by(&self, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
-        let right = exclusive_use(processes, &self.uuid, ours, &self.gpu_is_mine);
-        right.map_err(|occupied| BackendError::device(occupied.to_string()))
+        self.use_of(&self.uuid, processes, ours)
     }
 
-    /// Asked on a thread of its own: a driver that hangs must not take the controller along.
-    fn listed(&self) -> Result<Processes, BackendError> {
-        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
-        within(ANSWER, move || nvml.processes(&uuid))
+    fn use_of(&self, uuid: &str, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
+        let right = exclusive_use(processes, uuid, ours, &self.gpu_is_mine);
+        right.map_err(|occupied| BackendError::device(occupied.to_string()))
     }
 
     /// The readings since the last call.
@@ -133,7 +132,7 @@ impl Watch for NvmlWatch {
         let ended = |pid: u32| crew.contains(&pid) || (in_proc && !Path::new(&format!("/proc/{pid}")).exists());
         let until = now() + FORGETS.0;
         loop {
-            let processes = self.listed()?;
+            let processes = self.processes_on(&self.uuid)?;
             match self.use_by(&processes, ours) {
                 Err(_) if only_the_ended(&processes, ours, ended) && now() < until => std::thread::sleep(FORGETS.1),
                 right => return right.map(drop),
@@ -167,14 +166,27 @@ impl Watch for NvmlWatch {
         std::mem::take(&mut lock(&self.state).trouble)
     }
 
-    fn processes(&self) -> Result<Processes, BackendError> {
-        self.listed()
-    }
-
     fn lost(&self) -> Option<String> {
         drop(self.readings());
         self.listen();
         lock(&self.state).lost.clone()
+    }
+
+    fn machine(&self) -> Result<Inventory, BackendError> {
+        let nvml = Arc::clone(&self.nvml);
+        within(ANSWER, move || nvml.inventory())?.map_err(|e| BackendError::device(e.what))
+    }
+
+    /// Asked on a thread of its own: a driver that hangs must not take the controller along.
+    fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
+        let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
+        within(ANSWER, move || nvml.processes(&uuid))
+    }
+
+    fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
+        let processes = self.processes_on(uuid)?;
+        // Another GPU in use takes one arrangement along, not the run.
+        self.use_of(uuid, &processes, ours).map(drop).map_err(|e| BackendError::arrangement(e.what))
     }
 }
 
