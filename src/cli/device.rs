@@ -11,8 +11,8 @@ use super::CliError;
 use crate::backend::Backend;
 use crate::backend::sim::Simulator;
 use crate::doctor::probe::{self, CudaSurvey, DriverReport};
-use crate::doctor::{Kernel, is_missing, trouble};
-use crate::gpu::{self, Gpu, GpuModel, Inventory, MigUuid, parse_mig_uuid};
+use crate::doctor::{Kernel, given, is_missing, trouble};
+use crate::gpu::{self, Gpu, GpuModel, Inventory, parse_mig_uuid};
 use crate::provenance::Provenance;
 
 /// The model that `sim` means where nothing names another.
@@ -87,6 +87,11 @@ impl Host {
     /// The value of an environment variable.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         (self.variable)(name)
+    }
+
+    /// What a container runtime or a scheduler was asked for.
+    fn asked(&self) -> given::Asked {
+        given::Asked::read(&self.root, &*self.variable)
     }
 
     /// What the driver says; it is asked from a child with a deadline.
@@ -174,6 +179,7 @@ fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Resu
         )));
     }
     let driver_version = driver.inventory.driver.as_deref().map_or(String::new(), |v| format!(", driver {v}"));
+    let virtualized = found.virtualization.and_then(|v| v.words()).map_or(String::new(), |words| format!(", {words}"));
     let how = match driver.inventory.provenance {
         Provenance::Measured => "measuring on",
         Provenance::StandIn => "STAND-IN for",
@@ -182,7 +188,7 @@ fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Resu
     Ok(Selected {
         gpu,
         model: found.model.as_deref().and_then(gpu::find_model),
-        line: format!("{how} {} ({}{driver_version}; {why})", found.name, found.uuid),
+        line: format!("{how} {} ({}{driver_version}{virtualized}; {why})", found.name, found.uuid),
         inventory: driver.inventory.clone(),
         backend: Taken::Live,
     })
@@ -241,6 +247,10 @@ pub(super) fn detect_in(host: &Host, report: DriverReport) -> Detected {
     }
     match (report.nvml, report.cuda) {
         (Ok(survey), Ok(cuda)) => {
+            if let Some(contradiction) = given::compare(&host.asked(), &survey, &cuda).contradictions.into_iter().next()
+            {
+                return Detected::Broken { why: contradiction.what, cure: contradiction.cure };
+            }
             let mut inventory = survey.inventory;
             if cuda.stand_in {
                 inventory.provenance = Provenance::StandIn;
@@ -270,6 +280,9 @@ fn hardware(request: &str, wanted: Option<&str>, why: &str, host: &Host) -> Resu
     match detect(host) {
         Detected::Driver(driver) => {
             let (gpu, instance) = choose(&driver, request, wanted)?;
+            if let Some(withheld) = given::withheld(&host.asked(), &driver.inventory, &driver.cuda, gpu, instance) {
+                return Err(broken(&withheld.what, &withheld.cure));
+            }
             live(&driver, gpu, instance, why)
         }
         Detected::Broken { why, cure } => Err(broken(&why, &cure)),
@@ -319,7 +332,7 @@ pub(super) fn choose(driver: &Driver, request: &str, wanted: Option<&str>) -> Re
         }
         _ => {
             let uuid = parse_mig_uuid(request).map_err(|e| CliError::Usage(format!("--device: {e}")))?;
-            let found = gpus.iter().enumerate().find_map(|(g, gpu)| Some((g, instance(gpu, &uuid)?)));
+            let found = gpus.iter().enumerate().find_map(|(g, gpu)| Some((g, gpu.instance(&uuid)?)));
             let (gpu, instance) = found.ok_or_else(|| none_such(&format!("there is no MIG device {uuid}")))?;
             (gpu, Some(instance))
         }
@@ -340,18 +353,6 @@ pub(super) fn choose(driver: &Driver, request: &str, wanted: Option<&str>) -> Re
 fn owner(gpus: &[Gpu], uuid: &str) -> Option<usize> {
     let is = |full: &str, prefix: &str| full.strip_prefix(prefix).is_some_and(|u| u.eq_ignore_ascii_case(uuid));
     gpus.iter().position(|g| is(&g.uuid, "GPU-") || g.instances.iter().any(|i| is(&i.uuid, "MIG-")))
-}
-
-/// The instance of a GPU that this UUID names, in either form.
-fn instance(gpu: &Gpu, uuid: &MigUuid) -> Option<usize> {
-    gpu.instances.iter().position(|i| match uuid {
-        MigUuid::Device(_) => i.uuid.eq_ignore_ascii_case(&uuid.to_string()),
-        MigUuid::Instance { gpu: card, gpu_instance, compute_instance } => {
-            i.uuid.eq_ignore_ascii_case(&uuid.to_string())
-                || gpu.uuid.strip_prefix("GPU-").is_some_and(|u| u.eq_ignore_ascii_case(card))
-                    && (i.gpu_instance, i.compute_instance) == (Some(*gpu_instance), Some(*compute_instance))
-        }
-    })
 }
 
 /// The GPU at CUDA's index, which is ambiguous as soon as MIG is on anywhere.

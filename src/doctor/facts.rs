@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::cpu::Cpu;
+use super::given::{self, Asked, Given};
 use super::kernel::{Kernel, entries, file_name};
 use super::probe::DriverReport;
 use crate::nvml::name_from;
@@ -25,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) container: Option<&'static str>,
     /// GPUs, by UUID, that are the user's alone, as he says.
     pub(crate) gpu_is_mine: Vec<String>,
+    /// What was asked for, against what is there; of all GPUs, whichever are examined. Nothing where the driver fails.
+    pub(crate) given: Given,
 }
 
 /// A process of the machine.
@@ -61,15 +64,18 @@ impl Facts {
             VARIABLES.iter().filter_map(|name| Some((*name, variable(name)?))).collect();
         let (programs, unreadable) = programs(root);
         let files = MIG_PARTED_FILES.iter().chain(DRA_FILES).copied().filter(|f| root.join(f).exists()).collect();
-        let namespace = std::fs::read_link(root.join("proc/self/ns/pid")).ok();
-        let own_pids = namespace.map(|n| n.to_string_lossy() != crate::nvml::FIRST_PID_NAMESPACE);
+        let given = match (&report.nvml, &report.cuda) {
+            (Ok(survey), Ok(cuda)) => given::compare(&Asked::read(root, variable), survey, cuda),
+            _ => Given::default(),
+        };
         Self {
             report,
             kernel: Kernel::read(root),
             cpu: Cpu::read(root),
             programs,
             unreadable,
-            container: container(root, &variables, own_pids),
+            container: container(root, variable),
+            given,
             variables,
             files,
             gpu_is_mine: Vec::new(),
@@ -77,12 +83,15 @@ impl Facts {
     }
 }
 
-fn container(root: &Path, variables: &BTreeMap<&str, String>, own_pids: Option<bool>) -> Option<&'static str> {
-    if variables.contains_key("KUBERNETES_SERVICE_HOST") {
+/// What kind of container this is, if it is one.
+pub(super) fn container(root: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Option<&'static str> {
+    if variable("KUBERNETES_SERVICE_HOST").is_some() {
         return Some("a Kubernetes pod");
     }
+    let namespace = std::fs::read_link(root.join("proc/self/ns/pid")).ok();
+    let own_pids = namespace.is_some_and(|n| n.to_string_lossy() != crate::nvml::FIRST_PID_NAMESPACE);
     let marked = [".dockerenv", "run/.containerenv"].iter().any(|f| root.join(f).exists());
-    (marked || own_pids == Some(true)).then_some("a container")
+    (marked || own_pids).then_some("a container")
 }
 
 /// The processes below /proc, and how many of them keep their files to themselves.

@@ -7,6 +7,7 @@ mod cpu;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub(crate) mod given;
 mod kernel;
 pub mod probe;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use super::fixture::{self, DEVICES, FIRST, gpu, instance};
 use super::probe::{self, FailureKind, ProbeFailure};
 use super::*;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Virtualization};
 use crate::nvml::{GpuProcess, NvmlErrorKind, ProcessKind, Survey, Unknown};
 
 /// A machine under construction.
@@ -233,6 +233,41 @@ fn ordinals_under_mig_are_refused_with_the_uuids_to_use() {
     let mut plain = healthy();
     plain.variables.insert("CUDA_VISIBLE_DEVICES", "0");
     plain.is_silent_on("mig-ordinals");
+}
+
+#[test]
+fn what_was_given_is_said_and_contradictions_are_problems() {
+    let mut machine = Machine::new(fixture::two());
+    machine.is_silent_on("given");
+    machine.variables.insert("NVIDIA_VISIBLE_DEVICES", "all");
+    machine.says("given", Severity::Ok, &["NVIDIA_VISIBLE_DEVICES=\"all\"", FIRST, fixture::SECOND]);
+    machine.variables.insert("NVIDIA_VISIBLE_DEVICES", "GPU-11111111-1111-1111-1111-111111111111");
+    machine.says("given", Severity::Problem, &["was not asked for", fixture::SECOND]);
+    // Whichever GPUs are examined: what was given is the matter of all of them.
+    let variable = |name: &str| machine.variables.get(name).map(|v| (*v).to_owned());
+    let one = examine(machine.root.path(), &variable, fixture::two(), Some(&[0]), &[]);
+    assert!(one.findings.iter().any(|f| f.id == "given" && f.severity == Severity::Problem), "{one:#?}");
+
+    let with = |uuid, n| Gpu { mig: Some(true), instances: vec![instance(n)], ..gpu(uuid) };
+    let mut parents = Machine::new(fixture::driver(vec![with(FIRST, 0), with(fixture::SECOND, 1)]));
+    parents.variables.insert("NVIDIA_VISIBLE_DEVICES", "void");
+    parents.says("given-note", Severity::Ok, &["CDI"]);
+    parents.says("given-parents", Severity::Warning, &["2 GPUs", "matchAttribute: gpu.nvidia.com/parentUUID"]);
+}
+
+#[test]
+fn virtual_gpus_are_named_and_not_judged() {
+    let of = |virtualization| Machine::new(fixture::driver(vec![Gpu { virtualization, ..gpu(FIRST) }]));
+    for (virtualization, words) in [
+        (Virtualization::Passthrough, "passed through to a virtual machine"),
+        (Virtualization::Vgpu, "a vGPU in a virtual machine"),
+        (Virtualization::MigVgpu, "a MIG-backed vGPU"),
+        (Virtualization::HostVgpu, "the card of a vGPU host"),
+    ] {
+        of(Some(virtualization)).says("virtual-gpu", Severity::Unknown, &[words, FIRST, "recognised, not judged"]);
+    }
+    of(Some(Virtualization::Bare)).is_silent_on("virtual-gpu");
+    of(None).is_silent_on("virtual-gpu");
 }
 
 #[test]

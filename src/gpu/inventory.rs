@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::layout::Placement;
+use super::mig_uuid::MigUuid;
 use super::model::GpuModel;
+use super::virtualization::Virtualization;
 use crate::provenance::Provenance;
 use crate::units::Bytes;
 
@@ -45,6 +47,9 @@ pub struct Gpu {
     /// PCI address as sysfs writes it ("0000:41:00.0").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<String>,
+    /// Whether a hypervisor lies between; `None`: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtualization: Option<Virtualization>,
     /// Its MIG instances.
     pub instances: Vec<Instance>,
 }
@@ -71,6 +76,20 @@ pub struct Instance {
     pub memory: Option<Bytes>,
     /// SMs.
     pub sms: Option<u32>,
+}
+
+impl Gpu {
+    /// The instance that this UUID names, in either form.
+    pub(crate) fn instance(&self, uuid: &MigUuid) -> Option<usize> {
+        self.instances.iter().position(|i| match uuid {
+            MigUuid::Device(_) => i.uuid.eq_ignore_ascii_case(&uuid.to_string()),
+            MigUuid::Instance { gpu: card, gpu_instance, compute_instance } => {
+                i.uuid.eq_ignore_ascii_case(&uuid.to_string())
+                    || self.uuid.strip_prefix("GPU-").is_some_and(|u| u.eq_ignore_ascii_case(card))
+                        && (i.gpu_instance, i.compute_instance) == (Some(*gpu_instance), Some(*compute_instance))
+            }
+        })
+    }
 }
 
 impl Instance {
@@ -121,6 +140,7 @@ pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
             mig: model.mig.as_ref().map(|_| layout.is_some()),
             mig_pending: None,
             pci: None,
+            virtualization: None,
             instances: layout.unwrap_or_default().iter().map(instance).collect(),
         }],
     }

@@ -6,6 +6,7 @@ mod layout;
 mod list;
 mod mig_uuid;
 mod model;
+mod virtualization;
 
 pub use catalogue::{find_model, models, nearest_model};
 pub use inventory::{Gpu, Instance, Inventory, named_uuid, simulated};
@@ -13,3 +14,4 @@ pub use layout::{LayoutError, LayoutProblem, Placement, create_in_order, parse_l
 pub use list::{gpus_json, gpus_table, profiles_json, profiles_table};
 pub use mig_uuid::{MigUuid, MigUuidError, is_mig_uuid, is_same_device, parse_mig_uuid};
 pub use model::{GpuModel, MigModel, MigProfile};
+pub use virtualization::Virtualization;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::raw::c_uint;
 
 use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 use nvml_wrapper::error::{NvmlError as Raw, nvml_try};
 use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t, nvmlReturn_t,
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::reading;
 use super::{Health, Nvml, NvmlError, NvmlErrorKind, Processes};
 use crate::backend::GpuReading;
-use crate::gpu::{Gpu, GpuModel, Instance, Inventory, models, parse_mig_uuid};
+use crate::gpu::{Gpu, GpuModel, Instance, Inventory, Virtualization, models, parse_mig_uuid};
 use crate::units::Bytes;
 
 /// NVML's numbers of GPU instance profiles: a number space of its own, dense from 0. Newer drivers may know more.
@@ -102,7 +103,16 @@ impl Nvml {
         let capability = reading("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?;
         let cores = reading("nvmlDeviceGetNumGpuCores", device.num_cores())?;
         let sms = cores.zip(capability).and_then(|(n, cc)| Some(n / cores_per_sm(cc.major, cc.minor)?));
+        let hypervisor =
+            reading("nvmlDeviceGetVirtualizationMode", device.virtualization_mode())?.map(|mode| match mode {
+                GpuVirtualizationMode::Bare => Virtualization::Bare,
+                GpuVirtualizationMode::PassThrough => Virtualization::Passthrough,
+                GpuVirtualizationMode::Vgpu => Virtualization::Vgpu,
+                GpuVirtualizationMode::HostVgpu => Virtualization::HostVgpu,
+                GpuVirtualizationMode::HostVsga => Virtualization::HostVsga,
+            });
         Ok(Gpu {
+            virtualization: Virtualization::of(hypervisor, &name),
             uuid,
             name,
             memory: reading("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|m| Bytes(m.total)),

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod broken;
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod killed;

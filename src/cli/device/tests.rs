@@ -158,3 +158,36 @@ fn half_a_stand_in_is_never_measured() {
     let Detected::Driver(driver) = detect_in(&host, report) else { panic!("no driver") };
     assert_eq!(driver.inventory.provenance, Provenance::StandIn);
 }
+
+#[test]
+fn a_contradiction_between_what_was_given_and_what_is_seen_is_exit_3_in_these_words() {
+    let (_root, host) = host(&[], &[("NVIDIA_VISIBLE_DEVICES", "GPU-11111111-1111-1111-1111-111111111111")]);
+    let host = host.with_driver(fixture::two());
+    for request in [None, Some("cuda"), Some("cuda:0"), Some("GPU-11111111-1111-1111-1111-111111111111")] {
+        let error = refused(request, &host);
+        assert_eq!(error.exit(), super::super::Exit::Environment);
+        assert!(error.to_string().contains("was not asked for (NVIDIA_VISIBLE_DEVICES"), "{error}");
+    }
+    assert!(select(Some("sim"), None, None, &host).is_ok(), "the simulator is nobody's device");
+}
+
+#[test]
+fn a_gpu_that_cuda_visible_devices_leaves_out_is_not_taken_by_its_uuid() {
+    let (_root, host) = host(&[], &[("CUDA_VISIBLE_DEVICES", "1")]);
+    let mut report = fixture::two();
+    report.cuda.as_mut().unwrap().devices.remove(0);
+    let host = host.with_driver(report);
+    let error = refused(Some(&format!("GPU-{}", fixture::FIRST)), &host);
+    assert_eq!(error.exit(), super::super::Exit::Environment);
+    assert!(error.to_string().contains("not among the devices that this process was given"), "{error}");
+    assert!(select(Some(&format!("GPU-{}", fixture::SECOND)), None, None, &host).is_ok());
+}
+
+#[test]
+fn a_virtual_gpu_is_named_where_the_device_is() {
+    let (_root, host) = host(&[], &[]);
+    let mut report = fixture::two();
+    report.nvml.as_mut().unwrap().inventory.gpus[0].virtualization = Some(gpu::Virtualization::Passthrough);
+    let taken = select(None, None, None, &host.with_driver(report)).unwrap();
+    assert!(taken.line.contains("passed through to a virtual machine"), "{}", taken.line);
+}

@@ -1,6 +1,6 @@
 //! Health and settings of each GPU.
 
-use super::{ok, problem, warning};
+use super::{ok, problem, unknown, warning};
 use crate::backend::GpuReading;
 use crate::doctor::{Facts, Finding};
 use crate::gpu::Gpu;
@@ -114,4 +114,20 @@ pub(super) fn pcie(facts: &Facts) -> Vec<Finding> {
         ))
     };
     each(facts).filter_map(narrow).collect()
+}
+
+/// Virtual GPUs are named and not judged: what else runs on the card cannot be seen from a guest.
+pub(super) fn virtualization(facts: &Facts) -> Vec<Finding> {
+    let named = |(gpu, ..): (&Gpu, &Health, &GpuReading)| {
+        let words = gpu.virtualization?.words()?;
+        Some(unknown(
+            "virtual-gpu",
+            format!("GPU {} ({}) is {words}: recognised, not judged", gpu.uuid, gpu.name),
+            "other machines' work on the card, and the hypervisor's on its CPUs, is invisible from here and would be measured \
+             as this machine's interference",
+            "measure on the bare machine; or keep the card's other guests and the host idle, and read the verdict as one on \
+             this virtual GPU",
+        ))
+    };
+    each(facts).filter_map(named).collect()
 }

@@ -85,22 +85,6 @@ fn twins(instances: &[Instance]) -> Option<(&Instance, &Instance)> {
         .find_map(|(n, a)| with_device().skip(n + 1).find(|b| a.shares_gpu_instance(b)).map(|b| (a, b)))
 }
 
-pub(super) fn ordinals(facts: &Facts) -> Vec<Finding> {
-    let Some(visible) = facts.variables.get("CUDA_VISIBLE_DEVICES") else { return Vec::new() };
-    let is_ordinal = |v: &str| !v.trim().is_empty() && v.trim().bytes().all(|b| b.is_ascii_digit());
-    if !visible.split(',').any(is_ordinal) || gpus(facts).iter().all(|g| g.mig != Some(true)) {
-        return Vec::new();
-    }
-    let uuids: Vec<&str> =
-        gpus(facts).iter().flat_map(|g| &g.instances).map(|i| i.uuid.as_str()).filter(|u| !u.is_empty()).collect();
-    vec![problem(
-        "mig-ordinals",
-        format!("CUDA_VISIBLE_DEVICES={visible:?} names ordinals, and MIG is on"),
-        "ordinals are ambiguous under MIG: a process may land on another instance than meant",
-        format!("export CUDA_VISIBLE_DEVICES with one UUID: {}", uuids.join(" or ")),
-    )]
-}
-
 /// Who changes the layout behind a run's back.
 pub(super) fn owner(facts: &Facts) -> Vec<Finding> {
     const WHY: &str = "what owns the layout may change it during a run, and undoes what others change";

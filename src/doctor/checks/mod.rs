@@ -2,6 +2,7 @@
 
 mod cpus;
 mod driver;
+mod given;
 mod gpu;
 mod mig;
 mod others;
@@ -14,8 +15,8 @@ pub(super) const ALL: &[fn(&Facts) -> Vec<Finding>] = &[
     driver::fabric_manager,
     driver::agreement,
     driver::wsl,
+    given::given,
     mig::states,
-    mig::ordinals,
     mig::owner,
     others::processes,
     others::holders,
@@ -26,6 +27,7 @@ pub(super) const ALL: &[fn(&Facts) -> Vec<Finding>] = &[
     gpu::clocks,
     gpu::compute_mode,
     gpu::pcie,
+    gpu::virtualization,
     cpus::cores,
     cpus::quota,
 ];

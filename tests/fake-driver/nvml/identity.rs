@@ -151,8 +151,7 @@ entry_points! {
     }
 
     fn nvmlDeviceGetVirtualizationMode(device: Handle, mode: Out<u32>) {
-        place(device)?;
-        mode.put(0)
+        mode.put(place(device)?.part().config.virtualization as u32)
     }
 
     fn nvmlDeviceGetCpuAffinity(device: Handle, words: u32, set: Out<std::ffi::c_ulong>) {

@@ -128,9 +128,24 @@ pub(crate) struct Gpu {
     /// Compute mode: 0 default, 2 prohibited, 3 exclusive process.
     #[serde(default)]
     pub(crate) compute_mode: u32,
+    /// What a hypervisor made of it.
+    #[serde(default)]
+    pub(crate) virtualization: Virtualization,
     /// Xid events that happen, milliseconds after the first process came up.
     #[serde(default)]
     pub(crate) xids: Vec<Xid>,
+}
+
+/// What a hypervisor made of a GPU, by the driver's numbers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Virtualization {
+    #[default]
+    None = 0,
+    Passthrough = 1,
+    Vgpu = 2,
+    HostVgpu = 3,
+    HostVsga = 4,
 }
 
 /// A layout by name or by profiles.
