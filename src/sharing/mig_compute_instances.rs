@@ -8,7 +8,7 @@ use super::flat::{Keys, PLAIN, check_keys};
 use super::instances::{self, compute_slices, profile};
 use super::tree::Tree;
 use super::{Mode, Request, Resolved, Seating, SharingError};
-use crate::gpu::{GpuModel, MigProfile};
+use crate::gpu::{Gpu, GpuModel, Instance, MigProfile};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
 
@@ -64,18 +64,32 @@ fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     Ok((layout, seats))
 }
 
-/// The compute instances of the GPU, those of one GPU instance side by side.
+/// The compute instances of the GPU that have another one beside them, those of one GPU instance side by side. One that is
+/// alone in its GPU instance is plain MIG.
 fn as_found(request: &Request<'_>) -> Result<Vec<LayoutEntry>, SharingError> {
     let found = instances::instances_found(request.gpu, request.model)?;
-    if instances::twins(found).is_none() {
+    let beside = |a: &Instance| found.iter().filter(|b| b.shares_gpu_instance(a)).count() > 1;
+    let mut sorted: Vec<_> = found.iter().filter(|instance| beside(instance)).collect();
+    if sorted.is_empty() {
         return Err(SharingError::new(
             "no GPU instance here holds two compute instances; use sharing = \"mig\", or write a layout such as \
              [{ profile = \"3g.40gb\", tenants = 2 }]",
         ));
     }
-    let mut sorted: Vec<_> = found.iter().collect();
     sorted.sort_by_key(|i| (i.start, i.gpu_instance));
     Ok(sorted.into_iter().map(|i| LayoutEntry { profile: Some(i.profile.clone()), ..PLAIN }).collect())
+}
+
+/// The largest GPU instance of a machine, divided between two tenants: what the simulator, which gives every arrangement
+/// the layout that it asks for, makes of "as found" where each GPU instance holds one compute instance. `None` where two are
+/// there, or none can be divided.
+pub(super) fn divided(gpu: &Gpu, model: &GpuModel) -> Option<Vec<LayoutEntry>> {
+    if instances::twins(&gpu.instances).is_some() {
+        return None;
+    }
+    let slices = |instance: &Instance| profile(model, &instance.profile).map_or(0, |p| p.slices);
+    let largest = gpu.instances.iter().max_by_key(|instance| slices(instance)).filter(|i| slices(i) > 1)?;
+    Some(vec![LayoutEntry { profile: Some(largest.profile.clone()), tenants: 2, ..PLAIN }])
 }
 
 /// "1c.3g.40gb": also for an entry that divides a GPU instance.
