@@ -86,8 +86,7 @@ fn budget(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     let (tier, one) = (plan.design.tier, one_place_each(places).total());
     let (budget, tier) = (tier.budget(), words::tier(tier));
     let line = if one <= budget {
-        let text =
-            format!("one place in each arrangement: {} of the {} of {tier}", duration(one), duration(budget));
+        let text = format!("one place in each arrangement: {} of the {} of {tier}", duration(one), duration(budget));
         Line::of(Tint::Plain, &text)
     } else {
         let text = format!(

@@ -308,8 +308,8 @@ fn accepted(page: &mut Page, plan: &Plan) {
 #[cfg(test)]
 mod tests {
     use super::super::{Style, fixture};
-    use crate::experiment::Length;
     use super::*;
+    use crate::experiment::Length;
 
     fn check(width: usize) -> String {
         let mut plan = fixture::plan();

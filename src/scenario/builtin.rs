@@ -44,6 +44,13 @@ builtin![
     "certify/a30-mig-off",
     "certify/a30-mig-on",
     "certify/no-mig",
+    "claims/mig-l2",
+    "claims/mig-bandwidth",
+    "claims/mig-tail",
+    "claims/mig-two-gpus",
+    "claims/ts-compute",
+    "claims/mps-fair",
+    "claims/mig-ts",
 ];
 
 /// Why no scenario could be loaded.

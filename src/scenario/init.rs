@@ -23,7 +23,9 @@ pub fn init(inventory: &Inventory, model: Option<&GpuModel>, tier: Tier) -> Stri
         Some(gpu) if gpu.mig == Some(true) && gpu.instances.iter().all(|i| i.uuid.is_empty()) => {
             out.push_str(&mig_without_instances(model, tier));
         }
-        Some(gpu) if gpu.mig == Some(true) => out.push_str(&suite::body(tier, &arrangements(inventory, Some(gpu), tier))),
+        Some(gpu) if gpu.mig == Some(true) => {
+            out.push_str(&suite::body(tier, &arrangements(inventory, Some(gpu), tier)))
+        }
         _ => {
             out.push_str(&suite::body(tier, &arrangements(inventory, gpu, tier)));
             out.push_str(&mig_hint(model));
@@ -91,8 +93,8 @@ fn arrangements(inventory: &Inventory, gpu: Option<&Gpu>, tier: Tier) -> Vec<Cho
         Some(gpu) if gpu.mig == Some(true) => mig_as_found(gpu),
         _ => {
             let mut plain = vec![&suite::TIME_SLICING_2, &suite::MPS, &suite::STREAMS, &suite::GREEN_CONTEXTS];
-            // What the ten minutes of the first tier do not take.
-            if tier != Tier::Smoke {
+            // What the budgets of the shorter tiers do not take.
+            if tier == Tier::Certify {
                 plain.insert(1, &suite::TIME_SLICING_4);
             }
             plain.into_iter().map(|template| (template, None)).collect()

@@ -184,11 +184,7 @@ pub(super) const MIG: Template = Template {
         ("d2h", A),
     ],
     require: &[("default", "isolated"), ("tlb", "any"), ("pcie", "any"), ("membar-storm/strong-chase", "any")],
-    expect: &[
-        ("idle", "isolated"),
-        ("d2h/h2d", "not-isolated"),
-        ("membar-storm/strong-chase", "not-isolated"),
-    ],
+    expect: &[("idle", "isolated"), ("d2h/h2d", "not-isolated"), ("membar-storm/strong-chase", "not-isolated")],
 };
 
 /// The compute instances of one GPU instance.
@@ -314,10 +310,8 @@ impl Template {
         let own: Vec<&str> = panel.iter().copied().filter(|id| at(self.panel, tier).any(|one| one == *id)).collect();
         let beside: Vec<&str> =
             neighbours.iter().copied().filter(|id| at(self.neighbours, tier).any(|one| one == *id)).collect();
-        let mut out = format!(
-            "\n[[arrangement]] # {}\nname = \"{}\"\nsharing = \"{}\"\n{keys}",
-            self.why, self.name, self.mode
-        );
+        let mut out =
+            format!("\n# {}\n[[arrangement]]\nname = \"{}\"\nsharing = \"{}\"\n{keys}", self.why, self.name, self.mode);
         for (key, some, all) in [("panel", &own, panel), ("neighbours", &beside, neighbours)] {
             if some.len() < all.len() {
                 let list: Vec<String> = some.iter().map(|id| quoted(id)).collect();
@@ -328,7 +322,9 @@ impl Template {
             let rules: Vec<String> = rules
                 .iter()
                 .filter(|(rule, _)| covers(rule, &own, &beside))
-                .map(|(rule, word)| format!("{} = \"{word}\"", if rule.contains('/') { quoted(rule) } else { (*rule).to_owned() }))
+                .map(|(rule, word)| {
+                    format!("{} = \"{word}\"", if rule.contains('/') { quoted(rule) } else { (*rule).to_owned() })
+                })
                 .collect();
             if !rules.is_empty() {
                 out.push_str(&format!("{key} = {{ {} }}\n", rules.join(", ")));
@@ -340,7 +336,8 @@ impl Template {
 
 /// Whether a key of `require` or `expect` covers something of these probes and neighbours.
 fn covers(key: &str, panel: &[&str], neighbours: &[&str]) -> bool {
-    let channel = |id: &&str| workload::find(id).and_then(|w| w.channels.first()).is_some_and(|channel| channel.id() == key);
+    let channel =
+        |id: &&str| workload::find(id).and_then(|w| w.channels.first()).is_some_and(|channel| channel.id() == key);
     match key.split_once('/') {
         Some((noise, probe)) => neighbours.contains(&noise) && panel.contains(&probe),
         None => key == "default" || neighbours.contains(&key) || neighbours.iter().any(channel),

@@ -2,8 +2,8 @@
 
 use crate::gpu::{Gpu, Instance, Inventory};
 use crate::provenance::Provenance;
-use crate::sharing;
 use crate::scenario::{BUILTIN, Scenario, SharingMode, Tier, init, read, reference_markdown, schema};
+use crate::sharing;
 use crate::workload::CATALOGUE;
 
 fn good(name: &str, text: &str) -> Scenario {
