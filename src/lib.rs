@@ -3,11 +3,12 @@
 //! Read in this order: [`units`], [`channel`] and [`provenance`] are the words; a [`scenario`] and an inventory of
 //! [`gpu`]s make a [`plan`]; an [`experiment`] runs it on a [`backend`], whose [`tenant`]s run programs of the
 //! [`workload`] catalogue, arranged by [`sharing`] mode on a [`machine`]; what was measured lies in a [`run_dir`];
-//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`host`] is the machine below, [`cli`] one file
-//! per verb.
+//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`claims`] are what people say of sharing, as tests;
+//! [`host`] is the machine below, [`cli`] one file per verb.
 
 pub mod backend;
 pub mod channel;
+pub mod claims;
 pub mod cli;
 pub mod cuda;
 pub mod doctor;

@@ -1,7 +1,7 @@
 //! `crosstalk list`: the catalogues.
 
 use super::{CliError, Exit};
-use crate::{gpu, scenario, workload};
+use crate::{claims, gpu, scenario, workload};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -22,6 +22,8 @@ enum What {
     Gpus,
     /// MIG profiles by model.
     Profiles,
+    /// What people say about sharing a GPU, and what was found.
+    Claims,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -39,12 +41,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             What::Scenarios => scenario::table(),
             What::Gpus => gpu::gpus_table(),
             What::Profiles => gpu::profiles_table(),
+            What::Claims => claims::table(),
         },
         Form::Json => super::pretty(&match args.what {
             What::Workloads => workload::to_json(),
             What::Scenarios => scenario::list_json(),
             What::Gpus => gpu::gpus_json(),
             What::Profiles => gpu::profiles_json(),
+            What::Claims => claims::list_json(),
         }),
     };
     super::print(&text)?;

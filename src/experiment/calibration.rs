@@ -87,10 +87,8 @@ pub(crate) fn calibrate(
         probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged });
     }
     let planned = &plan.arrangements[arrangement];
-    let turns = match turns::measure(plan, planned, grid) {
-        Some(measure) if turns::grid(plan, planned) == Some(grid_index) && !stopped() => {
-            measure.run(plan, &arm, session)?
-        }
+    let turns = match turns::measured_in(plan, planned) {
+        Some((index, measure)) if index == grid_index && !stopped() => measure.run(plan, &arm, session)?,
         _ => None,
     };
     Ok(Some(Calibration { arrangement, grid: grid_index, probes, neighbours, turns }))
@@ -139,18 +137,44 @@ fn closed_rate(
     }
 }
 
-/// Time that calibrating a grid takes where every probe is quick enough for its first window.
-pub(crate) fn length(plan: &Plan, grid: &Grid) -> Nanos {
-    let auto = grid.probes.iter().filter(|p| plan.panel[**p].arrivals == Arrivals::Auto).count() as u64;
-    let states = grid.neighbours.len() as u64 + 1;
-    (plan.design.washout + CLOSED) * (auto * states) + (plan.design.washout + SOLO) * grid.neighbours.len() as u64
+/// How long one request takes, as far as it is foreseen: of the probes of a grid and of its neighbours, in their order.
+pub(super) struct Foreseen {
+    pub(super) probes: Vec<Option<Nanos>>,
+    pub(super) neighbours: Vec<Option<Nanos>>,
 }
 
-/// The window of a probe as far as the plan tells it: a rate of the user's fixes it, `auto` is known after calibration.
-pub(crate) fn planned_window(plan: &Plan, probe: usize) -> Nanos {
-    match plan.panel[probe].arrivals {
-        Arrivals::Poisson(rate) | Arrivals::Fixed(rate) => judged(&plan.design, rate).0,
-        Arrivals::Auto => plan.design.window,
+/// The windows of every arm that calibrating a grid takes. A request whose length is not foreseen is taken for a quick one.
+pub(super) fn foreseen_windows(plan: &Plan, grid: &Grid, foreseen: &Foreseen) -> Vec<Nanos> {
+    let mut windows = Vec::new();
+    let mut lengthened = |shortest: Nanos, request: Option<Nanos>| {
+        let (mut length, longest) = (shortest, LONGEST.max(shortest));
+        windows.push(length);
+        while length < longest && request.is_some_and(|request| request * ENOUGH > length) {
+            length = (length * 4).min(longest);
+            windows.push(length);
+        }
+    };
+    for (neighbour, request) in grid.neighbours.iter().zip(&foreseen.neighbours) {
+        lengthened(SOLO.max(plan.neighbours[*neighbour].burst * BURSTS), *request);
+    }
+    for (probe, request) in grid.probes.iter().zip(&foreseen.probes) {
+        if plan.panel[*probe].arrivals == Arrivals::Auto {
+            (0..=grid.neighbours.len()).for_each(|_| lengthened(CLOSED, *request));
+        }
+    }
+    windows
+}
+
+/// The window of a probe as far as the plan tells it: a rate of the user's fixes it; `auto` is known after calibration, and
+/// foreseen from how long a `request` takes.
+pub(super) fn planned_window(plan: &Plan, probe: usize, request: Option<Nanos>) -> Nanos {
+    match (plan.panel[probe].arrivals, request) {
+        (Arrivals::Poisson(rate) | Arrivals::Fixed(rate), _) => judged(&plan.design, rate).0,
+        (Arrivals::Auto, Some(request)) => {
+            let closed = Rate::from_f64(1e9 / request.0.max(1) as f64);
+            judged(&plan.design, Rate((closed.0 / PART).max(1))).0
+        }
+        (Arrivals::Auto, None) => plan.design.window,
     }
 }
 

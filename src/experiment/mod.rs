@@ -2,6 +2,7 @@
 
 mod blocks;
 pub(crate) mod calibration;
+mod length;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -15,9 +16,10 @@ use crate::backend::{ArmKey, Backend, BackendError, Evidence, Reach, Session};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::run_dir::{Calibration, Encoded, Manifest, Note, RecordedRun, RunDir, RunDirError, encode};
-use crate::units::Nanos;
 
 use blocks::generations;
+
+pub use length::{Length, PlaceLength, lengths, one_place_each};
 
 /// Generations per session that may be run before their turn to be committed.
 const AHEAD: usize = 2;
@@ -25,32 +27,8 @@ const AHEAD: usize = 2;
 /// The generation in which a session calibrates: its allocations are those of no block.
 const CALIBRATION: u32 = u32::MAX;
 
-/// Bringing the tenants up again, on hardware: a context, modules and buffers each (assumed).
-const RESTART: Nanos = Nanos::secs(3);
-
 /// Arms lost in a row, after each of which the tenants were brought up anew, before an arrangement is given up.
 const LOST_IN_A_ROW: u32 = 3;
-
-/// How long `plan` takes on a clock: calibration, restarts, washouts and windows. A window that calibration lengthens
-/// for a slow probe comes on top, at most to the design's `max_window`.
-pub fn estimate(plan: &Plan) -> Nanos {
-    let runs = plan.arrangements.iter().filter(|a| a.skipped.is_none());
-    let of_turns = |a| {
-        let grid = turns::grid(plan, a)?;
-        Some(turns::length(plan, &turns::measure(plan, a, &a.grids[grid])?))
-    };
-    let turns: Nanos = runs.clone().filter_map(of_turns).sum();
-    let grids = runs
-        .flat_map(|a| &a.grids)
-        .map(|grid| {
-            let windows: Nanos = grid.probes.iter().map(|p| calibration::planned_window(plan, *p)).sum();
-            let arms = u64::from(plan.design.blocks) * (grid.neighbours.len() as u64 + 1);
-            let restarts = generations(plan, grid).len() as u64 + 1;
-            calibration::length(plan, grid) + RESTART * restarts + (plan.design.washout + windows) * arms
-        })
-        .sum::<Nanos>();
-    grids + turns
-}
 
 /// What a run tells while it goes on.
 #[derive(Clone, Debug)]

@@ -34,7 +34,7 @@ pub(super) struct Measure {
 
 /// How the turns in `grid` can be measured; `None` where nobody takes turns there, or where the scenario has no probe of
 /// short kernels or no noise of long ones.
-pub(super) fn measure(plan: &Plan, arrangement: &PlannedArrangement, grid: &Grid) -> Option<Measure> {
+fn measure(plan: &Plan, arrangement: &PlannedArrangement, grid: &Grid) -> Option<Measure> {
     let entry = |seat: usize| arrangement.seats.get(seat).map(|s| s.entry);
     let others = match arrangement.sharing {
         SharingMode::TimeSlicing => grid.neighbour_seats.len(),
@@ -49,14 +49,9 @@ pub(super) fn measure(plan: &Plan, arrangement: &PlannedArrangement, grid: &Grid
     Some(Measure { probe, neighbour, others })
 }
 
-/// The first grid of an arrangement that can tell.
-pub(super) fn grid(plan: &Plan, arrangement: &PlannedArrangement) -> Option<usize> {
-    arrangement.grids.iter().position(|grid| measure(plan, arrangement, grid).is_some())
-}
-
-/// Time that it takes.
-pub(super) fn length(plan: &Plan, measure: &Measure) -> Nanos {
-    plan.design.washout + measure.window()
+/// Where the turns of an arrangement are measured: in the first of its grids that can tell, by its index.
+pub(super) fn measured_in(plan: &Plan, arrangement: &PlannedArrangement) -> Option<(usize, Measure)> {
+    arrangement.grids.iter().enumerate().find_map(|(index, grid)| Some((index, measure(plan, arrangement, grid)?)))
 }
 
 fn always_has_kernels(neighbour: &PlannedNeighbour) -> bool {
@@ -71,7 +66,8 @@ fn always_has_kernels(neighbour: &PlannedNeighbour) -> bool {
 }
 
 impl Measure {
-    fn window(&self) -> Nanos {
+    /// Length of the arm's window.
+    pub(super) fn window(&self) -> Nanos {
         (EACH * u64::from(self.others + 1)).min(LONGEST)
     }
 

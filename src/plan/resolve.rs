@@ -165,10 +165,14 @@ impl Resolver<'_> {
         if planned.skipped.is_some() {
             return Ok(planned);
         }
-        let (layout, seats) = match sharing::resolve(wanted.sharing, wanted.layout.as_deref(), self.gpu(), self.model) {
+        let made = (wanted.layout.is_none() && !self.as_it_is())
+            .then(|| sharing::made_of_found(wanted.sharing, self.gpu(), self.model))
+            .flatten();
+        let layout = wanted.layout.as_deref().or(made.as_deref());
+        let (layout, seats) = match sharing::resolve(wanted.sharing, layout, self.gpu(), self.model) {
             Ok(resolved) => resolved,
             // What the machine as found cannot give is no mistake of the scenario.
-            Err(error) if wanted.layout.is_none() && self.as_it_is() => {
+            Err(error) if wanted.layout.is_none() => {
                 planned.skipped = Some(error.to_string());
                 return Ok(planned);
             }

@@ -1,6 +1,7 @@
 //! Reports: a model built from a recorded run and its verdict, and a file per format that shows it. Pure.
 
 mod build;
+mod duration;
 mod format;
 mod json;
 mod model;

@@ -3,30 +3,38 @@
 use std::collections::BTreeMap;
 
 use crate::channel::Channel;
-use crate::experiment::calibration;
+use crate::experiment::{PlaceLength, calibration};
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedProbe};
-use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Arrivals, Expectation, LayoutEntry, Quantile};
 use crate::units::{Nanos, Rate, Share};
 use crate::verdict::Warning;
 
-use super::format::{NONE, count, duration, rate, share, time};
+use super::duration;
+use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
 use super::{Options, words};
 
-/// The plan as text, with its estimated `length`, what it would reconfigure, a line each, and what is risky about it.
-pub fn plan_text(plan: &Plan, length: Nanos, reconfigure: &[String], notes: &[Warning], options: &Options) -> String {
+/// The plan as text, with how long each of its `places` takes, what it would reconfigure, a line each, and what is risky
+/// about it.
+pub fn plan_text(
+    plan: &Plan,
+    places: &[PlaceLength],
+    reconfigure: &[String],
+    notes: &[Warning],
+    options: &Options,
+) -> String {
     let mut page = Page::new(options.width.max(60), options.style);
     if let Some(banner) = plan.inventory.provenance.banner() {
         page.paragraph(Line::of(Tint::Warn, banner), 0, 2);
     }
-    head(&mut page, plan, length);
+    head(&mut page, plan, places);
     design(&mut page, plan);
     panel(&mut page, plan);
     neighbours(&mut page, plan);
     arrangements(&mut page, plan);
     accepted(&mut page, plan);
+    duration::section(&mut page, plan, places);
     page.heading("Reconfigures");
     if reconfigure.is_empty() {
         page.paragraph(plain("nothing: the machine is used as it is"), 2, 4);
@@ -47,7 +55,7 @@ fn plain(text: &str) -> Line {
     Line::of(Tint::Plain, text)
 }
 
-fn head(page: &mut Page, plan: &Plan, length: Nanos) {
+fn head(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     let gpu = plan.gpu();
     let unknown = || format!("{NONE} (not known)");
     let mig = match gpu.mig {
@@ -59,14 +67,12 @@ fn head(page: &mut Page, plan: &Plan, length: Nanos) {
     let line = Line::of(Tint::Strong, &plan.scenario).with(
         Tint::Plain,
         &format!(
-            " · {} × {} × {} · {} · about {}{} · seed {}",
+            " · {} × {} × {} · {} · {} · seed {}",
             count(plan.arrangements.len() as u64, "arrangement"),
             count(plan.neighbours.len() as u64, "neighbour"),
             count(plan.panel.len() as u64, "probe"),
             count(cells as u64, "cell"),
-            duration(length),
-            // The simulator does not wait for it.
-            if plan.inventory.provenance == Provenance::Simulated { " of simulated time" } else { "" },
+            duration::whole(plan, places),
             plan.seed
         ),
     );
@@ -303,12 +309,24 @@ fn accepted(page: &mut Page, plan: &Plan) {
 mod tests {
     use super::super::{Style, fixture};
     use super::*;
+    use crate::experiment::Length;
 
     fn check(width: usize) -> String {
         let mut plan = fixture::plan();
         plan.arrangements[1].skipped = Some("MIG mode: the GPU has MIG on".to_owned());
+        let length = |tenants, windows| Length {
+            tenants: Nanos::secs(tenants),
+            calibration: Nanos::secs(20),
+            between: Nanos::secs(240),
+            windows: Nanos::secs(windows),
+            stretch: Nanos::secs(90),
+        };
+        let places = [
+            PlaceLength { arrangement: 0, victim: 0, length: length(40, 240) },
+            PlaceLength { arrangement: 0, victim: 1, length: length(50, 240) },
+        ];
         let lines = ["creates 2 × 3g.40gb on GPU 0; put back at the end".to_owned()];
-        plan_text(&plan, Nanos::secs(541), &lines, &[], &Options { width, style: Style::Plain })
+        plan_text(&plan, &places, &lines, &[], &Options { width, style: Style::Plain })
     }
 
     #[test]
@@ -327,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_changes_nothing_says_so() {
-        let text = plan_text(&fixture::plan(), Nanos::secs(1), &[], &[], &Options::default());
+        let text = plan_text(&fixture::plan(), &[], &[], &[], &Options::default());
         assert!(text.contains("nothing: the machine is used as it is"));
     }
 

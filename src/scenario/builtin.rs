@@ -15,7 +15,43 @@ macro_rules! builtin {
     };
 }
 
-builtin!["quickstart"];
+builtin![
+    "quickstart",
+    "smoke/h100-mig-off",
+    "smoke/h100-mig-on",
+    "smoke/a100-mig-off",
+    "smoke/a100-mig-on",
+    "smoke/h200-mig-off",
+    "smoke/h200-mig-on",
+    "smoke/a30-mig-off",
+    "smoke/a30-mig-on",
+    "smoke/no-mig",
+    "acceptance/h100-mig-off",
+    "acceptance/h100-mig-on",
+    "acceptance/a100-mig-off",
+    "acceptance/a100-mig-on",
+    "acceptance/h200-mig-off",
+    "acceptance/h200-mig-on",
+    "acceptance/a30-mig-off",
+    "acceptance/a30-mig-on",
+    "acceptance/no-mig",
+    "certify/h100-mig-off",
+    "certify/h100-mig-on",
+    "certify/a100-mig-off",
+    "certify/a100-mig-on",
+    "certify/h200-mig-off",
+    "certify/h200-mig-on",
+    "certify/a30-mig-off",
+    "certify/a30-mig-on",
+    "certify/no-mig",
+    "claims/mig-l2",
+    "claims/mig-bandwidth",
+    "claims/mig-tail",
+    "claims/mig-two-gpus",
+    "claims/ts-compute",
+    "claims/mps-fair",
+    "claims/mig-ts",
+];
 
 /// Why no scenario could be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +144,27 @@ fn description(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every file under scenarios/ is built in, and nothing else is.
+    #[test]
+    fn every_file_is_listed() {
+        fn walk(folder: &std::path::Path, prefix: &str, names: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+                let name = entry.file_name().into_string().expect("unicode");
+                if entry.path().is_dir() {
+                    walk(&entry.path(), &format!("{prefix}{name}/"), names);
+                } else if let Some(name) = name.strip_suffix(".toml") {
+                    names.push(format!("{prefix}{name}"));
+                }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios"), "", &mut files);
+        files.sort();
+        let mut listed: Vec<_> = BUILTIN.iter().map(|(name, _)| (*name).to_owned()).collect();
+        listed.sort();
+        assert_eq!(files, listed, "add it to `builtin!` in src/scenario/builtin.rs");
+    }
 
     #[test]
     fn a_name_is_built_in_and_a_path_is_a_file() {

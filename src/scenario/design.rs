@@ -74,6 +74,16 @@ impl Tier {
         }
     }
 
+    /// The longest that a scenario of this tier should take on a GPU, with one victim place per arrangement (verdict.md,
+    /// "The design").
+    pub const fn budget(self) -> Nanos {
+        match self {
+            Self::Smoke => Nanos::secs(10 * 60),
+            Self::Acceptance => Nanos::secs(60 * 60),
+            Self::Certify => Nanos::secs(10 * 3_600),
+        }
+    }
+
     /// What a scenario of this tier gets where it does not say otherwise.
     ///
     /// Blocks and quantiles are those of docs/verdict.md: 17, 48 and 90 blocks see episodes that hit 25, 10 and 5 % of the

@@ -11,6 +11,7 @@ mod model;
 mod read;
 mod reference;
 mod schema;
+mod suite;
 #[cfg(test)]
 mod tests;
 mod tree;

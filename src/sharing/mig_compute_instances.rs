@@ -71,17 +71,18 @@ fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     Ok((layout, seats))
 }
 
-/// The compute instances of the GPU, those of one GPU instance side by side.
+/// The compute instances of the GPU that have another one beside them, those of one GPU instance side by side. One that is
+/// alone in its GPU instance is plain MIG.
 fn as_found(request: &Request<'_>) -> Result<Vec<LayoutEntry>, SharingError> {
     let found = instances::instances_found(request.gpu, request.model)?;
-    if instances::twins(found).is_none() {
+    let beside = beside_another(found);
+    if beside.is_empty() {
         return Err(SharingError::new(
             "no GPU instance here holds two compute instances; use sharing = \"mig\", or write a layout such as \
              [{ profile = \"3g.40gb\", tenants = 2 }]",
         ));
     }
-    let entry = |i: usize| LayoutEntry { profile: Some(found[i].profile.clone()), ..PLAIN };
-    Ok(side_by_side(found).into_iter().map(entry).collect())
+    Ok(beside.into_iter().map(|i| LayoutEntry { profile: Some(found[i].profile.clone()), ..PLAIN }).collect())
 }
 
 /// Indices of the instances in the order of their GPU instances, so that those of one stand together.
@@ -91,13 +92,21 @@ fn side_by_side(found: &[Instance]) -> Vec<usize> {
     order
 }
 
+/// Those of them that have another one in their GPU instance.
+fn beside_another(found: &[Instance]) -> Vec<usize> {
+    let mut order = side_by_side(found);
+    order.retain(|i| found.iter().filter(|other| other.shares_gpu_instance(&found[*i])).count() > 1);
+    order
+}
+
 /// The compute instance of each seat, as an index: each GPU instance of the layout takes one that is divided as it says.
 pub(super) fn assign(found: &Found<'_>, gpu: &Gpu, model: Option<&GpuModel>) -> Result<Vec<usize>, SharingError> {
     let there = instances::instances_found(gpu, model)?;
     let order = side_by_side(there);
-    let one_by_one = order.iter().map(|i| there[*i].profile.as_str());
+    let beside = beside_another(there);
+    let one_by_one = beside.iter().map(|i| there[*i].profile.as_str());
     if found.as_found && one_by_one.eq(found.seats.iter().map(|seat| seat.share.as_str())) {
-        return Ok(order);
+        return Ok(beside);
     }
     let not_there = || instances::not_there(found, there);
     let mut gpu_instances: Vec<Vec<usize>> = Vec::new();
@@ -139,6 +148,18 @@ impl Group<'_> {
         };
         self.slices.iter().map(name).collect()
     }
+}
+
+/// The largest GPU instance of a machine, divided between two tenants: what the simulator, which gives every arrangement
+/// the layout that it asks for, makes of "as found" where each GPU instance holds one compute instance. `None` where two are
+/// there, or none can be divided.
+pub(super) fn divided(gpu: &Gpu, model: &GpuModel) -> Option<Vec<LayoutEntry>> {
+    if instances::twins(&gpu.instances).is_some() {
+        return None;
+    }
+    let slices = |instance: &Instance| profile(model, &instance.profile).map_or(0, |p| p.slices);
+    let largest = gpu.instances.iter().max_by_key(|instance| slices(instance)).filter(|i| slices(i) > 1)?;
+    Some(vec![LayoutEntry { profile: Some(largest.profile.clone()), tenants: 2, ..PLAIN }])
 }
 
 /// "1c.3g.40gb": also for an entry that divides a GPU instance.

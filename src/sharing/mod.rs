@@ -101,6 +101,15 @@ pub fn resolve(
     Ok(resolved)
 }
 
+/// The layout that the simulator makes of "as found" where the machine has none for the mode, and a part of it could: two
+/// compute instances in the largest GPU instance. Hardware is tested as it is.
+pub fn made_of_found(mode: SharingMode, gpu: &Gpu, model: Option<&GpuModel>) -> Option<Vec<LayoutEntry>> {
+    match mode {
+        SharingMode::MigComputeInstances => mig_compute_instances::divided(gpu, model?),
+        _ => None,
+    }
+}
+
 /// The tree of domains that a resolved arrangement makes of a GPU; context *i* is the one of seat *i*.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use crate::gpu::{Gpu, Instance, Inventory};
 use crate::provenance::Provenance;
 use crate::scenario::{BUILTIN, Scenario, SharingMode, Tier, init, read, reference_markdown, schema};
+use crate::sharing;
 use crate::workload::CATALOGUE;
 
 fn good(name: &str, text: &str) -> Scenario {
@@ -17,7 +18,7 @@ fn every_built_in_scenario_reads() {
 }
 
 /// Compares a text with the committed file; `CROSSTALK_BLESS=1` writes it instead.
-fn committed(path: &str, text: &str) {
+pub(super) fn committed(path: &str, text: &str) {
     let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("CROSSTALK_BLESS").is_some() {
         std::fs::write(&file, text).expect("the file can be written");
@@ -67,20 +68,38 @@ fn modes(scenario: &Scenario) -> Vec<SharingMode> {
     scenario.arrangements.iter().map(|a| a.sharing).collect()
 }
 
+/// Those of these modes that this version arranges on hardware.
+fn arranged(of: &[SharingMode]) -> Vec<SharingMode> {
+    of.iter().copied().filter(|mode| sharing::on_hardware(*mode)).collect()
+}
+
 #[test]
 fn what_init_writes_reads_on_every_machine_and_tier() {
+    use SharingMode::{GreenContexts, Mig, MigComputeInstances, MigMps, MigTimeSlicing, Mps, Streams, TimeSlicing};
     let twins = || vec![instance("3g.40gb", 0, 4), instance("3g.40gb", 4, 4)];
     for tier in Tier::ALL {
-        let plain = made(&machine("NVIDIA H100 80GB HBM3", Some(false), Vec::new()), *tier);
-        assert_eq!(modes(&plain), [SharingMode::TimeSlicing], "what this version arranges on hardware");
+        let off = machine("NVIDIA H100 80GB HBM3", Some(false), Vec::new());
+        let plain = made(&off, *tier);
+        let mut proposed = modes(&plain);
+        proposed.dedup();
+        assert_eq!(proposed, arranged(&[TimeSlicing, Mps, Streams, GreenContexts]), "what is arranged on hardware");
         assert_eq!((plain.gpu.as_deref(), plain.design.tier), (Some("H100 80GB HBM3"), *tier));
+        let old = Inventory { cuda: Some("12.3".to_owned()), ..off };
+        assert!(!modes(&made(&old, *tier)).contains(&GreenContexts), "they came with CUDA 12.4");
+
         let mig = made(&machine("NVIDIA H100 80GB HBM3", Some(true), twins()), *tier);
-        assert_eq!(modes(&mig), [SharingMode::Mig, SharingMode::MigTimeSlicing]);
-        assert_eq!(mig.arrangements[0].layout, None, "tested as found");
-        let lone = made(&machine("x", Some(true), vec![instance("7g.80gb", 0, 8)]), *tier);
-        assert_eq!(modes(&lone), [SharingMode::MigTimeSlicing], "one instance has no neighbour beside it");
+        let all = [Mig, MigTimeSlicing, MigMps];
+        let expected = Some(arranged(&all)).filter(|some| !some.is_empty()).unwrap_or(all.to_vec());
+        assert_eq!(modes(&mig), expected, "what is arranged, or else what is there");
+        assert!(mig.arrangements.iter().all(|a| a.layout.is_none()), "tested as found");
+        let mut simulated = machine("x", Some(true), vec![instance("7g.80gb", 0, 8)]);
+        simulated.provenance = Provenance::Simulated;
+        let lone = made(&simulated, *tier);
+        assert_eq!(modes(&lone), [MigTimeSlicing, MigMps], "one instance has no neighbour beside it");
         let inside = vec![instance("1c.3g.40gb", 0, 4), instance("1c.3g.40gb", 0, 4)];
-        assert_eq!(modes(&made(&machine("x", Some(true), inside), *tier)), [SharingMode::MigComputeInstances]);
+        let mut simulated = machine("x", Some(true), inside);
+        simulated.provenance = Provenance::Simulated;
+        assert_eq!(modes(&made(&simulated, *tier)), [MigComputeInstances]);
         made(&machine("x", Some(true), Vec::new()), *tier);
         made(&machine("x", None, Vec::new()), *tier);
         made(&Inventory { provenance: Provenance::Measured, driver: None, cuda: None, gpus: Vec::new() }, *tier);
@@ -104,10 +123,11 @@ fn a_simulated_machine_is_pinned_as_it_stands() {
 
 #[test]
 fn a_larger_tier_asks_more() {
-    let machine = machine("NVIDIA A100-SXM4-80GB", Some(false), Vec::new());
+    let mut machine = machine("NVIDIA A100-SXM4-80GB", Some(false), Vec::new());
+    machine.provenance = Provenance::Simulated;
     let sizes: Vec<_> =
         Tier::ALL.iter().map(|t| made(&machine, *t)).map(|s| (s.panel.len(), s.neighbours.len())).collect();
-    assert_eq!(sizes, [(3, 4), (6, 8), (8, 10)]);
+    assert_eq!(sizes, [(3, 3), (6, 6), (8, 10)]);
 }
 
 #[test]

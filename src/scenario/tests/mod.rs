@@ -3,6 +3,7 @@
 mod bad;
 mod good;
 mod made;
+mod ready_made;
 
 use crate::channel::Channel;
 use crate::field::{Field, Kind};

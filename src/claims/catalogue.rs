@@ -1,0 +1,151 @@
+//! The claims, in the order in which they are told.
+
+use super::{Claim, Decided, data};
+
+const fn by_data(
+    id: &'static str,
+    claimed: &'static str,
+    decide: fn(&[crate::gpu::GpuModel]) -> super::Finding,
+) -> Claim {
+    Claim { id, claimed, decided: Decided::Data(decide), untested: None }
+}
+
+const fn by_run(id: &'static str, claimed: &'static str, on: &'static str, holds: bool, why: &'static str) -> Claim {
+    Claim { id, claimed, decided: Decided::Run { on, holds, why }, untested: None }
+}
+
+/// `needs`: what a test of it takes.
+const fn not_yet(id: &'static str, claimed: &'static str, needs: &'static str) -> Claim {
+    Claim { id, claimed, decided: Decided::NotYet, untested: Some(needs) }
+}
+
+const H100: &str = "h100-sxm";
+
+/// Every claim.
+pub const CLAIMS: &[Claim] = &[
+    not_yet(
+        "mig-memory",
+        "a leak or a hog in one instance cannot starve another",
+        "a neighbour that fills its instance while the victim allocates its budget",
+    ),
+    not_yet("mig-read", "no instance reads another's memory", "leftovers with proven overlap, and live cross-reads"),
+    not_yet(
+        "mig-write",
+        "no instance writes another's memory",
+        "a canary over the victim's budget, after noise and after every fault",
+    ),
+    not_yet(
+        "mig-compute",
+        "an instance cannot use more than its SM slices, even when the others are idle",
+        "throughput per SM in cycles",
+    ),
+    by_run(
+        "mig-l2",
+        "misses in one instance do not evict another's working set",
+        H100,
+        true,
+        "l2-chase beside l2-thrash is isolated",
+    ),
+    by_run(
+        "mig-bandwidth",
+        "memory bandwidth is guaranteed",
+        H100,
+        true,
+        "hbm-chase and hbm-burst beside readers, writers and copiers are isolated",
+    ),
+    not_yet(
+        "mig-fault",
+        "a kernel that hangs or crashes in one instance leaves the others alone",
+        "hangs, illegal addresses, traps and kills, repeated",
+    ),
+    by_run(
+        "mig-tail",
+        "a traffic spike of one team is invisible in another's p99",
+        H100,
+        true,
+        "inference beside spikes of kernels, reads and inputs is isolated",
+    ),
+    by_data("mig-seven", "at most seven instances", data::seven),
+    Claim {
+        untested: Some("bandwidth and latency of 7g against the whole GPU"),
+        ..by_data("mig-7g", "the 7g profile is the full GPU", data::whole)
+    },
+    by_data("mig-balanced", "all-balanced on an H100 is three 2g.20gb and one 1g.20gb", data::balanced),
+    by_data("mig-double", "1g.20gb has the same compute as 1g.10gb; seven 1g.20gb per card", data::double),
+    not_yet(
+        "mig-static",
+        "a layout cannot change without a reset that kills everything",
+        "instances created and destroyed beside a running victim",
+    ),
+    not_yet(
+        "mig-whole",
+        "on a MIG GPU no full-GPU work can be scheduled",
+        "tenants with CUDA_VISIBLE_DEVICES unset, 0 and the parent's UUID",
+    ),
+    not_yet(
+        "mig-nccl",
+        "NCCL across instances does not work, or not well",
+        "peer access, IPC and an all-reduce between two instances",
+    ),
+    not_yet(
+        "mig-metrics",
+        "GPU-level metrics do not say which tenant uses what",
+        "telemetry per instance from NVML, GPM and DCGM",
+    ),
+    by_data("mig-ampere", "MIG needs Ampere or newer; time-slicing works on older parts", data::ampere),
+    by_run(
+        "mig-two-gpus",
+        "two instances are, for the silicon, two GPUs",
+        H100,
+        false,
+        "two GPUs are isolated; instances share the path of memory barriers (strong-chase) and the PCIe link (h2d)",
+    ),
+    not_yet(
+        "ts-memory",
+        "every tenant sees all of the memory; A takes 60 GB and B gets OOM",
+        "a capacity ramp against the victim's allocations",
+    ),
+    not_yet(
+        "ts-incident",
+        "a rare 50 GB cold start takes a service down, and looks like its own fault",
+        "rare capacity episodes beside an inference probe, attributed",
+    ),
+    by_run(
+        "ts-compute",
+        "a tenant's long kernels spike another's latency",
+        H100,
+        true,
+        "launch and inference beside kernels of 1, 10 and 100 ms wait for turns",
+    ),
+    not_yet(
+        "ts-fairness",
+        "longer kernels get more of the GPU",
+        "achieved rates by kernel length and way of submission",
+    ),
+    not_yet("ts-fault", "a crash in one tenant can reach another (rare)", "the blast radius, repeated, with its bound"),
+    not_yet("ts-quantum", "tenants take turns of a few milliseconds", "quantum, gap and switch cost measured"),
+    not_yet(
+        "ts-four",
+        "beyond about four shares the switching hurts everyone's p99",
+        "a sweep over 1 to 16 equal tenants",
+    ),
+    not_yet("ts-alone", "a lone time-sliced tenant has the whole GPU", "quiet arms of two arrangements compared"),
+    not_yet("ts-bill", "per-tenant cost is impossible", "per-process accounting against known shares"),
+    Claim {
+        untested: Some("total throughput, and what a fault reaches"),
+        ..by_run(
+            "mps-fair",
+            "MPS helps, with complications of its own",
+            H100,
+            true,
+            "beside long kernels half of an MPS server is isolated and a share in turns is not; memory is shared in both",
+        )
+    },
+    by_run(
+        "mig-ts",
+        "time-slicing inside MIG instances: isolated between, shared within",
+        H100,
+        true,
+        "beside tenants of the other instance isolated, beside the one in its own violated by turns",
+    ),
+];

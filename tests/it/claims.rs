@@ -1,0 +1,78 @@
+//! The claims that a run decides: the simulator finds what the catalogue says, and each scenario can come out the other way.
+
+use crosstalk::backend::sim::Simulator;
+use crosstalk::channel::Channel;
+use crosstalk::claims::CLAIMS;
+use crosstalk::gpu::parse_layout;
+use crosstalk::machine::Leak;
+use crosstalk::scenario;
+use crosstalk::units::Share;
+use crosstalk::verdict::{RequirementState, RunVerdict};
+use crosstalk::workload::CATALOGUE;
+
+use crate::support::{crosstalk, model, simulate, stdout};
+
+fn text(id: &str) -> String {
+    scenario::load(&format!("claims/{id}")).unwrap().1
+}
+
+/// Runs a claim's scenario on the simulated machine that it pins, with these leaks.
+fn run(text: &str, leaks: &[Channel]) -> RunVerdict {
+    let device = scenario::read("claim", text, CATALOGUE).unwrap().device.unwrap();
+    let machine = device.strip_prefix("sim:").unwrap();
+    let (id, layout) = machine.split_once('/').map_or((machine, None), |(id, layout)| (id, Some(layout)));
+    let model = model(id);
+    let placed = layout.map(|layout| parse_layout(model, layout).unwrap());
+    let leaks = leaks.iter().map(|channel| Leak { channel: *channel, share: Share::percent(90) }).collect();
+    let simulator = Simulator::new(model, placed.as_deref()).with_leaks(leaks);
+    simulate(text, &simulator, model, None).1
+}
+
+/// Whether the claim holds. An undecided run is no answer.
+fn holds(verdict: &RunVerdict) -> bool {
+    let cells: Vec<String> = verdict.cells.iter().map(|c| format!("{} {}", c.name, c.verdict.word())).collect();
+    match verdict.requirement {
+        RequirementState::Met => true,
+        RequirementState::NotMet => false,
+        other => panic!("{other:?}: {cells:#?}"),
+    }
+}
+
+#[test]
+fn the_simulator_finds_what_the_catalogue_says() {
+    let mut runs = 0;
+    for claim in CLAIMS.iter().filter(|claim| claim.scenario().is_some()) {
+        runs += 1;
+        assert_eq!(holds(&run(&text(claim.id), &[])), claim.found().unwrap().holds, "{}", claim.id);
+    }
+    assert_eq!(runs, 7);
+}
+
+/// A scenario that could not fail would prove nothing, nor would one that could not succeed.
+#[test]
+fn each_can_come_out_the_other_way() {
+    assert!(!holds(&run(&text("mig-l2"), &[Channel::L2])));
+    assert!(!holds(&run(&text("mig-bandwidth"), &[Channel::HbmBandwidth])));
+    assert!(!holds(&run(&text("mig-tail"), &[Channel::BlockSlots])));
+    assert!(!holds(&run(&text("mig-ts"), &[Channel::BlockSlots])));
+    // By mode: instances in place of turns; all SMs in place of halves; GPUs in place of instances.
+    let as_mig = "sharing = \"mig\"\nlayout = [\"3g.40gb\", \"3g.40gb\"]";
+    let instead = |id: &str, from: &str, to: &str| {
+        let before = text(id);
+        let after = before.replace(from, to);
+        assert_ne!(before, after, "{id}");
+        holds(&run(&after, &[]))
+    };
+    assert!(!instead("ts-compute", "sharing = \"time-slicing\"\ntenants = 2", as_mig));
+    assert!(!instead("mps-fair", "[{ sms = \"50%\" }, { sms = \"50%\" }]", "[{}, {}]"));
+    assert!(instead("mig-two-gpus", "sharing = \"mig\"\nlayout = \"as-found\"", "sharing = \"separate-gpus\""));
+}
+
+#[test]
+fn the_list_tells_what_was_found_and_what_was_not_tested() {
+    let text = stdout(crosstalk().args(["list", "claims"]).assert().code(0));
+    let after = |id: &str| text.split(&format!("\n{id} ")).nth(1).unwrap().lines().nth(1).unwrap().to_owned();
+    assert!(after("mig-l2").contains("→ holds: ") && after("mig-l2").contains("not yet measured"), "{text}");
+    assert!(after("mig-double").contains("→ does not hold: 26 against 16 SMs"), "{text}");
+    assert!(after("mig-nccl").contains("→ not tested yet: it needs "), "{text}");
+}
