@@ -10,6 +10,7 @@ pub mod backend;
 pub mod channel;
 pub mod cli;
 pub mod cuda;
+pub mod dcgm;
 pub mod doctor;
 pub mod experiment;
 pub mod field;

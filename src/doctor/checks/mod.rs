@@ -1,5 +1,6 @@
 //! The checks: pure functions of the facts.
 
+mod cache;
 mod cpus;
 mod driver;
 mod gpu;
@@ -20,6 +21,7 @@ pub(super) const ALL: &[fn(&Facts) -> Vec<Finding>] = &[
     others::processes,
     others::holders,
     others::profiling,
+    others::exporter,
     others::monitor_devices,
     gpu::persistence,
     gpu::memory,
@@ -28,6 +30,7 @@ pub(super) const ALL: &[fn(&Facts) -> Vec<Finding>] = &[
     gpu::pcie,
     cpus::cores,
     cpus::quota,
+    cache::compiled,
 ];
 
 fn ok(id: &'static str, what: impl Into<String>, why: &'static str) -> Finding {
