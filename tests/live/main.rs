@@ -5,6 +5,8 @@ mod broken;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod mig;
