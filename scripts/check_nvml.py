@@ -13,6 +13,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """
@@ -31,6 +32,7 @@ ecc_corrected = 3
 pcie_width = 8
 pcie_replays = 7
 remapped = { corrected = 1, uncorrected = 2, pending = true }
+gpm_metrics = [{ metric = 10, value = 37.5 }]
 processes = [
   { pid = 4000001, name = "python3", memory_mib = 2048 },
   { pid = 4000002, name = "Xorg", memory_mib = 16, kind = "graphics" },
@@ -39,6 +41,11 @@ processes = [
 [[gpu]]
 model = "a100-80gb"
 mig = ["3g.40gb", "1c.3g.40gb", "2c.3g.40gb"]
+
+[[gpu]]
+model = "h100-sxm"
+mig = ["4g.40gb", "3g.40gb"]
+gpm_metrics = [{ metric = 10, value = 12.5, gpu_instance = 2 }]
 """
 
 
@@ -130,6 +137,30 @@ def mig_devices(nvml, device) -> list:
     return found
 
 
+def gpm(nvml, device, instance=None):
+    """Shares in percent over a moment, by metric: of the whole GPU or of one instance; None where it has no such counters."""
+    if not nvml.nvmlGpmQueryDeviceSupport(device).isSupportedDevice:
+        return None
+    request = nvml.c_nvmlGpmMetricsGet_t()
+    request.version = nvml.NVML_GPM_METRICS_GET_VERSION
+    samples = [nvml.nvmlGpmSampleAlloc() for _ in range(2)]
+    request.sample1, request.sample2 = samples
+    for sample in samples:
+        if instance is None:
+            nvml.nvmlGpmSampleGet(device, sample)
+        else:
+            nvml.nvmlGpmMigSampleGet(device, instance, sample)
+        time.sleep(0.01)
+    asked = [nvml.NVML_GPM_METRIC_SM_UTIL, nvml.NVML_GPM_METRIC_DRAM_BW_UTIL, nvml.NVML_GPM_METRIC_FP64_UTIL]
+    request.numMetrics = len(asked)
+    for metric, number in zip(request.metrics, asked):
+        metric.metricId = number
+    nvml.nvmlGpmMetricsGet(request)
+    for sample in samples:
+        nvml.nvmlGpmSampleFree(sample)
+    return [metric.value if metric.nvmlReturn == 0 else None for metric, _ in zip(request.metrics, asked)]
+
+
 def must(what: str, found, expected) -> None:
     if found != expected:
         sys.exit(f"{what}: found {found!r}, expected {expected!r}")
@@ -163,7 +194,7 @@ def main() -> None:
 
     must("driver", text(nvml.nvmlSystemGetDriverVersion()), "570.86.15")
     must("CUDA", nvml.nvmlSystemGetCudaDriverVersion(), 12080)
-    (h100, none), (a100, instances) = found
+    (h100, none), (a100, instances), (_, halves) = found
     must("MIG devices of the H100", none, [])
     expected = {
         "name": "NVIDIA H100 80GB HBM3",
@@ -208,6 +239,11 @@ def main() -> None:
         must("device by UUID", text(nvml.nvmlDeviceGetUUID(handle)), device["uuid"])
         parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
         must("its parent", text(nvml.nvmlDeviceGetUUID(parent)), a100["uuid"])
+    must("counters of the H100", gpm(nvml, gpus[0]), [0.0, 37.5, None])
+    must("counters of the A100", gpm(nvml, gpus[1]), None)
+    for half in halves:
+        number = half["instance"][0]
+        must(f"counters of instance {number}", gpm(nvml, gpus[2], number), [0.0, 12.5 if number == 2 else None, None])
     nvml.nvmlShutdown()
     print("NVIDIA's client reads what the configuration says")
 

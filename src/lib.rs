@@ -11,6 +11,7 @@ pub mod channel;
 pub mod claims;
 pub mod cli;
 pub mod cuda;
+pub mod dcgm;
 pub mod doctor;
 pub mod experiment;
 pub mod field;

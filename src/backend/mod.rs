@@ -2,15 +2,19 @@
 //! simulator in virtual time, and (an issue of its own) host processes on real GPUs.
 
 pub mod live;
+mod readings;
 pub mod sim;
 
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Inventory;
+use crate::host::probe::HostPauses;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::tenant::protocol::{DeviceSeen, ProgramInfo};
 use crate::units::{Nanos, Rate};
+
+pub use readings::{DcgmReading, EccErrors, GpuActivity, GpuHealth, HealthChange, PcieLink, RemappedRows};
 
 /// A way to run arms: virtual or real time.
 pub trait Backend: Sync {
@@ -249,6 +253,21 @@ pub struct ArmSummary {
     /// Largest pause of the sender's own thread.
     #[serde(rename = "host_pause_ns")]
     pub host_pause: Option<Nanos>,
+    /// What a thread that does nothing but read the clock saw meanwhile, on a core of its own; absent: no core was left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_probe: Option<HostPauses>,
+    /// Health of the GPU before the arm, its neighbours quiet; absent: as after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_before: Option<GpuHealth>,
+    /// Health of the GPU after the arm, its neighbours quiet again. Nothing in virtual time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<GpuHealth>,
+    /// What the GPU, or each of its instances, did from the beginning of the first window to the end of the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activity: Vec<GpuActivity>,
+    /// What a DCGM exporter said after the arm, where one answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dcgm: Vec<DcgmReading>,
     /// Out-of-memory events.
     pub oom: Vec<OomEvent>,
 }

@@ -6,6 +6,7 @@ use owo_colors::OwoColorize as _;
 
 use super::device::{Detected, choose, detect_in};
 use super::{CliError, Exit, Host};
+use crate::dcgm::DcgmExporter;
 use crate::doctor::{self, Examination, Finding, Severity};
 
 #[derive(clap::Args)]
@@ -42,8 +43,10 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
             Detected::Broken { .. } | Detected::None => None,
         },
     };
+    let variable = |name: &str| host.variable(name);
+    let exporter = DcgmExporter::from_environment(&variable).map_err(CliError::Usage)?;
     let examination =
-        doctor::examine(host.root(), &|name| host.variable(name), report, gpus.as_deref(), &args.gpu_is_mine);
+        doctor::examine(host.root(), &variable, report, gpus.as_deref(), &args.gpu_is_mine, exporter.as_ref());
     let text = match args.format {
         Format::Json => super::pretty(&json(&examination)),
         Format::Terminal => terminal(&examination),

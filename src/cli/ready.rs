@@ -7,6 +7,8 @@ use super::CliError;
 use super::device::{Selected, Taken};
 use crate::backend::Backend;
 use crate::backend::live::{Deadlines, Live, NvmlWatch, Settings};
+use crate::dcgm::DcgmExporter;
+use crate::host::compute_cache;
 use crate::host::lock::GpuLock;
 use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
@@ -90,7 +92,9 @@ impl Selected {
             super::say(&swept);
         }
         let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;
+        let exporter = DcgmExporter::from_environment(&|name| std::env::var(name).ok()).map_err(CliError::Usage)?;
         let watch = NvmlWatch::start(nvml, &uuid, &rights.gpu_is_mine).map_err(|e| environment(e.to_string()))?;
+        let watch = watch.beside(exporter);
         let assumed = match watch.right(welcome)? {
             ExclusiveUse::Proved { .. } => None,
             ExclusiveUse::Assumed { why } => Some(why),
@@ -102,7 +106,7 @@ impl Selected {
             bus_id,
             provenance,
             exe,
-            environment: Vec::new(),
+            environment: compute_cache::environment(),
             allow_reconfigure: false,
             watch: Box::new(watch),
             deadlines: deadlines(provenance)?,

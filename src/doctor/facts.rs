@@ -7,6 +7,8 @@ use super::cpu::Cpu;
 use super::given::{self, Asked, Given};
 use super::kernel::{Kernel, entries, file_name};
 use super::probe::DriverReport;
+use crate::dcgm::DcgmExporter;
+use crate::host::compute_cache::{self, ComputeCache};
 use crate::nvml::name_from;
 
 /// Everything that the checks look at.
@@ -28,6 +30,20 @@ pub(crate) struct Facts {
     pub(crate) gpu_is_mine: Vec<String>,
     /// What was asked for, against what is there; of all GPUs, whichever are examined. Nothing where the driver fails.
     pub(crate) given: Given,
+    /// Where the driver keeps compiled kernels.
+    pub(crate) cache: ComputeCache,
+    /// A DCGM exporter, where one was asked.
+    pub(crate) exporter: Option<Exporter>,
+}
+
+/// A DCGM exporter that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exporter {
+    pub(crate) address: String,
+    /// The user named it.
+    pub(crate) named: bool,
+    /// Of how many of the GPUs it tells, or why it does not answer.
+    pub(crate) tells_of: Result<usize, String>,
 }
 
 /// A process of the machine.
@@ -79,6 +95,20 @@ impl Facts {
             variables,
             files,
             gpu_is_mine: Vec::new(),
+            cache: compute_cache::find(root, variable),
+            exporter: None,
+        }
+    }
+
+    /// Asks `exporter` for each GPU of the driver's, until it does not answer.
+    pub(super) fn ask(&self, exporter: &DcgmExporter) -> Exporter {
+        let gpus = self.report.nvml.iter().flat_map(|survey| &survey.inventory.gpus);
+        let answers: Result<Vec<bool>, String> =
+            gpus.map(|gpu| exporter.ask(&gpu.uuid).map(|readings| !readings.is_empty())).collect();
+        Exporter {
+            address: exporter.address().to_string(),
+            named: exporter.is_named(),
+            tells_of: answers.map(|told| told.into_iter().filter(|told| *told).count()),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Drivers that say what a test wants.
 
 use super::probe::{CudaDevice, CudaSurvey, DriverReport};
-use crate::backend::GpuReading;
+use crate::backend::{EccErrors, GpuHealth, GpuReading, PcieLink, RemappedRows};
 use crate::gpu::{Gpu, Instance, Inventory};
-use crate::nvml::{Ecc, Health, PcieLink, RemappedRows, Survey};
+use crate::nvml::Survey;
 use crate::provenance::Provenance;
 use crate::units::{Bytes, Nanos};
 
@@ -41,9 +41,10 @@ pub(crate) fn instance(device: usize) -> Instance {
     }
 }
 
-pub(crate) fn health() -> Health {
-    Health {
-        ecc: Some(Ecc { corrected: 0, uncorrected: 0 }),
+pub(crate) fn health() -> GpuHealth {
+    GpuHealth {
+        ecc: Some(EccErrors { corrected: 0, uncorrected: 0 }),
+        ecc_lifetime: Some(EccErrors { corrected: 0, uncorrected: 0 }),
         remapped: Some(RemappedRows { correctable: 0, uncorrectable: 0, pending: false, failed: false }),
         pcie: Some(PcieLink {
             generation: 5,

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::dcgm::DcgmExporter;
 pub(crate) use facts::Facts;
 pub(crate) use kernel::Kernel;
 use probe::DriverReport;
@@ -67,13 +68,15 @@ impl Examination {
 }
 
 /// Examines the machine below `root` with the environment that `variable` reads and a driver that says `report`;
-/// `gpus`: only these of the driver's GPUs; `gpu_is_mine`: UUIDs of GPUs that are the user's alone, as he says.
+/// `gpus`: only these of the driver's GPUs; `gpu_is_mine`: UUIDs of GPUs that are the user's alone, as he says; `exporter`: a
+/// DCGM exporter to be asked.
 pub fn examine(
     root: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
     report: DriverReport,
     gpus: Option<&[usize]>,
     gpu_is_mine: &[String],
+    exporter: Option<&DcgmExporter>,
 ) -> Examination {
     let mut facts = Facts::gather(root, variable, report);
     facts.gpu_is_mine = gpu_is_mine.to_vec();
@@ -84,6 +87,7 @@ pub fn examine(
         retain(&mut survey.now, keep);
         retain(&mut survey.processes, keep);
     }
+    facts.exporter = exporter.map(|exporter| facts.ask(exporter));
     Examination { findings: checks::ALL.iter().flat_map(|check| check(&facts)).collect() }
 }
 

@@ -25,7 +25,8 @@ impl Machine {
 
     /// Eight cores of two threads on one NUMA node, no limits, the driver loaded.
     fn new(report: DriverReport) -> Self {
-        let machine = Self::bare(report);
+        let mut machine = Self::bare(report);
+        machine.variables.insert("HOME", "/home/user");
         machine.file("proc/self/status", "Name:\tcrosstalk\nCpus_allowed_list:\t0-15\n");
         for cpu in 0..16 {
             let siblings = format!("{},{}\n", cpu % 8, cpu % 8 + 8);
@@ -34,6 +35,7 @@ impl Machine {
         machine.file("sys/devices/system/node/node0/cpulist", "0-15\n");
         machine.file("proc/modules", "nvidia_uvm 1 0 - Live 0x0\nnvidia 1 1 nvidia_uvm, Live 0x0\n");
         machine.file("sys/module/nvidia/version", "550.54.15\n");
+        machine.file("home/user/.bashrc", "");
         machine
     }
 
@@ -64,7 +66,7 @@ impl Machine {
 
     fn examine(&self) -> Examination {
         let variable = |name: &str| self.variables.get(name).map(|v| (*v).to_owned());
-        examine(self.root.path(), &variable, self.report.clone(), None, &self.gpu_is_mine)
+        examine(self.root.path(), &variable, self.report.clone(), None, &self.gpu_is_mine, None)
     }
 
     /// The finding of this id that is not Ok, or the one that is.
@@ -245,7 +247,7 @@ fn what_was_given_is_said_and_contradictions_are_problems() {
     machine.says("given", Severity::Problem, &["was not asked for", fixture::SECOND]);
     // Whichever GPUs are examined: what was given is the matter of all of them.
     let variable = |name: &str| machine.variables.get(name).map(|v| (*v).to_owned());
-    let one = examine(machine.root.path(), &variable, fixture::two(), Some(&[0]), &[]);
+    let one = examine(machine.root.path(), &variable, fixture::two(), Some(&[0]), &[], None);
     assert!(one.findings.iter().any(|f| f.id == "given" && f.severity == Severity::Problem), "{one:#?}");
 
     let with = |uuid, n| Gpu { mig: Some(true), instances: vec![instance(n)], ..gpu(uuid) };
@@ -400,7 +402,7 @@ fn health_and_settings_of_the_gpu() {
 #[test]
 fn an_unknown_reading_is_no_finding() {
     let mut machine = healthy();
-    machine.survey().health[0] = crate::nvml::Health::default();
+    machine.survey().health[0] = crate::backend::GpuHealth::default();
     machine.survey().now[0].throttle = None;
     for id in ["persistence-mode", "ecc", "clocks", "compute-mode", "pcie-width"] {
         assert!(machine.examine().findings.iter().all(|f| f.id != id), "{id}");
@@ -455,6 +457,38 @@ fn cpu_limits_of_both_control_group_versions() {
 }
 
 #[test]
+fn a_place_for_compiled_kernels_is_found_or_missed() {
+    let mut machine = healthy();
+    machine.says("compute-cache", Severity::Ok, &["home/user/.nv/ComputeCache"]);
+    machine.variables.insert("CUDA_CACHE_DISABLE", "1");
+    machine.says("compute-cache", Severity::Warning, &["unset CUDA_CACHE_DISABLE"]);
+    machine.variables = BTreeMap::new();
+    machine.says("compute-cache", Severity::Warning, &["CUDA_CACHE_PATH", "emptyDir"]);
+    machine.file("tmp/x", "");
+    machine.says("compute-cache", Severity::Ok, &["tenants keep compiled kernels in", "tmp/crosstalk-compute-cache-"]);
+}
+
+#[test]
+fn a_dcgm_exporter_is_told_of_and_missed_only_where_the_user_named_one() {
+    let machine = healthy();
+    let finding = |named: bool, tells_of: Result<usize, &str>| {
+        let mut facts = Facts::gather(machine.root.path(), &|_| None, machine.report.clone());
+        let (address, tells_of) = ("127.0.0.1:9400".to_owned(), tells_of.map_err(str::to_owned));
+        facts.exporter = Some(facts::Exporter { address, named, tells_of });
+        let found = checks::ALL.iter().flat_map(|check| check(&facts)).find(|f| f.id == "dcgm-exporter").unwrap();
+        (found.severity, found.what)
+    };
+    let (ok, warning) = (Severity::Ok, Severity::Warning);
+    assert_eq!(
+        finding(false, Ok(1)),
+        (ok, "a DCGM exporter answers at 127.0.0.1:9400: it tells of 1 of 1 GPU(s)".to_owned())
+    );
+    assert!(finding(false, Err("refused")).1.contains("none is needed"));
+    assert_eq!(finding(true, Err("refused")), (warning, "refused".to_owned()));
+    assert_eq!(finding(true, Ok(0)).0, warning);
+}
+
+#[test]
 fn wsl_is_warned_of() {
     let machine = healthy();
     machine.file("proc/version", "Linux version 5.15.153.1-microsoft-standard-WSL2\n");
@@ -466,7 +500,7 @@ fn only_the_gpus_asked_for_are_judged() {
     let mut machine = Machine::new(fixture::two());
     machine.survey().health[1].persistence = Some(false);
     let persistent = |gpus: &[usize]| {
-        let all = examine(machine.root.path(), &|_| None, machine.report.clone(), Some(gpus), &[]).findings;
+        let all = examine(machine.root.path(), &|_| None, machine.report.clone(), Some(gpus), &[], None).findings;
         all.into_iter().filter(|f| f.id == "persistence-mode").map(|f| f.severity).collect::<Vec<_>>()
     };
     assert_eq!(persistent(&[0]), [Severity::Ok]);

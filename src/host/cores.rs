@@ -64,9 +64,10 @@ impl Cores {
         Self { cores, quota: quota(sys) }
     }
 
-    /// Physical cores that no tenant of `placement` has: the controller's, and those left over.
+    /// Physical cores that no tenant of `placement` has, nor the host's probe: the controller's, and those left over.
     pub fn spare(&self, placement: &Placement) -> Vec<u32> {
-        let taken = |cpu: &u32| placement.victim.contains(cpu) || placement.neighbours.iter().any(|n| n.contains(cpu));
+        let tenant = |cpu: &u32| placement.victim.contains(cpu) || placement.neighbours.iter().any(|n| n.contains(cpu));
+        let taken = |cpu: &u32| tenant(cpu) || placement.host_probe == Some(*cpu);
         self.cores.iter().map(|core| core.cpu).filter(|cpu| !taken(cpu)).collect()
     }
 
@@ -230,7 +231,8 @@ mod tests {
         let sys = machine(8);
         let cores = all(&sys, 0..16, "0000:65:00.0");
         let placed = cores.place(1);
-        assert_eq!(cores.spare(&placed), [0, 1, 2, 3, 7], "no sibling of a tenant's core, and the controller's own");
+        assert_eq!(placed.host_probe, Some(1));
+        assert_eq!(cores.spare(&placed), [0, 2, 3, 7], "no sibling of a tenant's core, and the controller's own");
         assert_eq!(placed.controller, Some(7));
     }
 

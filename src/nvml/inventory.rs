@@ -12,8 +12,8 @@ use nvml_wrapper_sys::bindings::{
 use serde::{Deserialize, Serialize};
 
 use super::error::reading;
-use super::{Health, Nvml, NvmlError, NvmlErrorKind, Processes};
-use crate::backend::GpuReading;
+use super::{Nvml, NvmlError, NvmlErrorKind, Processes};
+use crate::backend::{GpuHealth, GpuReading};
 use crate::gpu::{Gpu, GpuModel, Instance, Inventory, Virtualization, models, parse_mig_uuid};
 use crate::units::Bytes;
 
@@ -27,7 +27,7 @@ pub struct Survey {
     /// The GPUs that answer.
     pub inventory: Inventory,
     /// Of each GPU of the inventory, its health.
-    pub health: Vec<Health>,
+    pub health: Vec<GpuHealth>,
     /// Of each GPU of the inventory, clocks and throttling now.
     pub now: Vec<GpuReading>,
     /// Of each GPU of the inventory, who is on it.

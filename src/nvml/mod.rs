@@ -4,9 +4,11 @@
 //! stand-in. A library, a symbol or a reading that is not there is an [`NvmlError`] in words, never a panic: raw calls
 //! go through the symbol's `Result`, since the generated methods panic where it is absent.
 //!
-//! In an arm only [`Sampler`] and [`XidWatch`] may run (process lists took 4.5 ms a call and hold the driver's lock).
+//! In an arm only [`Sampler`] and [`XidWatch`] may run (process lists took 4.5 ms a call and hold the driver's lock);
+//! [`GpmSamples`] are taken at the two ends of its windows.
 
 mod error;
+mod gpm;
 mod health;
 mod inventory;
 mod occupancy;
@@ -19,7 +21,7 @@ use std::ffi::OsStr;
 use nvml_wrapper::Device;
 
 pub use error::{NvmlError, NvmlErrorKind};
-pub use health::{Ecc, Health, PcieLink, RemappedRows};
+pub use gpm::GpmSamples;
 pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};

@@ -1,6 +1,6 @@
 use super::synthetic::{Draw, Lab, exit_code, lognormal, record, record_parts, rules};
 use super::*;
-use crate::backend::ArmSummary;
+use crate::backend::{ArmSummary, EccErrors, GpuHealth, PcieLink};
 use crate::plan::Grid;
 use crate::random::Stream;
 use crate::run_dir::{JudgedBy, SeriesData};
@@ -411,6 +411,28 @@ fn a_clock_that_nobody_could_read_is_said_once_and_claims_nothing() {
     change(&mut run, false, |s| s.throttled = None);
     run.arms.values_mut().next().unwrap().summary.throttled = Some(0.5);
     assert_eq!(reason(&run), Reason::Throttled { share: 0.5 });
+}
+
+#[test]
+fn health_that_becomes_worse_is_said_in_one_line() {
+    let health = |replays: u32, corrected: u64| {
+        let link = PcieLink { generation: 4, width: 16, max_generation: None, max_width: None, replays: Some(replays) };
+        let ecc = EccErrors { corrected, uncorrected: 0 };
+        Some(GpuHealth { ecc: Some(ecc), pcie: Some(link), ..GpuHealth::default() })
+    };
+    let mut run = untouched();
+    for arm in run.arms.values_mut() {
+        arm.summary.health = health(7, 0);
+    }
+    assert_eq!(warned(&run, "health"), [""; 0]);
+    // One arm that saw it happen, and those after it.
+    for (index, arm) in run.arms.values_mut().enumerate().skip(10) {
+        arm.summary.health = health(19, 2);
+        arm.summary.health_before = health(7, 0).filter(|_| index == 10);
+    }
+    let text = "the GPU's health became worse, in 1 arm(s) that count: 2 corrected memory error(s); 12 PCIe packet(s) sent again";
+    assert_eq!(warned(&run, "health"), [text]);
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated, "it is told, and decides nothing");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use jiff::civil::Date;
 
 use super::types::{CellVerdict, Reason, Verdict, Warning};
 use super::{ALPHA, PLACEBO, cell, requirements, scope_percent};
+use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode, Tier};
@@ -95,6 +96,7 @@ pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
         });
     }
     warnings.extend(lost(run));
+    warnings.extend(health(run));
     warnings.extend(undecided_placebos(run, cells));
     let unread = run.arms.values().filter(|arm| arm.summary.sm_mhz.is_none() || arm.summary.throttled.is_none());
     let unread = unread.count();
@@ -126,6 +128,37 @@ fn lost(run: &RecordedRun) -> Vec<Warning> {
         format!("{} was given up before its end: {reason}", run.manifest.plan.arrangements[*index].name)
     });
     arms.chain(given_up).map(|what| Warning { what, advice: advice.to_owned() }).collect()
+}
+
+/// What became worse with the GPU while the run measured, in one line. What was grave has ended its arm besides.
+fn health(run: &RecordedRun) -> Option<Warning> {
+    let readings = run.arms.values().filter_map(|arm| {
+        let after = arm.summary.health.as_ref()?;
+        Some((arm.summary.health_before.as_ref().unwrap_or(after), after))
+    });
+    // What the whole run has seen: counters rise, so their least and their greatest values are its two ends.
+    let (mut first, mut last): (Option<GpuHealth>, Option<GpuHealth>) = (None, None);
+    let (mut arms, mut slower) = (0, None);
+    for (before, after) in readings {
+        let changes = after.worse_since(before);
+        arms += usize::from(!changes.is_empty());
+        // An idle link falls by itself: only one that fell in an arm is told of.
+        slower = slower.or(changes.into_iter().find(|change| matches!(change, HealthChange::Slower { .. })));
+        for reading in [before, after] {
+            first = Some(first.map_or_else(|| reading.clone(), |best| best.better_of(reading)));
+            last = Some(last.map_or_else(|| reading.clone(), |worst| worst.worse_of(reading)));
+        }
+    }
+    let (first, last) = first.zip(last)?;
+    let fell = |change: &HealthChange| !matches!(change, HealthChange::Slower { .. });
+    let changes: Vec<String> =
+        last.worse_since(&first).into_iter().filter(fell).chain(slower).map(HealthChange::words).collect();
+    let advice = "see `health` of the arms in events.jsonl, and `crosstalk doctor`: reseat a card whose link replays, reset or \
+                  replace one whose memory fails";
+    (!changes.is_empty()).then(|| Warning {
+        what: format!("the GPU's health became worse, in {arms} arm(s) that count: {}", changes.join("; ")),
+        advice: advice.to_owned(),
+    })
 }
 
 /// Per arrangement, a placebo that neither holds nor moves: the control says nothing about the other cells.

@@ -9,6 +9,8 @@ mod config;
 mod entry;
 #[path = "nvml/events.rs"]
 mod events;
+#[path = "nvml/gpm.rs"]
+mod gpm;
 #[path = "nvml/health.rs"]
 mod health;
 #[path = "nvml/identity.rs"]

@@ -7,6 +7,8 @@ mod containers;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod mig;

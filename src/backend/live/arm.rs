@@ -2,8 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::backend::{ArmPlan, ArmRecord, ArmSummary, BackendError, Load, NeighbourSummary, OomEvent, Window};
+use crate::backend::{
+    ArmPlan, ArmRecord, ArmSummary, BackendError, GpuHealth, Load, NeighbourSummary, OomEvent, Window,
+};
 use crate::host::clock::now;
+use crate::host::probe::HostProbe;
 use crate::scenario::SharingMode;
 use crate::tenant::protocol::{NoiseOrder, OutOfMemory, QuietDone, Reply, WindowDone, WindowLoad, WindowOrder};
 use crate::tenant::{Place, Progress, Requests, arrival_stream, arrivals, protocol::Order};
@@ -58,9 +61,12 @@ impl Arm<'_, '_> {
         let ours: Vec<u32> =
             self.crew.tenants.iter().map(Tenant::pid).chain(self.crew.helpers.iter().copied()).collect();
         watch.check_exclusive(&ours)?;
+        let before = watch.health()?;
         self.wash_out()?;
         self.start_noise()?;
 
+        // In every arm, from before its first window to after its last.
+        let probe = self.crew.host_probe.and_then(HostProbe::start);
         watch.start_arm();
         let mut meter = Meter::new(self.crew.tenants.len());
         let mut windows = Windows::default();
@@ -69,20 +75,27 @@ impl Arm<'_, '_> {
             self.window(index, &mut meter, &mut windows, &mut record)?;
         }
         let neighbours = meter.stop(&self.crew.tenants);
-        let health = watch.end_arm();
+        let over = watch.end_arm();
+        let host_probe = probe.and_then(HostProbe::stop);
         // After the last completion, or the last deadline.
         let quiet = self.quiet()?;
         self.no_trouble()?;
+        let after = self.healthy_since(&before)?;
 
         let summary = &mut record.summary;
+        summary.host_probe = host_probe;
+        summary.health_before = Some(before).filter(|before| *before != after);
+        summary.health = Some(after).filter(|after| !after.is_unknown());
+        summary.activity = over.activity;
+        summary.dcgm = watch.monitor();
         if self.arm.noise.is_some() {
             summary.neighbours = neighbours;
         }
         let in_kernel = (windows.clock.1 > 0.0).then(|| windows.clock.0 / windows.clock.1);
-        summary.sm_mhz = in_kernel.or(health.sm_mhz);
-        summary.power_w = health.power_w;
-        summary.throttled = health.throttled;
-        summary.readings = health.readings;
+        summary.sm_mhz = in_kernel.or(over.sm_mhz);
+        summary.power_w = over.power_w;
+        summary.throttled = over.throttled;
+        summary.readings = over.readings;
         for reading in &mut summary.readings {
             reading.at = reading.at.saturating_sub(self.origin);
         }
@@ -111,6 +124,25 @@ impl Arm<'_, '_> {
             return Ok(());
         }
         Err(BackendError::arm(format!("the driver reports: {}", trouble.join("; "))))
+    }
+
+    /// The GPU's health now. Memory that gave wrong data, or a link that became another, ends the arm; what is less grave is in
+    /// the readings, and the report tells it.
+    fn healthy_since(&self, before: &GpuHealth) -> Result<GpuHealth, BackendError> {
+        let now = self.session.live.watch().health()?;
+        let grave: Vec<String> = now
+            .worse_since(before)
+            .into_iter()
+            .filter(|change| change.is_grave())
+            .map(|change| change.words())
+            .collect();
+        if grave.is_empty() {
+            return Ok(now);
+        }
+        Err(BackendError::arm(format!(
+            "the GPU's health became worse during it: {}; see `crosstalk doctor`",
+            grave.join("; ")
+        )))
     }
 
     /// Every neighbour stops, drains and says so: none of their work is on the device from here on.

@@ -17,7 +17,7 @@ mod watch;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::backend::{Backend, BackendError, GpuReading, Session};
+use crate::backend::{Backend, BackendError, DcgmReading, GpuActivity, GpuHealth, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
 use crate::nvml::Processes;
@@ -39,10 +39,17 @@ pub trait Watch: Sync {
     /// # Errors
     /// Where somebody else may be at work on the physical GPU, or nobody can tell: who, and the cure.
     fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError>;
+    /// Memory errors, replaced rows, the PCIe link: asked between arms only.
+    ///
+    /// # Errors
+    /// Where the device is lost, or the driver does not answer.
+    fn health(&self) -> Result<GpuHealth, BackendError>;
+    /// What a monitor of the user's says of the GPU and its instances: asked between arms only.
+    fn monitor(&self) -> Vec<DcgmReading>;
     /// The windows of an arm begin: from here on clocks, power and throttle reasons are read, and nothing else.
     fn start_arm(&self);
     /// The windows of an arm are over.
-    fn end_arm(&self) -> Health;
+    fn end_arm(&self) -> OverArm;
     /// The SM clock, MHz; `None` where it cannot be read. Asked at most twice a second.
     fn sm_mhz_now(&self) -> Option<f64>;
     /// What the driver reported since it was last asked, in words: Xid events with their numbers.
@@ -68,7 +75,7 @@ pub trait Watch: Sync {
 
 /// The GPU over the windows of an arm. Unknown is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Health {
+pub struct OverArm {
     /// Mean SM clock, MHz.
     pub sm_mhz: Option<f64>,
     /// Power at the end, watts.
@@ -77,6 +84,8 @@ pub struct Health {
     pub throttled: Option<f64>,
     /// The single readings, on CLOCK_MONOTONIC.
     pub readings: Vec<GpuReading>,
+    /// What it did from their beginning to their end, itself or each of its instances.
+    pub activity: Vec<GpuActivity>,
 }
 
 /// What a [`Live`] backend is made of.

@@ -56,6 +56,8 @@ pub(super) struct Crew {
     pub(super) quiet_since: Nanos,
     /// Not everybody has cores of its own.
     pub(super) too_few_cores: bool,
+    /// The core left to a thread that measures the host alone.
+    pub(super) host_probe: Option<u32>,
     /// The controller on its own core.
     _pinned: Option<Pinned>,
 }
@@ -126,9 +128,9 @@ impl<'a> LiveSession<'a> {
         if !placement.too_few {
             thread::keep(HELPERS, &self.live.cores.spare(&placement));
         }
-        let too_few_cores = placement.too_few;
+        let (too_few_cores, host_probe) = (placement.too_few, placement.host_probe);
         let tenants = std::mem::take(tenants);
-        let crew = Crew { tenants, loaded, helpers, quiet_since: now(), too_few_cores, _pinned: pinned };
+        let crew = Crew { tenants, loaded, helpers, quiet_since: now(), too_few_cores, host_probe, _pinned: pinned };
         Ok((crew, Evidence { seats, proofs }))
     }
 

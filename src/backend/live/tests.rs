@@ -1,11 +1,11 @@
 //! The controller against the fixture tenant (tests/fixtures/tenant.rs): real processes, no GPU.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::backend::{ArmKey, ArmPlan, ArmRecord, Load, Outcome, Reach, Window};
+use crate::backend::{ArmKey, ArmPlan, ArmRecord, EccErrors, Load, Outcome, Reach, Window};
 use crate::gpu::{find_model, simulated};
 use crate::host::cores::{Core, Pinned};
 use crate::run_dir::{Manifest, RecordedRun, RunDir};
@@ -18,6 +18,8 @@ struct Written {
     occupied: AtomicBool,
     lost: AtomicBool,
     trouble: Mutex<Vec<String>>,
+    /// Memory errors from the end of the first arm's windows on.
+    uncorrected: AtomicU64,
 }
 
 impl Watch for Arc<Written> {
@@ -28,12 +30,28 @@ impl Watch for Arc<Written> {
         }
         Ok(())
     }
+    fn health(&self) -> Result<GpuHealth, BackendError> {
+        let mut calls = self.calls.lock().unwrap();
+        calls.push("health?");
+        let uncorrected = self.uncorrected.load(Ordering::Relaxed);
+        let ecc = EccErrors {
+            corrected: calls.len() as u64,
+            uncorrected: if calls.contains(&"end") { uncorrected } else { 0 },
+        };
+        Ok(GpuHealth { ecc: Some(ecc), ..GpuHealth::default() })
+    }
+    fn monitor(&self) -> Vec<DcgmReading> {
+        self.calls.lock().unwrap().push("monitor?");
+        vec![DcgmReading { gpu_instance: None, values: [("DCGM_FI_DEV_FB_USED".to_owned(), 5.0)].into() }]
+    }
     fn start_arm(&self) {
         self.calls.lock().unwrap().push("start");
     }
-    fn end_arm(&self) -> Health {
+    fn end_arm(&self) -> OverArm {
         self.calls.lock().unwrap().push("end");
-        Health { sm_mhz: Some(1410.0), power_w: Some(70.0), throttled: Some(0.0), readings: Vec::new() }
+        let activity = vec![GpuActivity { sm: Some(0.5), ..GpuActivity::default() }];
+        let readings = Vec::new();
+        OverArm { sm_mhz: Some(1410.0), power_w: Some(70.0), throttled: Some(0.0), readings, activity }
     }
     fn sm_mhz_now(&self) -> Option<f64> {
         None
@@ -205,11 +223,17 @@ fn an_arm_holds_what_the_tenants_measured() {
     assert_eq!(noisy.summary.host_pause, Some(Nanos::micros(7)));
     assert_eq!((noisy.summary.sm_mhz, noisy.summary.power_w), (Some(1410.0), Some(70.0)));
 
+    // Corrected errors are told, and nothing else.
+    let corrected = |health: &Option<GpuHealth>| health.as_ref().and_then(|h| h.ecc).map(|ecc| ecc.corrected);
+    assert!(corrected(&noisy.summary.health) > corrected(&noisy.summary.health_before));
+    assert_eq!(noisy.summary.activity[0].sm, Some(0.5));
+    assert_eq!(noisy.summary.dcgm[0].values["DCGM_FI_DEV_FB_USED"], 5.0);
+
     // Windows one after another, and the washout before them, on the arm's axis.
     assert!(a.start >= Nanos::millis(1) && b.start >= a.start + a.length);
 
     let calls = bench.written.calls.lock().unwrap().clone();
-    let each = ["trouble?", "only ours?", "start", "end", "trouble?"];
+    let each = ["trouble?", "only ours?", "health?", "start", "end", "trouble?", "health?", "monitor?"];
     assert_eq!(calls, [&["alone?", "alone?"][..], &each, &each].concat());
 
     let seats = session.evidence().seats;
@@ -392,6 +416,19 @@ fn driver_trouble_ends_the_arm_and_a_lost_device_the_run() {
     bench.written.lost.store(true, Ordering::Relaxed);
     let error = session.run_arm(&arm(None, OPEN)).unwrap_err();
     assert_eq!(error.reach, Reach::Device, "{}", error.what);
+}
+
+#[test]
+fn memory_that_gives_wrong_data_in_an_arm_ends_it_and_no_later_one() {
+    let bench = Bench::new("time-slicing", &[], Deadlines::default());
+    let mut session = bench.open();
+    session.restart(0).unwrap();
+    bench.written.uncorrected.store(2, Ordering::Relaxed);
+    let error = session.run_arm(&arm(None, OPEN)).unwrap_err();
+    assert_eq!(error.reach, Reach::Arm);
+    assert!(error.what.contains("2 uncorrected memory error(s)"), "{}", error.what);
+    // They are there now, and nothing new happens.
+    both_arms(session.as_mut()).unwrap();
 }
 
 #[test]

@@ -4,17 +4,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::backend::{BackendError, GpuReading};
+use crate::backend::{BackendError, DcgmReading, GpuHealth, GpuReading};
+use crate::dcgm::DcgmExporter;
 use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
-    ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use, lock,
-    mean_sm_mhz, throttled_share,
+    ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use,
+    lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
 
-use super::{Health, Watch};
+use super::{OverArm, Watch};
 
 /// How often clocks, power and throttle reasons are read, the same in all arms (verdict.md, "Fair arms", 10).
 const EVERY: Duration = Duration::from_millis(500);
@@ -33,6 +34,10 @@ pub struct NvmlWatch {
     sampler: Sampler,
     /// `None`: this driver tells of no Xid.
     xids: Option<XidWatch>,
+    /// The part counts what it does (GPM).
+    counts: bool,
+    /// A monitor of the user's.
+    dcgm: Option<DcgmExporter>,
     state: Mutex<State>,
 }
 
@@ -46,6 +51,10 @@ struct State {
     trouble: Vec<String>,
     /// Our tenants, as they were last told.
     crew: Vec<u32>,
+    /// Whose counters are read: GPU instances, or `None` for the whole GPU.
+    counted: Vec<Option<u32>>,
+    /// The counters at the beginning of the arm's windows.
+    begun: Option<GpmSamples>,
 }
 
 impl NvmlWatch {
@@ -59,7 +68,16 @@ impl NvmlWatch {
         // Not every part tells of Xid errors; a driver that does not is no reason not to measure.
         let xids = XidWatch::start(Arc::clone(&nvml), uuid).ok();
         let gpu_is_mine = gpu_is_mine.to_vec();
-        Ok(Self { nvml, uuid: uuid.to_owned(), gpu_is_mine, sampler, xids, state: Mutex::default() })
+        let counts = nvml.has_gpm(uuid);
+        let (uuid, state) = (uuid.to_owned(), Mutex::default());
+        Ok(Self { nvml, uuid, gpu_is_mine, sampler, xids, counts, dcgm: None, state })
+    }
+
+    /// The same, with what `exporter` says between arms.
+    #[must_use]
+    pub fn beside(mut self, exporter: Option<DcgmExporter>) -> Self {
+        self.dcgm = exporter;
+        self
     }
 
     /// By what right a run makes noise here, beside processes that are `ours`.
@@ -97,6 +115,23 @@ impl NvmlWatch {
 }
 
 impl NvmlWatch {
+    /// What `of` makes of the counters now, where the part has any. They are freed where they were read: a driver that hangs
+    /// must not take the controller along, and then is lost.
+    fn counters<T: Send + 'static>(&self, of: impl FnOnce(GpmSamples) -> T + Send + 'static) -> Option<T> {
+        let counted = lock(&self.state).counted.clone();
+        if counted.is_empty() {
+            return None;
+        }
+        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
+        match within(ANSWER, move || of(GpmSamples::take(&nvml, &uuid, &counted))) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                lock(&self.state).lost.get_or_insert(error.what);
+                None
+            }
+        }
+    }
+
     /// Takes note of the Xid errors since the last call.
     fn listen(&self) {
         let Some(xids) = &self.xids else { return };
@@ -140,19 +175,40 @@ impl Watch for NvmlWatch {
         }
     }
 
-    fn start_arm(&self) {
-        drop(self.readings());
+    fn health(&self) -> Result<GpuHealth, BackendError> {
+        let (nvml, uuid, counts) = (Arc::clone(&self.nvml), self.uuid.clone(), self.counts);
+        let read = within(ANSWER, move || {
+            let counted = if counts { nvml.counted(&uuid)? } else { Vec::new() };
+            Ok((nvml.health(&uuid)?, counted))
+        })?;
+        let (health, counted) = read.map_err(|error: NvmlError| BackendError::device(error.to_string()))?;
+        // Instances may have been made since the last arm.
+        lock(&self.state).counted = counted;
+        Ok(health)
     }
 
-    fn end_arm(&self) -> Health {
+    fn monitor(&self) -> Vec<DcgmReading> {
+        self.dcgm.as_ref().map(|exporter| exporter.read(&self.uuid)).unwrap_or_default()
+    }
+
+    fn start_arm(&self) {
+        drop(self.readings());
+        let begun = self.counters(|samples| samples);
+        lock(&self.state).begun = begun;
+    }
+
+    fn end_arm(&self) -> OverArm {
+        let begun = lock(&self.state).begun.take();
+        let activity = begun.and_then(|begun| self.counters(move |ended| ended.since(&begun)));
         let samples = self.readings();
         // An arm shorter than the sampler's step has the reading before it.
         let samples = if samples.is_empty() { lock(&self.state).latest.into_iter().collect() } else { samples };
-        Health {
+        OverArm {
             sm_mhz: mean_sm_mhz(&samples),
             power_w: samples.iter().rev().find_map(|s| s.power_mw).map(|mw| f64::from(mw) / 1e3),
             throttled: throttled_share(&samples),
             readings: samples,
+            activity: activity.unwrap_or_default(),
         }
     }
 

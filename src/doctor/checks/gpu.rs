@@ -1,13 +1,12 @@
 //! Health and settings of each GPU.
 
 use super::{ok, problem, unknown, warning};
-use crate::backend::GpuReading;
+use crate::backend::{GpuHealth, GpuReading};
 use crate::doctor::{Facts, Finding};
 use crate::gpu::Gpu;
-use crate::nvml::Health;
 
 /// Each GPU with its health and its state now.
-fn each(facts: &Facts) -> impl Iterator<Item = (&Gpu, &Health, &GpuReading)> {
+fn each(facts: &Facts) -> impl Iterator<Item = (&Gpu, &GpuHealth, &GpuReading)> {
     let survey = facts.report.nvml.as_ref().ok();
     survey.into_iter().flat_map(|s| s.inventory.gpus.iter().zip(&s.health).zip(&s.now)).map(|((g, h), n)| (g, h, n))
 }
@@ -16,7 +15,7 @@ pub(super) fn persistence(facts: &Facts) -> Vec<Finding> {
     const ID: &str = "persistence-mode";
     const WHY: &str =
         "without it the driver unloads between two clients: settings fall back, and a first context takes seconds";
-    let check = |(gpu, health, _): (&Gpu, &Health, &GpuReading)| {
+    let check = |(gpu, health, _): (&Gpu, &GpuHealth, &GpuReading)| {
         let uuid = &gpu.uuid;
         Some(match health.persistence? {
             true => ok(ID, format!("GPU {uuid}: persistence mode is on"), WHY),
@@ -65,7 +64,7 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
 pub(super) fn clocks(facts: &Facts) -> Vec<Finding> {
     const ID: &str = "clocks";
     const WHY: &str = "a GPU that is throttled before the first arm hides interference, or shows it where none is";
-    let held_down = |(gpu, _, now): (&Gpu, &Health, &GpuReading)| {
+    let held_down = |(gpu, _, now): (&Gpu, &GpuHealth, &GpuReading)| {
         let (bits, uuid) = (now.throttle?, &gpu.uuid);
         let clock = now.sm_mhz.map_or(String::new(), |mhz| format!(", SM clock {mhz} MHz"));
         let cures = [
@@ -86,7 +85,7 @@ pub(super) fn clocks(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn compute_mode(facts: &Facts) -> Vec<Finding> {
-    let restricted = |(gpu, health, _): (&Gpu, &Health, &GpuReading)| {
+    let restricted = |(gpu, health, _): (&Gpu, &GpuHealth, &GpuReading)| {
         let mode = health.compute_mode.as_deref().filter(|m| *m != "Default")?;
         Some(problem(
             "compute-mode",
@@ -100,7 +99,7 @@ pub(super) fn compute_mode(facts: &Facts) -> Vec<Finding> {
 
 /// A link narrower than the card's. The generation falls on idle links of some parts: only the width is judged.
 pub(super) fn pcie(facts: &Facts) -> Vec<Finding> {
-    let narrow = |(gpu, health, _): (&Gpu, &Health, &GpuReading)| {
+    let narrow = |(gpu, health, _): (&Gpu, &GpuHealth, &GpuReading)| {
         let link = health.pcie?;
         let most = link.max_width.filter(|most| link.width < *most)?;
         Some(warning(
@@ -118,7 +117,7 @@ pub(super) fn pcie(facts: &Facts) -> Vec<Finding> {
 
 /// Virtual GPUs are named and not judged: what else runs on the card cannot be seen from a guest.
 pub(super) fn virtualization(facts: &Facts) -> Vec<Finding> {
-    let named = |(gpu, ..): (&Gpu, &Health, &GpuReading)| {
+    let named = |(gpu, ..): (&Gpu, &GpuHealth, &GpuReading)| {
         let words = gpu.virtualization?.words()?;
         Some(unknown(
             "virtual-gpu",

@@ -1,5 +1,6 @@
 //! The checks: pure functions of the facts.
 
+mod cache;
 mod cpus;
 mod driver;
 mod given;
@@ -21,6 +22,7 @@ pub(super) const ALL: &[fn(&Facts) -> Vec<Finding>] = &[
     others::processes,
     others::holders,
     others::profiling,
+    others::exporter,
     others::monitor_devices,
     gpu::persistence,
     gpu::memory,
@@ -30,6 +32,7 @@ pub(super) const ALL: &[fn(&Facts) -> Vec<Finding>] = &[
     gpu::virtualization,
     cpus::cores,
     cpus::quota,
+    cache::compiled,
 ];
 
 fn ok(id: &'static str, what: impl Into<String>, why: &'static str) -> Finding {

@@ -1,6 +1,7 @@
 //! Who else is on the GPUs, and whether that can be seen from here.
 
 use super::{ok, problem, unknown, warning};
+use crate::dcgm::VARIABLE;
 use crate::doctor::facts::Program;
 use crate::doctor::{Facts, Finding};
 use crate::nvml::{ExclusiveUse, broken_lists, exclusive_use, is_daemon, is_monitor, is_mps};
@@ -94,9 +95,28 @@ pub(super) fn profiling(facts: &Facts) -> Vec<Finding> {
     vec![warning(
         "dcgm-profiling",
         format!("DCGM runs here: {}", names.join(", ")),
-        "its profiling metrics (DCGM_FI_PROF_*) hold the counters that GPM reads, and read the GPU in every arm",
+        "its profiling metrics (DCGM_FI_PROF_*) read the GPU in every arm, beside GPM since Hopper; before, they also hold the only \
+         counters",
         "dcgmi profile --pause for the run, dcgmi profile --resume after it",
     )]
+}
+
+/// An exporter of DCGM's is a source of its own, and none is needed.
+pub(super) fn exporter(facts: &Facts) -> Vec<Finding> {
+    const ID: &str = "dcgm-exporter";
+    const WHY: &str = "what it says of each GPU instance is recorded between arms; without it, NVML alone tells";
+    let Some(exporter) = &facts.exporter else { return Vec::new() };
+    let at = &exporter.address;
+    let cure = format!("start dcgm-exporter there, or give its address, or off: export {}=127.0.0.1:9400", VARIABLE);
+    let of = facts.report.nvml.as_ref().map_or(0, |survey| survey.inventory.gpus.len());
+    vec![match &exporter.tells_of {
+        Ok(0) if exporter.named => {
+            warning(ID, format!("the DCGM exporter at {at} tells of none of these GPUs"), WHY, cure)
+        }
+        Ok(told) => ok(ID, format!("a DCGM exporter answers at {at}: it tells of {told} of {of} GPU(s)"), WHY),
+        Err(why) if exporter.named => warning(ID, why.clone(), WHY, cure),
+        Err(_) => ok(ID, format!("no DCGM exporter answers at {at}; none is needed"), WHY),
+    }]
 }
 
 /// In a container the MIG devices of others are hidden unless asked for.

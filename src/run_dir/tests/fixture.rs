@@ -7,10 +7,12 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use crate::backend::{
-    ArmKey, ArmRecord, ArmSummary, GpuReading, NeighbourSummary, OomEvent, Outcome, Sample, WindowSummary,
+    ArmKey, ArmRecord, ArmSummary, DcgmReading, EccErrors, GpuActivity, GpuHealth, GpuReading, NeighbourSummary,
+    OomEvent, Outcome, PcieLink, RemappedRows, Sample, WindowSummary,
 };
 use crate::channel::Channel;
 use crate::gpu::{Gpu, Inventory};
+use crate::host::probe::HostPauses;
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe, Seat};
 use crate::provenance::Provenance;
 use crate::run_dir::{
@@ -169,9 +171,25 @@ pub(super) fn record(key: &ArmKey) -> ArmRecord {
         neighbours: vec![NeighbourSummary { seat: 1, completed: salt, rate: 1.0 / 3.0, ..Default::default() }],
         sm_mhz: Some(1_979.000_000_000_1),
         oom: vec![OomEvent { seat: 1, at: Nanos(1), asked: 2, free: 3, total: 4 }],
+        host_probe: Some(HostPauses { longest: Nanos::millis(1), long: 2, watched: Nanos::millis(250) }),
+        health_before: Some(GpuHealth { persistence: Some(true), ..Default::default() }),
+        health: Some(health(salt)),
+        activity: vec![GpuActivity { gpu_instance: Some(3), dram: Some(0.1 + 0.2), ..Default::default() }],
+        dcgm: vec![DcgmReading { gpu_instance: None, values: [("DCGM_FI_DEV_FB_USED".to_owned(), 5.0)].into() }],
         ..Default::default()
     };
     ArmRecord { series: SERIES.map(str::to_owned).to_vec(), samples, summary }
+}
+
+fn health(salt: u64) -> GpuHealth {
+    let ecc = EccErrors { corrected: salt, uncorrected: 0 };
+    GpuHealth {
+        ecc: Some(ecc),
+        ecc_lifetime: Some(ecc),
+        remapped: Some(RemappedRows { correctable: 1, uncorrectable: 0, pending: true, failed: false }),
+        pcie: Some(PcieLink { generation: 5, width: 16, max_generation: None, max_width: Some(16), replays: None }),
+        ..GpuHealth::default()
+    }
 }
 
 /// A verdict on nothing, which the run directory carries and does not look into.
@@ -284,7 +302,7 @@ fn any_summary() -> impl Strategy<Value = ArmSummary> {
                 .collect(),
             too_few_cores: pause.is_none(),
             host_pause: pause.map(Nanos),
-            oom: Vec::new(),
+            ..ArmSummary::default()
         },
     )
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::backend::live::{Health, Watch};
+use crate::backend::live::{OverArm, Watch};
+use crate::backend::{DcgmReading, GpuHealth};
 use crate::gpu::Inventory;
 use crate::nvml::{GpuProcess, ProcessKind, Unknown};
 use crate::plan::PlannedArrangement;
@@ -17,9 +18,15 @@ impl Watch for Told {
     fn check_exclusive(&self, _ours: &[u32]) -> Result<(), BackendError> {
         Ok(())
     }
+    fn health(&self) -> Result<GpuHealth, BackendError> {
+        Ok(GpuHealth::default())
+    }
+    fn monitor(&self) -> Vec<DcgmReading> {
+        Vec::new()
+    }
     fn start_arm(&self) {}
-    fn end_arm(&self) -> Health {
-        Health::default()
+    fn end_arm(&self) -> OverArm {
+        OverArm::default()
     }
     fn sm_mhz_now(&self) -> Option<f64> {
         None

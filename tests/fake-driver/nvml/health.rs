@@ -1,19 +1,25 @@
 //! ECC, remapped rows, the PCIe link.
 
-use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlGpmSupport_t};
+use nvml_wrapper_sys::bindings::nvmlFieldValue_t;
 
+use crate::config::HealthNow;
 use crate::entry::{Code, Out, entry_points};
-use crate::library::{Handle, place};
+use crate::library::{Handle, library, place};
 use crate::parts::Part;
 use crate::results;
+
+/// What has changed since the machine came up.
+fn now() -> Result<HealthNow, Code> {
+    Ok(HealthNow::read(&library()?.loaded.folder))
+}
 
 fn errors(part: &Part, kind: u32) -> Result<u64, Code> {
     if part.ecc() != Some(true) {
         return Err(results::NOT_SUPPORTED);
     }
     match kind {
-        0 => Ok(part.config.ecc_corrected),
-        1 => Ok(part.config.ecc_uncorrected),
+        0 => Ok(now()?.ecc_corrected.unwrap_or(part.config.ecc_corrected)),
+        1 => Ok(now()?.ecc_uncorrected.unwrap_or(part.config.ecc_uncorrected)),
         _ => Err(results::INVALID_ARGUMENT),
     }
 }
@@ -45,7 +51,7 @@ entry_points! {
     ) {
         let part = place(device)?.card()?.part();
         part.ecc().ok_or(results::NOT_SUPPORTED)?;
-        let rows = part.config.remapped;
+        let rows = now()?.remapped.unwrap_or(part.config.remapped);
         corrected.put(rows.corrected)?;
         uncorrected.put(rows.uncorrected)?;
         pending.put(u32::from(rows.pending))?;
@@ -64,7 +70,7 @@ entry_points! {
 
     fn nvmlDeviceGetCurrPcieLinkGeneration(device: Handle, generation: Out<u32>) {
         let part = place(device)?.card()?.part();
-        generation.put(part.config.pcie_generation.unwrap_or(part.model.pcie.generation))
+        generation.put(now()?.pcie_generation.or(part.config.pcie_generation).unwrap_or(part.model.pcie.generation))
     }
 
     fn nvmlDeviceGetMaxPcieLinkGeneration(device: Handle, generation: Out<u32>) {
@@ -76,7 +82,8 @@ entry_points! {
     }
 
     fn nvmlDeviceGetCurrPcieLinkWidth(device: Handle, width: Out<u32>) {
-        width.put(place(device)?.card()?.part().config.pcie_width.unwrap_or(16))
+        let part = place(device)?.card()?.part();
+        width.put(now()?.pcie_width.or(part.config.pcie_width).unwrap_or(16))
     }
 
     fn nvmlDeviceGetMaxPcieLinkWidth(device: Handle, width: Out<u32>) {
@@ -85,7 +92,8 @@ entry_points! {
     }
 
     fn nvmlDeviceGetPcieReplayCounter(device: Handle, replays: Out<u32>) {
-        replays.put(place(device)?.card()?.part().config.pcie_replays)
+        let part = place(device)?.card()?.part();
+        replays.put(now()?.pcie_replays.unwrap_or(part.config.pcie_replays))
     }
 
     fn nvmlDeviceGetPcieThroughput(device: Handle, _counter: u32, _rate: Out<u32>) {
@@ -96,11 +104,5 @@ entry_points! {
     fn nvmlDeviceGetFieldValues(device: Handle, count: i32, values: Out<nvmlFieldValue_t>) {
         place(device)?;
         values.each(count.max(0) as usize, |value| value.nvmlReturn = results::NOT_SUPPORTED.0)
-    }
-
-    fn nvmlGpmQueryDeviceSupport(device: Handle, support: Out<nvmlGpmSupport_t>) {
-        place(device)?;
-        let asked = support.get()?;
-        support.put(nvmlGpmSupport_t { isSupportedDevice: 0, ..asked })
     }
 }

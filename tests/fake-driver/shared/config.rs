@@ -122,6 +122,11 @@ pub(crate) struct Gpu {
     /// Replays of the link.
     #[serde(default)]
     pub(crate) pcie_replays: u32,
+    /// Whether it has GPM; absent: from compute capability 9.0 on.
+    pub(crate) gpm: Option<bool>,
+    /// Values of GPM metrics, whatever happens. Others are what the machine does, where it tells, or not supported.
+    #[serde(default)]
+    pub(crate) gpm_metrics: Vec<GpmMetric>,
     /// Persistence mode.
     #[serde(default = "yes")]
     pub(crate) persistence: bool,
@@ -191,6 +196,43 @@ pub(crate) struct Remapped {
     pub(crate) uncorrected: u32,
     pub(crate) pending: bool,
     pub(crate) failure: bool,
+}
+
+/// The value of a GPM metric.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GpmMetric {
+    /// NVML_GPM_METRIC_*.
+    pub(crate) metric: u32,
+    /// As NVML gives it: shares in percent.
+    pub(crate) value: f64,
+    /// Of this GPU instance only.
+    pub(crate) gpu_instance: Option<u32>,
+}
+
+/// Health that changes while the machine runs: the file `health.toml` beside `stand-in.toml`, read at every call. What is
+/// absent is as `stand-in.toml` says. Replace it by renaming, so that nobody reads half of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HealthNow {
+    pub(crate) ecc_uncorrected: Option<u64>,
+    pub(crate) ecc_corrected: Option<u64>,
+    pub(crate) remapped: Option<Remapped>,
+    pub(crate) pcie_generation: Option<u32>,
+    pub(crate) pcie_width: Option<u32>,
+    pub(crate) pcie_replays: Option<u32>,
+}
+
+impl HealthNow {
+    /// What the file in `folder` says; nothing where there is none.
+    pub(crate) fn read(folder: &std::path::Path) -> Self {
+        let path = folder.join("health.toml");
+        let Ok(text) = std::fs::read_to_string(&path) else { return Self::default() };
+        toml::from_str(&text).unwrap_or_else(|e| {
+            eprintln!("crosstalk stand-in driver: {}: {e}", path.display());
+            Self::default()
+        })
+    }
 }
 
 /// An Xid event.

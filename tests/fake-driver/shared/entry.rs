@@ -80,6 +80,11 @@ impl<T> Out<T> {
         Ok(())
     }
 
+    /// The part of a struct that begins so many bytes behind its start.
+    pub(crate) fn field<U>(&self, offset: usize) -> Out<U> {
+        Out(if self.0.is_null() { std::ptr::null_mut() } else { self.0.wrapping_byte_add(offset).cast() })
+    }
+
     /// Whether the caller wants nothing written.
     pub(crate) fn is_null(&self) -> bool {
         self.0.is_null()

@@ -73,6 +73,11 @@ pub(crate) struct Shared {
     pub(crate) machine: Machine,
     pub(crate) slots: [Slot; CONTEXTS],
     completions: [Completions; QUEUES],
+    /// The context of each queue.
+    owners: [usize; QUEUES],
+    /// Model time in which each context had work on the device, nanoseconds, and up to when that is counted.
+    pub(crate) busy: [u64; CONTEXTS],
+    counted: [u64; CONTEXTS],
     /// Xid events that happened, the newest last.
     pub(crate) lost: u32,
     /// Completions that found no room: a defect, and said so.
@@ -88,13 +93,20 @@ impl Shared {
             let len = (theirs.len as usize).min(IN_FLIGHT);
             mine.items[..len].copy_from_slice(&theirs.items[..len]);
         }
+        (self.owners, self.busy, self.counted) = (from.owners, from.busy, from.counted);
         (self.lost, self.overflow) = (from.lost, from.overflow);
     }
 
     /// Brings the machine to `now`; what ended waits for its owner.
     fn advance(&mut self, now: Nanos) {
-        let Self { machine, completions, overflow, .. } = self;
+        let Self { machine, completions, owners, busy, counted, overflow, .. } = self;
         machine.advance(now, &mut |done| {
+            let owner = owners.get(index(done.queue)).copied().unwrap_or(0);
+            if let (Some(busy), Some(counted)) = (busy.get_mut(owner), counted.get_mut(owner)) {
+                // In order of their ends: what two of them have in common counts once.
+                *busy += done.ended.0.saturating_sub(done.started.0.max(*counted));
+                *counted = (*counted).max(done.ended.0);
+            }
             let Some(queue) = completions.get_mut(index(done.queue)) else { return };
             match queue.items.get_mut(queue.len as usize) {
                 Some(free) => {
@@ -124,6 +136,9 @@ impl Shared {
         let queue = self.machine.queue(context).ok()?;
         if let Some(completions) = self.completions.get_mut(index(queue)) {
             completions.len = 0;
+        }
+        if let Some(owner) = self.owners.get_mut(index(queue)) {
+            *owner = context;
         }
         Some(queue)
     }
@@ -292,6 +307,9 @@ impl Device {
             unsafe {
                 std::ptr::copy_nonoverlapping(&raw const *machine, &raw mut (*shared).machine, 1);
                 (&raw mut (*shared).slots).write([Slot::default(); CONTEXTS]);
+                (&raw mut (*shared).owners).write([0; QUEUES]);
+                (&raw mut (*shared).busy).write([0; CONTEXTS]);
+                (&raw mut (*shared).counted).write([0; CONTEXTS]);
                 (&raw mut (*shared).lost).write(0);
                 (&raw mut (*shared).overflow).write(0);
                 for queue in 0..QUEUES {
