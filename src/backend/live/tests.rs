@@ -294,6 +294,23 @@ fn tenants_get_cores_where_there_are_enough() {
 }
 
 #[test]
+fn a_core_that_is_left_tells_of_the_host_in_every_arm() {
+    let cpu = allowed().unwrap()[0];
+    for (cores, probed) in [(4, false), (5, true)] {
+        let bench = Bench::new("time-slicing", &[], Deadlines::default());
+        let cores = Cores { cores: vec![Core { cpu, near: true }; cores], quota: None };
+        let bench = Bench { live: bench.live.with_cores(cores), ..bench };
+        let mut session = bench.open();
+        let (quiet, noisy) = both_arms(session.as_mut()).unwrap();
+        for summary in [quiet.summary, noisy.summary] {
+            assert_eq!(summary.host_probe.is_some(), probed, "{summary:?}");
+            let windows = summary.windows.iter().fold(Nanos::ZERO, |sum, window| sum + window.length);
+            assert!(summary.host_probe.is_none_or(|seen| seen.watched >= windows && seen.longest > Nanos::ZERO));
+        }
+    }
+}
+
+#[test]
 fn with_too_few_cores_the_arm_says_so() {
     let bench = Bench::new("time-slicing", &[], Deadlines::default());
     let bench = Bench { live: bench.live.with_cores(Cores::default()), ..bench };
