@@ -101,7 +101,8 @@ impl Facts {
     pub(super) fn ask(&self, exporter: &DcgmExporter) -> Exporter {
         let gpus = self.report.nvml.iter().flat_map(|survey| &survey.inventory.gpus);
         let answers: Result<Vec<Vec<DcgmReading>>, String> = gpus.map(|gpu| exporter.ask(&gpu.uuid)).collect();
-        let profiles = |reading: &DcgmReading| reading.values.keys().any(|name| name.starts_with("DCGM_FI_PROF_"));
+        let profiles =
+            |reading: &DcgmReading| reading.values.iter().any(|value| value.name.starts_with("DCGM_FI_PROF_"));
         Exporter {
             address: exporter.address().to_string(),
             named: exporter.is_named(),

@@ -42,7 +42,7 @@ impl Watch for Arc<Written> {
     }
     fn monitor(&self) -> Vec<DcgmReading> {
         self.calls.lock().unwrap().push("monitor?");
-        vec![DcgmReading { gpu_instance: None, values: [("DCGM_FI_DEV_FB_USED".to_owned(), 5.0)].into() }]
+        vec![DcgmReading { gpu_instance: Some(3), values: Vec::new() }]
     }
     fn start_arm(&self) {
         self.calls.lock().unwrap().push("start");
@@ -217,7 +217,7 @@ fn an_arm_holds_what_the_tenants_measured() {
     let corrected = |health: &Option<GpuHealth>| health.as_ref().and_then(|h| h.ecc).map(|ecc| ecc.corrected);
     assert!(corrected(&noisy.summary.health) > corrected(&noisy.summary.health_before));
     assert_eq!(noisy.summary.activity[0].sm, Some(0.5));
-    assert_eq!(noisy.summary.dcgm[0].values["DCGM_FI_DEV_FB_USED"], 5.0);
+    assert_eq!(noisy.summary.dcgm[0].gpu_instance, Some(3));
 
     // Windows one after another, and the washout before them, on the arm's axis.
     assert!(a.start >= Nanos::millis(1) && b.start >= a.start + a.length);
