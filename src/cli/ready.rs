@@ -103,6 +103,7 @@ impl Selected {
             provenance,
             exe,
             environment: compute_cache::environment(),
+            allow_reconfigure: false,
             watch: Box::new(watch),
             deadlines: deadlines(provenance)?,
         };
