@@ -121,12 +121,14 @@ mod tests {
 
     const GPU: &str = "GPU-604ac76c-d9cf-fef3-62e9-d92044ab6e52";
 
-    fn read(body: &str) -> Vec<(Option<u32>, Vec<(String, f64)>)> {
+    type Values = Vec<(String, f64)>;
+
+    fn read(body: &str) -> Vec<(Option<u32>, Values)> {
         let all = readings(body.as_bytes(), GPU);
         all.into_iter().map(|r| (r.gpu_instance, r.values.into_iter().map(|v| (v.name, v.value)).collect())).collect()
     }
 
-    fn one(name: &str, value: f64) -> Vec<(String, f64)> {
+    fn one(name: &str, value: f64) -> Values {
         vec![(name.to_owned(), value)]
     }
 
