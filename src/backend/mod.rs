@@ -14,7 +14,7 @@ use crate::provenance::Provenance;
 use crate::tenant::protocol::{DeviceSeen, ProgramInfo};
 use crate::units::{Nanos, Rate};
 
-pub use readings::{DcgmReading, EccErrors, GpuActivity, GpuHealth, HealthChange, PcieLink, RemappedRows};
+pub use readings::{DcgmReading, DcgmValue, EccErrors, GpuActivity, GpuHealth, HealthChange, PcieLink, RemappedRows};
 
 /// A way to run arms: virtual or real time.
 pub trait Backend: Sync {

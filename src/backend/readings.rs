@@ -1,7 +1,5 @@
 //! What is read of a GPU between arms, and at the two ends of an arm's windows. Unknown is absent, never zero.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -263,8 +261,18 @@ pub struct DcgmReading {
     /// Id of the GPU instance; absent: the whole GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_instance: Option<u32>,
-    /// By DCGM's own names, in DCGM's own units.
-    pub values: BTreeMap<String, f64>,
+    /// In order of their names.
+    pub values: Vec<DcgmValue>,
+}
+
+/// One figure of DCGM's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DcgmValue {
+    /// DCGM's name ("DCGM_FI_PROF_SM_ACTIVE").
+    pub name: String,
+    /// In DCGM's unit.
+    pub value: f64,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::DcgmReading;
+use crate::backend::{DcgmReading, DcgmValue};
 
 /// What is kept, by DCGM's names. Parts of a whole are 0 … 1, traffic bytes/s, memory MiB, clocks MHz, power watts,
 /// temperature °C (DCGM field identifiers; dcgm-exporter's default-counters.csv and dcp-metrics-included.csv).
@@ -38,17 +38,22 @@ const MOST: usize = 64;
 
 /// What `body` says of the whole GPU `uuid` and of its instances, in order of their ids, the whole GPU first.
 pub(super) fn readings(body: &[u8], uuid: &str) -> Vec<DcgmReading> {
-    let mut found: BTreeMap<Option<u32>, BTreeMap<String, f64>> = BTreeMap::new();
+    let mut found: BTreeMap<Option<u32>, BTreeMap<&str, f64>> = BTreeMap::new();
     for line in body.split(|byte| *byte == b'\n') {
         let Some(sample) = std::str::from_utf8(line).ok().and_then(sample) else { continue };
         let ours = sample.labels.iter().any(|(name, value)| *name == "UUID" && value.eq_ignore_ascii_case(uuid));
         let Some(instance) = sample.instance().filter(|_| ours) else { continue };
         if found.len() < MOST || found.contains_key(&instance) {
             // The same figure comes once for every container that has the device.
-            found.entry(instance).or_default().entry(sample.name.to_owned()).or_insert(sample.value);
+            found.entry(instance).or_default().entry(sample.name).or_insert(sample.value);
         }
     }
-    found.into_iter().map(|(gpu_instance, values)| DcgmReading { gpu_instance, values }).collect()
+    let value = |(name, value): (&str, f64)| DcgmValue { name: name.to_owned(), value };
+    let reading = |(gpu_instance, values): (_, BTreeMap<&str, f64>)| DcgmReading {
+        gpu_instance,
+        values: values.into_iter().map(value).collect(),
+    };
+    found.into_iter().map(reading).collect()
 }
 
 /// One line that is kept.
@@ -116,12 +121,14 @@ mod tests {
 
     const GPU: &str = "GPU-604ac76c-d9cf-fef3-62e9-d92044ab6e52";
 
-    fn read(body: &str) -> Vec<(Option<u32>, Vec<(String, f64)>)> {
+    type Values = Vec<(String, f64)>;
+
+    fn read(body: &str) -> Vec<(Option<u32>, Values)> {
         let all = readings(body.as_bytes(), GPU);
-        all.into_iter().map(|r| (r.gpu_instance, r.values.into_iter().collect())).collect()
+        all.into_iter().map(|r| (r.gpu_instance, r.values.into_iter().map(|v| (v.name, v.value)).collect())).collect()
     }
 
-    fn one(name: &str, value: f64) -> Vec<(String, f64)> {
+    fn one(name: &str, value: f64) -> Values {
         vec![(name.to_owned(), value)]
     }
 

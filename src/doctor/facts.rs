@@ -7,6 +7,7 @@ use super::cpu::Cpu;
 use super::given::{self, Asked, Given};
 use super::kernel::{Kernel, entries, file_name};
 use super::probe::DriverReport;
+use crate::backend::DcgmReading;
 use crate::dcgm::DcgmExporter;
 use crate::host::compute_cache::{self, ComputeCache};
 use crate::nvml::name_from;
@@ -42,6 +43,8 @@ pub(crate) struct Exporter {
     pub(crate) address: String,
     /// The user named it.
     pub(crate) named: bool,
+    /// Profiling metrics are among what it says: DCGM reads them from the GPU all the time.
+    pub(crate) profiles: bool,
     /// Of how many of the GPUs it tells, or why it does not answer.
     pub(crate) tells_of: Result<usize, String>,
 }
@@ -103,12 +106,14 @@ impl Facts {
     /// Asks `exporter` for each GPU of the driver's, until it does not answer.
     pub(super) fn ask(&self, exporter: &DcgmExporter) -> Exporter {
         let gpus = self.report.nvml.iter().flat_map(|survey| &survey.inventory.gpus);
-        let answers: Result<Vec<bool>, String> =
-            gpus.map(|gpu| exporter.ask(&gpu.uuid).map(|readings| !readings.is_empty())).collect();
+        let answers: Result<Vec<Vec<DcgmReading>>, String> = gpus.map(|gpu| exporter.ask(&gpu.uuid)).collect();
+        let profiles =
+            |reading: &DcgmReading| reading.values.iter().any(|value| value.name.starts_with("DCGM_FI_PROF_"));
         Exporter {
             address: exporter.address().to_string(),
             named: exporter.is_named(),
-            tells_of: answers.map(|told| told.into_iter().filter(|told| *told).count()),
+            profiles: answers.iter().flatten().flatten().any(profiles),
+            tells_of: answers.map(|told| told.iter().filter(|told| !told.is_empty()).count()),
         }
     }
 }

@@ -474,8 +474,13 @@ fn a_dcgm_exporter_is_told_of_and_missed_only_where_the_user_named_one() {
     let finding = |named: bool, tells_of: Result<usize, &str>| {
         let mut facts = Facts::gather(machine.root.path(), &|_| None, machine.report.clone());
         let (address, tells_of) = ("127.0.0.1:9400".to_owned(), tells_of.map_err(str::to_owned));
-        facts.exporter = Some(facts::Exporter { address, named, tells_of });
-        let found = checks::ALL.iter().flat_map(|check| check(&facts)).find(|f| f.id == "dcgm-exporter").unwrap();
+        facts.exporter = Some(facts::Exporter { address, named, profiles: tells_of == Ok(1), tells_of });
+        let all: Vec<Finding> = checks::ALL.iter().flat_map(|check| check(&facts)).collect();
+        let paused =
+            |f: &&Finding| f.id == "dcgm-profiling" && f.cure.as_ref().unwrap().contains("dcgmi profile --pause");
+        // No process of DCGM's is seen here.
+        assert_eq!(all.iter().any(|f| paused(&f)), facts.exporter.unwrap().profiles);
+        let found = all.into_iter().find(|f| f.id == "dcgm-exporter").unwrap();
         (found.severity, found.what)
     };
     let (ok, warning) = (Severity::Ok, Severity::Warning);

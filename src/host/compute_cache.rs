@@ -44,7 +44,9 @@ pub fn find(root: &Path, variable: &dyn Fn(&str) -> Option<String>) -> ComputeCa
             return ComputeCache::Home(cache);
         }
     }
-    let temporary = variable("TMPDIR").filter(|folder| folder.starts_with('/')).into_iter().chain(["/tmp".to_owned()]);
+    // The last is in memory, and can be written in a container whose file system cannot.
+    let usual = ["/tmp", "/dev/shm"].map(str::to_owned);
+    let temporary = variable("TMPDIR").filter(|folder| folder.starts_with('/')).into_iter().chain(usual);
     // One for each user: what lies in it is run.
     let name = format!("crosstalk-compute-cache-{}", geteuid().as_raw());
     let mut ours =
@@ -121,6 +123,16 @@ mod tests {
         assert_eq!(found(root.path(), &[("TMPDIR", "/nowhere")]), ComputeCache::Ours(ours(root.path())));
         let ComputeCache::Ours(there) = found(root.path(), &[("TMPDIR", "/home")]) else { panic!("nowhere") };
         assert_eq!(there.parent(), Some(root.path().join("home").as_path()));
+    }
+
+    #[test]
+    fn a_folder_in_memory_is_the_last_resort() {
+        let root = machine();
+        fs::remove_dir(root.path().join("tmp")).unwrap();
+        assert_eq!(found(root.path(), &[]), ComputeCache::Nowhere);
+        fs::create_dir_all(root.path().join("dev/shm")).unwrap();
+        let ComputeCache::Ours(there) = found(root.path(), &[]) else { panic!("nowhere") };
+        assert_eq!(there.parent(), Some(root.path().join("dev/shm").as_path()));
     }
 
     #[test]

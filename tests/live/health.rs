@@ -84,7 +84,8 @@ fn arms_hold_what_the_gpu_and_its_monitors_said() {
         let active = activity["active"].as_f64().unwrap();
         assert!(if *noisy { active > 0.6 } else { active < 0.4 }, "noisy {noisy}: {activity}");
         let dcgm = &summary["dcgm"];
-        assert_eq!(dcgm[0]["values"]["DCGM_FI_PROF_DRAM_ACTIVE"], 0.25, "{dcgm}");
+        let expected = serde_json::json!({ "name": "DCGM_FI_PROF_DRAM_ACTIVE", "value": 0.25 });
+        assert_eq!(dcgm[0]["values"], serde_json::json!([expected]), "{dcgm}");
     }
     assert!(!std::fs::read_to_string(dir.join("events.jsonl")).unwrap().contains("evil"));
     say(&machine, &["verify", path(&dir)]).ended(0, &[]);

@@ -42,7 +42,7 @@ impl Watch for Arc<Written> {
     }
     fn monitor(&self) -> Vec<DcgmReading> {
         self.calls.lock().unwrap().push("monitor?");
-        vec![DcgmReading { gpu_instance: None, values: [("DCGM_FI_DEV_FB_USED".to_owned(), 5.0)].into() }]
+        vec![DcgmReading { gpu_instance: Some(3), values: Vec::new() }]
     }
     fn start_arm(&self) {
         self.calls.lock().unwrap().push("start");
@@ -227,7 +227,7 @@ fn an_arm_holds_what_the_tenants_measured() {
     let corrected = |health: &Option<GpuHealth>| health.as_ref().and_then(|h| h.ecc).map(|ecc| ecc.corrected);
     assert!(corrected(&noisy.summary.health) > corrected(&noisy.summary.health_before));
     assert_eq!(noisy.summary.activity[0].sm, Some(0.5));
-    assert_eq!(noisy.summary.dcgm[0].values["DCGM_FI_DEV_FB_USED"], 5.0);
+    assert_eq!(noisy.summary.dcgm[0].gpu_instance, Some(3));
 
     // Windows one after another, and the washout before them, on the arm's axis.
     assert!(a.start >= Nanos::millis(1) && b.start >= a.start + a.length);
@@ -302,6 +302,23 @@ fn tenants_get_cores_where_there_are_enough() {
     session.close().unwrap();
     assert_eq!(allowed().unwrap(), before);
     drop(Pinned::on(&before));
+}
+
+#[test]
+fn a_core_that_is_left_tells_of_the_host_in_every_arm() {
+    let cpu = allowed().unwrap()[0];
+    for (cores, probed) in [(4, false), (5, true)] {
+        let bench = Bench::new("time-slicing", &[], Deadlines::default());
+        let cores = Cores { cores: vec![Core { cpu, near: true }; cores], quota: None };
+        let bench = Bench { live: bench.live.with_cores(cores), ..bench };
+        let mut session = bench.open();
+        let (quiet, noisy) = both_arms(session.as_mut()).unwrap();
+        for summary in [quiet.summary, noisy.summary] {
+            assert_eq!(summary.host_probe.is_some(), probed, "{summary:?}");
+            let windows = summary.windows.iter().fold(Nanos::ZERO, |sum, window| sum + window.length);
+            assert!(summary.host_probe.is_none_or(|seen| seen.watched >= windows && seen.longest > Nanos::ZERO));
+        }
+    }
 }
 
 #[test]

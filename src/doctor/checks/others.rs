@@ -88,10 +88,13 @@ pub(super) fn holders(facts: &Facts) -> Vec<Finding> {
 pub(super) fn profiling(facts: &Facts) -> Vec<Finding> {
     let dcgm: Vec<&Program> =
         facts.programs.iter().filter(|p| ["nv-hostengine", "dcgm-exporter"].contains(&p.name.as_str())).collect();
-    if dcgm.is_empty() {
+    let mut names: Vec<String> = dcgm.iter().map(|p| format!("{} (pid {})", p.name, p.pid)).collect();
+    // One whose process is hidden from a container shows by what it says.
+    let profiles = facts.exporter.iter().filter(|exporter| exporter.profiles && dcgm.is_empty());
+    names.extend(profiles.map(|exporter| format!("an exporter of profiling metrics at {}", exporter.address)));
+    if names.is_empty() {
         return Vec::new();
     }
-    let names: Vec<String> = dcgm.iter().map(|p| format!("{} (pid {})", p.name, p.pid)).collect();
     vec![warning(
         "dcgm-profiling",
         format!("DCGM runs here: {}", names.join(", ")),

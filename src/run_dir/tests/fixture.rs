@@ -7,8 +7,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use crate::backend::{
-    ArmKey, ArmRecord, ArmSummary, DcgmReading, EccErrors, GpuActivity, GpuHealth, GpuReading, NeighbourSummary,
-    OomEvent, Outcome, PcieLink, RemappedRows, Sample, WindowSummary,
+    ArmKey, ArmRecord, ArmSummary, DcgmReading, DcgmValue, EccErrors, GpuActivity, GpuHealth, GpuReading,
+    NeighbourSummary, OomEvent, Outcome, PcieLink, RemappedRows, Sample, WindowSummary,
 };
 use crate::channel::Channel;
 use crate::gpu::{Gpu, Inventory};
@@ -175,7 +175,10 @@ pub(super) fn record(key: &ArmKey) -> ArmRecord {
         health_before: Some(GpuHealth { persistence: Some(true), ..Default::default() }),
         health: Some(health(salt)),
         activity: vec![GpuActivity { gpu_instance: Some(3), dram: Some(0.1 + 0.2), ..Default::default() }],
-        dcgm: vec![DcgmReading { gpu_instance: None, values: [("DCGM_FI_DEV_FB_USED".to_owned(), 5.0)].into() }],
+        dcgm: vec![DcgmReading {
+            gpu_instance: Some(3),
+            values: vec![DcgmValue { name: "DCGM_FI_DEV_FB_USED".to_owned(), value: 5.0 }],
+        }],
         ..Default::default()
     };
     ArmRecord { series: SERIES.map(str::to_owned).to_vec(), samples, summary }
