@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::power::Clock;
 use super::rates::Resource;
 use super::slicing::Turns;
-use super::state::{ComputeState, ContextState, DomainState, GpuState, Pool};
+use super::state::{ComputeState, ContextState, DomainState, GpuState};
 use super::topology::{Policy, SmShare, Topology};
 use crate::channel::Channel;
 use crate::gpu::GpuModel;
@@ -20,7 +20,7 @@ pub(super) const DOMAINS: usize = 16;
 pub(super) const COMPUTES: usize = 16;
 /// Contexts at most.
 pub(super) const CONTEXTS: usize = 32;
-/// Sets of SMs at most: one for each context, and one for each compute domain.
+/// Sets of SMs: the one that the contexts of each compute domain share, then one for each context.
 pub(super) const POOLS: usize = CONTEXTS + COMPUTES;
 
 /// A fault of isolation, injected for tests: `share` of every *other* memory domain's use of the resource behind
@@ -254,17 +254,17 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Gives every context its SMs.
+    /// Gives every context its SMs, as if all were open.
     fn seat(&mut self, topology: &Topology) -> Result<(), MachineError> {
-        let mut pools = 0;
-        let mut add = |machine: &mut Self, compute: usize, sms: u32| {
-            machine.pools[pools] = Pool { compute: compute as u8, sms: f64::from(sms), ..Pool::EMPTY };
-            pools += 1;
-            (pools - 1) as u8
-        };
+        for (x, context) in topology.contexts.iter().enumerate() {
+            let (share, given) = (context.sms, context.sms);
+            self.contexts[x] =
+                ContextState { compute: context.compute as u8, open: true, share, given, ..ContextState::EMPTY };
+        }
         for (c, part) in topology.computes.iter().enumerate() {
             self.computes[c] = ComputeState {
                 domain: part.domain as u8,
+                sms: part.sms,
                 turns: (part.policy == Policy::TimeSliced).then_some(Turns::new()),
                 contexts: mask(topology.contexts.iter().map(|x| x.compute == c)) as u32,
                 ..ComputeState::EMPTY
@@ -272,33 +272,13 @@ impl Machine {
             if part.policy == Policy::TimeSliced {
                 self.sliced |= 1 << c;
             }
-            let members = || topology.contexts.iter().enumerate().filter(|(_, x)| x.compute == c);
-            let own: u32 = members().map(|(_, x)| if let SmShare::Own(n) = x.sms { n } else { 0 }).sum();
-            let left = part.sms - own;
-            let caps: Option<u32> = members()
-                .filter_map(|(_, x)| match x.sms {
-                    SmShare::All => Some(None),
-                    SmShare::Cap(n) => Some(Some(n.min(part.sms))),
-                    SmShare::Own(_) => None,
-                })
-                .sum();
-            // Caps that fit side by side lie on disjoint SMs; beyond that they overlap and compete.
-            let disjoint = caps.is_some_and(|sum| sum <= left);
-            let shared = (!disjoint).then(|| add(self, c, left));
-            for (x, context) in members() {
-                let (pool, sms) = match (context.sms, shared) {
-                    (SmShare::Own(n), _) => (add(self, c, n), n),
-                    (SmShare::Cap(n), None) => (add(self, c, n.min(part.sms)), n.min(part.sms)),
-                    (SmShare::Cap(n), Some(pool)) => (pool, n.min(left)),
-                    (SmShare::All, Some(pool)) => (pool, left),
-                    (SmShare::All, None) => (add(self, c, left), left),
-                };
-                if sms == 0 {
-                    return Err(MachineError::NoSms { what: "context", index: x });
-                }
-                self.contexts[x] = ContextState { compute: c as u8, pool, sms: f64::from(sms), ..ContextState::EMPTY };
-            }
+            self.reseat(c);
         }
+        let contexts = &mut self.contexts[..topology.contexts.len()];
+        if let Some(index) = contexts.iter().position(|x| x.sms <= 0.0) {
+            return Err(MachineError::NoSms { what: "context", index });
+        }
+        contexts.iter_mut().for_each(|x| x.open = false);
         Ok(())
     }
 }

@@ -53,8 +53,9 @@ pub(super) struct Memory {
     pages: [u32; DOMAINS],
     /// Pages in use of each domain.
     used: [u32; DOMAINS],
-    /// Pages each context may allocate; `u32::MAX` without a limit.
+    /// Pages each context may allocate; `u32::MAX` without a limit. While it is open, and by the topology.
     limit: [u32; CONTEXTS],
+    given: [u32; CONTEXTS],
     /// Pages each context has allocated, its overhead not counted.
     held: [u32; CONTEXTS],
     domain: [u8; CONTEXTS],
@@ -77,6 +78,7 @@ impl Memory {
         pages: [0; DOMAINS],
         used: [0; DOMAINS],
         limit: [u32::MAX; CONTEXTS],
+        given: [u32::MAX; CONTEXTS],
         held: [0; CONTEXTS],
         domain: [0; CONTEXTS],
         residue: Residue::CLEAN,
@@ -94,6 +96,7 @@ impl Memory {
             memory.domain[x] = topology.computes[context.compute].domain as u8;
             memory.limit[x] = context.memory_limit.map_or(u32::MAX, pages_down);
         }
+        memory.given = memory.limit;
         memory
     }
 
@@ -155,6 +158,18 @@ impl Memory {
             self.remove(at);
         }
         self.held[context] = 0;
+        self.limit[context] = self.given[context];
+    }
+
+    /// Limits what `context` may allocate until it closes, bytes.
+    pub fn limit(&mut self, context: usize, limit: Option<u64>) {
+        self.limit[context] = limit.map_or(u32::MAX, pages_down);
+    }
+
+    /// Bytes that `context` may allocate, where that is limited.
+    pub fn limit_of(&self, context: usize) -> Option<Bytes> {
+        let pages = self.limit[context];
+        (pages != u32::MAX).then(|| Bytes(u64::from(pages) * PAGE))
     }
 
     /// Bytes of the domain of `context`, and those in use.
@@ -173,7 +188,7 @@ impl Memory {
     pub fn copy_from(&mut self, from: &Self) {
         self.blocks[..from.len].copy_from_slice(&from.blocks[..from.len]);
         (self.len, self.next_id, self.unscrubbed) = (from.len, from.next_id, from.unscrubbed);
-        (self.pages, self.used, self.limit) = (from.pages, from.used, from.limit);
+        (self.pages, self.used, self.limit, self.given) = (from.pages, from.used, from.limit, from.given);
         (self.held, self.domain) = (from.held, from.domain);
         self.residue.copy_from(&from.residue);
     }

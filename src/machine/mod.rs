@@ -30,4 +30,5 @@ pub use build::{Leak, MachineError};
 pub use demand::{Chain, CopyDemand, Demand, Direction, HostDemand, LaunchDemand, Traffic};
 pub use engine::{Done, Machine, QueueId, Ticket, WorkId};
 pub use memory::{AllocId, OutOfMemory};
+pub use tenancy::Terms;
 pub use topology::{Compute, Context, Domain, GpuPart, Policy, SmShare, Topology};

@@ -4,8 +4,10 @@
 //! The last context to run comes back without a switch. A lone context's turn is renewed quantum by quantum: who comes
 //! waits for the rest of the current one.
 
+use super::build::COMPUTES;
 use super::engine::{Machine, bits};
 use super::state::State;
+use super::topology::Policy;
 
 /// Whose turn it is in one compute domain.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,30 @@ impl Turns {
 }
 
 impl Machine {
+    /// Changes how the contexts of a compute domain run together, from now on: what runs side by side stops for the first
+    /// turn, and who waited for a turn waits no more.
+    pub fn set_policy(&mut self, compute: usize, policy: Policy) {
+        if compute >= COMPUTES || self.computes[compute].turns.is_some() == (policy == Policy::TimeSliced) {
+            return;
+        }
+        match policy {
+            Policy::TimeSliced => {
+                self.sliced |= 1 << compute;
+                self.computes[compute].turns = Some(Turns::new());
+                for context in bits(u64::from(self.computes[compute].contexts)) {
+                    self.pause(compute, context, self.now);
+                }
+            }
+            Policy::Concurrent => {
+                self.sliced &= !(1 << compute);
+                self.computes[compute].turns = None;
+            }
+        }
+        self.readmit(compute);
+        self.dirty.computes |= 1 << compute;
+        self.next = self.next.min(self.now);
+    }
+
     /// Brings the turns of compute domain `c` to time `t`.
     pub(super) fn take_turns(&mut self, c: usize, t: u64) {
         let Some(mut turns) = self.computes[c].turns else { return };

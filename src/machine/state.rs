@@ -4,6 +4,7 @@ use super::caches::Occupancy;
 use super::power::Clock;
 use super::rates::Resource;
 use super::slicing::Turns;
+use super::topology::SmShare;
 
 /// What the head of a queue is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +193,8 @@ impl DomainState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ComputeState {
     pub domain: u8,
+    /// SMs, those of sets of single contexts included.
+    pub sms: u32,
     /// Under time-slicing.
     pub turns: Option<Turns>,
     pub contexts: u32,
@@ -201,7 +204,7 @@ pub(super) struct ComputeState {
 }
 
 impl ComputeState {
-    pub const EMPTY: Self = Self { domain: 0, turns: None, contexts: 0, ready: 0, between: 0 };
+    pub const EMPTY: Self = Self { domain: 0, sms: 0, turns: None, contexts: 0, ready: 0, between: 0 };
 }
 
 /// A set of SMs on which launches meet.
@@ -222,6 +225,11 @@ impl Pool {
 pub(super) struct ContextState {
     pub compute: u8,
     pub pool: u8,
+    /// It is there.
+    pub open: bool,
+    /// Its share of the SMs while it is open, and the one that the topology gives it.
+    pub share: SmShare,
+    pub given: SmShare,
     /// SMs it may use at most.
     pub sms: f64,
     /// Its queues whose head is a ready launch; one in a gap.
@@ -230,5 +238,14 @@ pub(super) struct ContextState {
 }
 
 impl ContextState {
-    pub const EMPTY: Self = Self { compute: 0, pool: 0, sms: 0.0, ready: 0, between: 0 };
+    pub const EMPTY: Self = Self {
+        compute: 0,
+        pool: 0,
+        open: false,
+        share: SmShare::All,
+        given: SmShare::All,
+        sms: 0.0,
+        ready: 0,
+        between: 0,
+    };
 }

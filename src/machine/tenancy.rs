@@ -1,12 +1,24 @@
 //! Contexts and queues that come and go while the machine runs, as processes on a real driver do; and a copy of a
 //! machine that costs no more than what is in use.
 
-use super::build::MachineError;
+use super::build::{COMPUTES, MachineError};
 use super::engine::{Machine, QueueId, bits};
 use super::memory::OutOfMemory;
-use super::state::{Head, State};
+use super::state::{Head, Pool, State};
+use super::topology::SmShare;
 use super::work::Kind;
 use crate::units::Bytes;
+
+/// On what terms a context opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Its share of the SMs of its compute domain.
+    pub sms: SmShare,
+    /// Most bytes it may allocate, its overhead not counted.
+    pub memory_limit: Option<u64>,
+    /// Bytes that it takes at once; `None`: what the model says.
+    pub overhead: Option<u64>,
+}
 
 impl Machine {
     /// Opens a context: it takes its overhead of device memory from now on.
@@ -14,7 +26,87 @@ impl Machine {
     /// # Errors
     /// Where the overhead does not fit.
     pub fn open(&mut self, context: usize) -> Result<(), OutOfMemory> {
-        self.memory.reserve(context, self.overhead)
+        let share = self.contexts[context].given;
+        self.enter(context, share, None, self.overhead)
+    }
+
+    /// Opens a context on other terms than its topology's, until it closes: it takes `terms.overhead` bytes, has
+    /// `terms.sms` of its compute domain, and may allocate no more than `terms.memory_limit`. Where sets of SMs become
+    /// somebody's own, all others share the rest.
+    ///
+    /// # Errors
+    /// Where there is no such context, its overhead does not fit, or its compute domain has not so many SMs left.
+    pub fn open_on(&mut self, context: usize, terms: &Terms) -> Result<(), MachineError> {
+        self.known(context)?;
+        let c = usize::from(self.contexts[context].compute);
+        let own = |share| if let SmShare::Own(n) = share { n } else { 0 };
+        let others = bits(u64::from(self.computes[c].contexts)).filter(|x| *x != context && self.contexts[*x].open);
+        let asked = others.map(|x| own(self.contexts[x].share)).sum::<u32>() + own(terms.sms);
+        let has = self.computes[c].sms;
+        if asked > has {
+            return Err(MachineError::TooManySms { what: "compute domain", index: c, asked, has });
+        }
+        let overhead = terms.overhead.unwrap_or(self.overhead);
+        let entered = self.enter(context, terms.sms, terms.memory_limit, overhead);
+        entered.map_err(|_| MachineError::NoMemory { context, overhead })
+    }
+
+    fn enter(&mut self, context: usize, share: SmShare, limit: Option<u64>, overhead: u64) -> Result<(), OutOfMemory> {
+        self.memory.reserve(context, overhead)?;
+        if limit.is_some() {
+            self.memory.limit(context, limit);
+        }
+        let state = &mut self.contexts[context];
+        (state.open, state.share) = (true, share);
+        self.reseat(usize::from(self.contexts[context].compute));
+        Ok(())
+    }
+
+    /// Gives every context of compute domain `c` its set of SMs. What runs goes on with what it holds.
+    pub(super) fn reseat(&mut self, c: usize) {
+        let all = self.computes[c].sms;
+        let contexts = u64::from(self.computes[c].contexts);
+        let open = || bits(contexts).map(|x| &self.contexts[x]).filter(|x| x.open);
+        let own: u32 = open().map(|x| if let SmShare::Own(n) = x.share { n } else { 0 }).sum();
+        let left = all.saturating_sub(own);
+        let caps: Option<u32> = open()
+            .filter_map(|x| match x.share {
+                SmShare::All => Some(None),
+                SmShare::Cap(n) => Some(Some(n.min(all))),
+                SmShare::Own(_) => None,
+            })
+            .sum();
+        // Caps that fit side by side lie on disjoint SMs; beyond that they overlap and compete.
+        let disjoint = caps.is_some_and(|sum| sum <= left);
+        self.pools[c] = Pool { compute: c as u8, sms: f64::from(left), ..self.pools[c] };
+        for x in bits(contexts) {
+            let alone = COMPUTES + x;
+            let (pool, sms) = match self.contexts[x].share {
+                SmShare::Own(n) => (alone, n),
+                SmShare::Cap(n) if disjoint => (alone, n.min(all)),
+                SmShare::Cap(n) => (c, n.min(left)),
+                SmShare::All => (c, left),
+            };
+            if pool != c {
+                self.pools[pool] = Pool { compute: c as u8, sms: f64::from(sms), ..self.pools[pool] };
+            }
+            let old = usize::from(self.contexts[x].pool);
+            (self.contexts[x].pool, self.contexts[x].sms) = (pool as u8, f64::from(sms));
+            if old == pool {
+                continue;
+            }
+            for q in bits(self.pools[old].members) {
+                if usize::from(self.heads[q].context) == x {
+                    self.pools[old].members &= !(1 << q);
+                    self.pools[pool].members |= 1 << q;
+                }
+            }
+            self.dirty.pools |= 1 << old | 1 << pool;
+        }
+        self.dirty.pools |= 1 << c;
+        if self.occupied != 0 {
+            self.next = self.next.min(self.now);
+        }
     }
 
     /// Closes a context, or one whose process has died: what it had queued is dropped, running work too, and its memory
@@ -35,6 +127,9 @@ impl Machine {
             }
         }
         self.memory.evict(context);
+        let state = &mut self.contexts[context];
+        (state.open, state.share) = (false, state.given);
+        self.reseat(usize::from(self.contexts[context].compute));
         Ok(())
     }
 
@@ -100,6 +195,16 @@ impl Machine {
     /// Device memory of the domain of `context`, and how much of it is in use, overheads of contexts included.
     pub fn memory_of(&self, context: usize) -> (Bytes, Bytes) {
         self.memory.usage(context)
+    }
+
+    /// Most device memory that `context` may allocate, where that is limited.
+    pub fn memory_limit(&self, context: usize) -> Option<Bytes> {
+        self.memory.limit_of(context)
+    }
+
+    /// SMs that `context` may use at most.
+    pub fn sms_of(&self, context: usize) -> u32 {
+        self.contexts[context].sms as u32
     }
 
     /// Device memory that `context` holds, its overhead included.

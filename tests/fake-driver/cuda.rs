@@ -26,9 +26,13 @@ mod launch;
 mod lost;
 #[path = "cuda/modules.rs"]
 mod modules;
+#[path = "cuda/mps.rs"]
+mod mps;
 #[path = "shared/parts.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod parts;
+#[path = "shared/pipe.rs"]
+mod pipe;
 #[path = "cuda/process.rs"]
 mod process;
 #[path = "cuda/results.rs"]

@@ -4,7 +4,6 @@ use crate::copies::call;
 use crate::entry::{Code, Out, entry_points};
 use crate::process::{Context, Process, current, current_handle, pop_current, process, push_current, set_current};
 use crate::results;
-use crate::state::me;
 
 impl Process {
     /// Opens a context on a device.
@@ -13,13 +12,20 @@ impl Process {
         let gpu = self.gpu(visible.gpu)?;
         let places = visible.compute * gpu.part.share..(visible.compute + 1) * gpu.part.share;
         let slot = gpu.with(|shared, _| {
-            shared.reap();
+            shared.reap(gpu.part.share);
             let Some(slot) = places.clone().find(|slot| shared.slots[*slot].pid == 0) else {
                 eprintln!("crosstalk stand-in driver: no place for more than {} contexts there", places.len());
                 return Err(results::OUT_OF_MEMORY);
             };
-            shared.machine.open(slot).map_err(|_| results::OUT_OF_MEMORY)?;
-            shared.slots[slot] = me();
+            let sms = gpu.part.topology.computes.get(visible.compute).map_or(0, |c| c.sms);
+            let opened = match self.member.terms(device, sms) {
+                Some(terms) => shared.machine.open_on(slot, &terms).is_ok(),
+                None => shared.machine.open(slot).is_ok(),
+            };
+            if !opened {
+                return Err(results::OUT_OF_MEMORY);
+            }
+            shared.occupy(slot, self.member.slot(), gpu.part.share);
             Ok(slot)
         })?;
         let mut tables = self.tables();
@@ -31,7 +37,7 @@ impl Process {
             Ok(streams) => streams,
             Err(code) => {
                 tables.streams.retain(|_, s| s.context != handle);
-                gpu.with(|shared, _| shared.close(slot));
+                gpu.with(|shared, _| shared.close(slot, gpu.part.share));
                 return Err(code);
             }
         };
@@ -53,7 +59,8 @@ impl Process {
         tables.streams.retain(|_, s| s.context != handle);
         tables.functions.retain(|_, f| f.context != handle);
         tables.heap.remove_context(handle);
-        self.gpu(context.gpu)?.with(|shared, _| shared.close(context.slot));
+        let gpu = self.gpu(context.gpu)?;
+        gpu.with(|shared, _| shared.close(context.slot, gpu.part.share));
         self.done.notify_all();
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Process {
         let gpu = self.gpu(context.gpu)?;
         let made = gpu.with(|shared, _| {
             shared.machine.alloc(context.slot, Bytes(bytes)).or_else(|_| {
-                shared.reap();
+                shared.reap(gpu.part.share);
                 shared.machine.alloc(context.slot, Bytes(bytes))
             })
         });
@@ -160,12 +160,18 @@ entry_points! {
         let tables = process.tables();
         let (_, context) = current(&tables)?;
         let gpu = process.gpu(context.gpu)?;
-        let (has, used) = gpu.with(|shared, _| {
-            shared.reap();
-            shared.machine.memory_of(context.slot)
+        let ((has, used), limit, held) = gpu.with(|shared, _| {
+            shared.reap(gpu.part.share);
+            let machine = &shared.machine;
+            (machine.memory_of(context.slot), machine.memory_limit(context.slot), machine.held(context.slot))
         });
-        free.put((has.0 - used.0) as usize)?;
-        total.put(gpu.part.memory(context.slot / gpu.part.share.max(1)) as usize)
+        let (mut left, mut all) = (has.0 - used.0, gpu.part.memory(context.slot / gpu.part.share.max(1)));
+        if let Some(limit) = limit {
+            left = left.min(limit.0.saturating_sub(held.0));
+            all = all.min(limit.0);
+        }
+        free.put(left as usize)?;
+        total.put(all as usize)
     }
 
     fn cuMemHostAlloc(pointer: Out<u64>, bytes: usize, _flags: u32) {

@@ -4,12 +4,13 @@ use std::ffi::{c_char, c_void};
 
 use crate::config::cuda_version;
 use crate::entry::{Code, Out, entry_points, text};
+use crate::mps::Membership;
 use crate::parts::{Part, uuid_bytes};
 use crate::process::{self, process};
 use crate::results;
 
 /// An attribute of a device, by its number in CUdevice_attribute of cuda.h.
-fn attribute(part: &Part, compute: usize, number: u32) -> Option<i32> {
+fn attribute(part: &Part, compute: usize, member: &Membership, number: u32) -> Option<i32> {
     let model = &part.model;
     let place = part.topology.computes.get(compute)?;
     let domain = part.topology.domains.get(place.domain)?;
@@ -34,7 +35,7 @@ fn attribute(part: &Part, compute: usize, number: u32) -> Option<i32> {
         13 => model.clock.max_mhz as i32 * 1000,
         14 => 512,
         15 => 1,
-        16 => place.sms as i32,
+        16 => member.sms(place.sms) as i32,
         17 | 18 | 34 => 0,
         19 => 1,
         20 => part.config.compute_mode as i32,
@@ -108,7 +109,8 @@ entry_points! {
     fn cuDeviceGetAttribute(value: Out<i32>, number: u32, device: i32) {
         let process = process()?;
         let device = process.device(device)?;
-        value.put(attribute(&process.gpu(device.gpu)?.part, device.compute, number).ok_or(results::INVALID_VALUE)?)
+        let part = &process.gpu(device.gpu)?.part;
+        value.put(attribute(part, device.compute, &process.member, number).ok_or(results::INVALID_VALUE)?)
     }
 
     fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: i32) {

@@ -12,6 +12,7 @@ use crate::graphs::Graph;
 use crate::heap::Heap;
 use crate::launch::Function;
 use crate::modules::Module;
+use crate::mps::{self, Membership};
 use crate::parts;
 use crate::results;
 use crate::state::Device;
@@ -76,6 +77,8 @@ pub(crate) struct Process {
     pub(crate) loaded: &'static Loaded,
     pub(crate) gpus: Vec<Device>,
     pub(crate) visible: Vec<Visible>,
+    /// How it is there.
+    pub(crate) member: Membership,
     tables: Mutex<Tables>,
     /// There is something for the service thread.
     pub(crate) work: Condvar,
@@ -91,13 +94,19 @@ pub(crate) fn init() -> Result<(), Code> {
     if let Some(code) = loaded.config.fault.cuda_init {
         return Err(Code(code));
     }
+    let mut connection = None;
     let process = PROCESS.get_or_init(|| {
-        Process::new(loaded).map_err(|why| {
+        let (member, joined) = mps::join()?;
+        connection = joined;
+        Process::new(loaded, member).map_err(|why| {
             eprintln!("crosstalk stand-in driver: {why}");
             results::UNKNOWN
         })
     });
     let process = process.as_ref().map_err(|code| *code)?;
+    if let Some(connection) = connection {
+        mps::heed(process, connection);
+    }
     if process.lost() {
         return Err(results::UNKNOWN);
     }
@@ -118,7 +127,7 @@ pub(crate) fn process() -> Result<&'static Process, Code> {
 }
 
 impl Process {
-    fn new(loaded: &'static Loaded) -> Result<Self, String> {
+    fn new(loaded: &'static Loaded, member: Membership) -> Result<Self, String> {
         let config = &loaded.config;
         let parts = parts::parts(config)?;
         let gpus = parts
@@ -127,11 +136,25 @@ impl Process {
             .collect::<Result<Vec<_>, _>>()?;
         let wanted = std::env::var("CUDA_VISIBLE_DEVICES").ok();
         let visible = visible(&gpus, wanted.as_deref());
-        Ok(Self { loaded, gpus, visible, tables: Mutex::default(), work: Condvar::new(), done: Condvar::new() })
+        Ok(Self { loaded, gpus, visible, member, tables: Mutex::default(), work: Condvar::new(), done: Condvar::new() })
     }
 
     pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All contexts fail from now on, and what they had queued never ends. Their places stay theirs until they close.
+    pub(crate) fn lose_contexts(&self, code: Code) {
+        let mut tables = self.tables();
+        let all: Vec<u64> = tables.streams.keys().copied().collect();
+        for stream in all {
+            self.drop_stream(&mut tables, stream);
+        }
+        for context in tables.contexts.values_mut() {
+            context.error.get_or_insert(code);
+        }
+        drop(tables);
+        self.done.notify_all();
     }
 
     /// Whether the devices have fallen off the bus.

@@ -216,7 +216,7 @@ impl Process {
             let mut ended: Vec<(u64, Vec<Completion>)> = Vec::new();
             let (next, mhz) = gpu.with(|shared, now| {
                 if reap {
-                    shared.reap();
+                    shared.reap(gpu.part.share);
                     // What the dead held comes free now.
                     shared.machine.advance(now, &mut |_| {});
                 }

@@ -9,6 +9,7 @@ use crate::config::Kind;
 use crate::entry::{Code, Out, entry_points};
 use crate::library::{Handle, Place, place};
 use crate::results;
+use crate::state::{Role, Slot};
 
 /// No instance, or no figure.
 const NONE: u32 = u32::MAX;
@@ -19,7 +20,7 @@ fn memory(place: Place) -> (u64, u64) {
     if let Some((_, mig)) = place.mig {
         let context = mig.compute * part.share;
         let used = place.gpu.with(|shared, _| {
-            shared.reap();
+            shared.reap(part.share);
             shared.machine.memory_of(context).1.0
         });
         return (part.memory(mig.compute), used + part.foreign(Some(mig.compute)));
@@ -33,7 +34,7 @@ fn memory(place: Place) -> (u64, u64) {
         }
     }
     let used: u64 = place.gpu.with(|shared, _| {
-        shared.reap();
+        shared.reap(part.share);
         contexts.iter().map(|c| shared.machine.memory_of(*c).1.0).sum()
     });
     (part.model.memory_mib << 20, used + part.foreign(None))
@@ -53,10 +54,12 @@ fn processes(place: Place, kind: Kind) -> Result<Vec<nvmlProcessInfo_t>, Code> {
     for p in part.config.processes.iter().filter(|p| p.kind == kind) {
         *found.entry((p.pid, p.device.unwrap_or(0))).or_default() += p.memory_mib << 20;
     }
-    if kind == Kind::Compute {
+    if kind != Kind::Graphics {
         place.gpu.with(|shared, _| {
-            shared.reap();
-            for (context, slot) in shared.slots.iter().enumerate().filter(|(_, slot)| slot.pid != 0) {
+            shared.reap(part.share);
+            // A client of MPS is in both lists.
+            let listed = |slot: &Slot| slot.pid != 0 && (kind == Kind::Compute || matches!(slot.role, Role::Client(_)));
+            for (context, slot) in shared.slots.iter().enumerate().filter(|(_, slot)| listed(slot)) {
                 let compute = context / part.share.max(1);
                 *found.entry((slot.pid, compute)).or_default() += shared.machine.held(context).0;
             }

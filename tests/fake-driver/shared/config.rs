@@ -33,6 +33,9 @@ pub(crate) struct Config {
     /// The GPUs, in the order of the PCI bus.
     #[serde(default)]
     pub(crate) gpu: Vec<Gpu>,
+    /// The control daemon of MPS.
+    #[serde(default)]
+    pub(crate) mps: Mps,
     /// What goes wrong.
     #[serde(default)]
     pub(crate) fault: Fault,
@@ -181,6 +184,56 @@ pub(crate) struct Remapped {
 pub(crate) struct Xid {
     pub(crate) after_ms: u64,
     pub(crate) code: u64,
+}
+
+/// The stand-in for nvidia-cuda-mps-control, and what goes wrong with it. Clients are counted from 1, by daemon, in the
+/// order in which they ask.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mps {
+    /// Clients at most; the next gets 808.
+    pub(crate) max_clients: usize,
+    /// From this client on, processes run without MPS and are not told, although the daemon lives.
+    pub(crate) fall_back_from: Option<u64>,
+    /// Clients are refused with this code: 805, 806, 807.
+    pub(crate) refuse: Option<u32>,
+    /// From this client on.
+    pub(crate) refuse_from: u64,
+    /// From this client on, nobody gets an answer.
+    pub(crate) hang_from: Option<u64>,
+    /// The daemon says this and does not start.
+    pub(crate) start_error: Option<String>,
+    /// The daemon writes this to its log, and no server starts.
+    pub(crate) server_error: Option<String>,
+    /// The daemon answers no command.
+    pub(crate) deaf: bool,
+    /// The daemon heeds neither `quit` nor SIGTERM.
+    pub(crate) stubborn: bool,
+    /// The server lives on when its daemon is killed.
+    pub(crate) orphan_server: bool,
+    /// SMs in a chunk of a static partition; absent: this driver has no static partitions.
+    pub(crate) sms_per_chunk: Option<u32>,
+    /// Lines of the server's log.
+    pub(crate) log: Vec<String>,
+}
+
+impl Default for Mps {
+    fn default() -> Self {
+        Self {
+            max_clients: 48,
+            fall_back_from: None,
+            refuse: None,
+            refuse_from: 1,
+            hang_from: None,
+            start_error: None,
+            server_error: None,
+            deaf: false,
+            stubborn: false,
+            orphan_server: false,
+            sms_per_chunk: None,
+            log: Vec::new(),
+        }
+    }
 }
 
 /// What goes wrong.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crosstalk::machine::{Machine, QueueId};
+use crosstalk::machine::{Machine, Policy, QueueId};
 use crosstalk::units::Nanos;
 use memmap2::MmapRaw;
 use rustix::fs::FlockOperation;
@@ -32,7 +32,21 @@ const HEADER: usize = 4096;
 pub(crate) struct Slot {
     /// 0: nobody.
     pub(crate) pid: u32,
+    pub(crate) role: Role,
     pub(crate) started: u64,
+}
+
+/// How a process is on a GPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// By a context of its own.
+    #[default]
+    Plain,
+    /// As the server of MPS.
+    Server,
+    /// Through the server with this process id.
+    Client(u32),
 }
 
 /// Work that is done, until its owner takes note.
@@ -115,19 +129,37 @@ impl Shared {
     }
 
     /// Closes the contexts of processes that are gone.
-    pub(crate) fn reap(&mut self) {
+    pub(crate) fn reap(&mut self, share: usize) {
         for context in 0..CONTEXTS {
             let slot = self.slots[context];
             if slot.pid != 0 && !alive(slot) {
-                self.close(context);
+                self.close(context, share);
             }
         }
     }
 
+    /// A context has been opened for this process; a compute domain has `share` places.
+    pub(crate) fn occupy(&mut self, context: usize, slot: Slot, share: usize) {
+        self.slots[context] = slot;
+        self.settle(context / share.max(1), share);
+    }
+
     /// Closes a context.
-    pub(crate) fn close(&mut self, context: usize) {
+    pub(crate) fn close(&mut self, context: usize, share: usize) {
         let _ = self.machine.close(context);
         self.slots[context] = Slot::default();
+        self.settle(context / share.max(1), share);
+    }
+
+    /// Clients of one server run side by side while nobody else is there. As soon as somebody is, all take turns.
+    fn settle(&mut self, compute: usize, share: usize) {
+        let there = self.slots.iter().skip(compute * share).take(share);
+        let mut workers = there.filter(|s| s.pid != 0 && s.role != Role::Server).map(|s| s.role);
+        let together = match workers.next() {
+            Some(first @ Role::Client(_)) => workers.all(|role| role == first),
+            _ => false,
+        };
+        self.machine.set_policy(compute, if together { Policy::Concurrent } else { Policy::TimeSliced });
     }
 }
 
@@ -137,9 +169,9 @@ fn index(queue: QueueId) -> usize {
 }
 
 /// This process as a slot names it.
-pub(crate) fn me() -> Slot {
+pub(crate) fn me(role: Role) -> Slot {
     let pid = std::process::id();
-    Slot { pid, started: start_time(pid).unwrap_or(0) }
+    Slot { pid, role, started: start_time(pid).unwrap_or(0) }
 }
 
 /// Whether the process of a slot still runs. A zombie does not.
