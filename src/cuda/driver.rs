@@ -8,8 +8,8 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
 use cudarc::driver::sys::{
-    CUcontext, CUdevResourceDesc, CUdevice, CUdeviceptr, CUfunction, CUgraph, CUgraphExec, CUgreenCtx,
-    CUmodule, CUstream, CUuuid,
+    CUcontext, CUdevResourceDesc, CUdevice, CUdeviceptr, CUfunction, CUgraph, CUgraphExec, CUgreenCtx, CUmodule,
+    CUstream, CUuuid,
 };
 
 use super::error::{CudaError, SUCCESS};
@@ -294,7 +294,10 @@ mod tests {
         let old = without("cuGreenCtxDestroy").unwrap();
         // SAFETY: the entry points are functions of this test, which follow no pointer.
         let (lacks, has) = unsafe {
-            (old.cuGreenCtxDestroy(std::ptr::null_mut()), old.cuCtxFromGreenCtx(std::ptr::null_mut(), std::ptr::null_mut()))
+            (
+                old.cuGreenCtxDestroy(std::ptr::null_mut()),
+                old.cuCtxFromGreenCtx(std::ptr::null_mut(), std::ptr::null_mut()),
+            )
         };
         assert_eq!((lacks, has), (None, Some(9_999)));
     }

@@ -127,9 +127,8 @@ impl SmSets {
         let _ = unsafe { driver.cuDevicePrimaryCtxSetFlags_v2(self.device.handle(), flags(spin)) };
         let mut description = ptr::null_mut();
         // SAFETY: as many groups as are told, all of one split; pointers valid for the call.
-        let code = unsafe {
-            driver.cuDevResourceGenerateDesc(&raw mut description, groups.as_mut_ptr(), groups.len() as u32)
-        };
+        let code =
+            unsafe { driver.cuDevResourceGenerateDesc(&raw mut description, groups.as_mut_ptr(), groups.len() as u32) };
         checked(driver, "cuDevResourceGenerateDesc", code)?;
         let mut green = ptr::null_mut();
         // SAFETY: the pointer is valid for the call, the description just made.

@@ -9,6 +9,8 @@ mod killed;
 #[cfg(test)]
 mod mig;
 #[cfg(test)]
+mod modes_one_process;
+#[cfg(test)]
 mod occupied;
 #[cfg(test)]
 mod self_check;

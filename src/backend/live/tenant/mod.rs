@@ -147,8 +147,7 @@ fn serve_with(
     let (orders, inbox) = channel();
     let (farewell, ended) = channel();
     let (attention_of_worker, reader) = (Arc::clone(&attention), Tid::mine());
-    let worker =
-        Worker { inbox, output, region, attention: attention_of_worker, commons, driver, reader, noise: None };
+    let worker = Worker { inbox, output, region, attention: attention_of_worker, commons, driver, reader, noise: None };
     let worker = thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || {

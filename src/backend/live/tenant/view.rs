@@ -147,7 +147,8 @@ mod tests {
     fn a_green_context_sees_its_own_sms_and_the_whole_memory() {
         let green = DeviceSeen { green_sms: Some(64), ..seen(132, Bytes::mib(81_559)) };
         let view = assemble(&green, find_model("h100-sxm"), (9, 0), false, Attributes::default());
-        let whole = assemble(&seen(132, Bytes::mib(81_559)), find_model("h100-sxm"), (9, 0), false, Attributes::default());
+        let whole =
+            assemble(&seen(132, Bytes::mib(81_559)), find_model("h100-sxm"), (9, 0), false, Attributes::default());
         assert_eq!((view.sms, view.memory, view.hbm_bandwidth), (64, whole.memory, whole.hbm_bandwidth));
     }
 
