@@ -14,10 +14,11 @@ mod copies;
 #[path = "cuda/device.rs"]
 mod device;
 #[path = "shared/entry.rs"]
-#[expect(dead_code, reason = "the other library uses the rest")]
 mod entry;
 #[path = "cuda/graphs.rs"]
 mod graphs;
+#[path = "cuda/green.rs"]
+mod green;
 #[path = "cuda/heap.rs"]
 mod heap;
 #[path = "cuda/launch.rs"]

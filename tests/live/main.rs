@@ -15,6 +15,8 @@ mod mig;
 #[cfg(test)]
 mod mps;
 #[cfg(test)]
+mod modes_one_process;
+#[cfg(test)]
 mod occupied;
 #[cfg(test)]
 mod self_check;

@@ -1,13 +1,22 @@
 //! Contexts.
 
+use crosstalk::machine::{SmShare, Terms};
+
 use crate::copies::call;
 use crate::entry::{Code, Out, entry_points};
 use crate::process::{Context, Process, current, current_handle, pop_current, process, push_current, set_current};
 use crate::results;
+use crate::state::{Role, me};
 
 impl Process {
     /// Opens a context on a device.
     fn open(&self, device: usize) -> Result<u64, Code> {
+        self.open_with(device, None)
+    }
+
+    /// Opens a context on a device, with so many SMs of its own where it is a green one. The first green context of a
+    /// process takes what their primary context does, and the others nothing.
+    pub(crate) fn open_with(&self, device: usize, green: Option<u32>) -> Result<u64, Code> {
         let visible = self.visible.get(device).ok_or(results::INVALID_DEVICE)?;
         let gpu = self.gpu(visible.gpu)?;
         let places = visible.compute * gpu.part.share..(visible.compute + 1) * gpu.part.share;
@@ -18,14 +27,23 @@ impl Process {
                 return Err(results::OUT_OF_MEMORY);
             };
             let sms = gpu.part.topology.computes.get(visible.compute).map_or(0, |c| c.sms);
-            let opened = match self.member.terms(device, sms) {
+            let me = if green.is_some() { me(Role::Green(std::process::id())) } else { self.member.slot() };
+            let terms = match green {
+                Some(own) => {
+                    let first = places.clone().all(|slot| shared.slots[slot] != me);
+                    let overhead = if first { None } else { Some(0) };
+                    Some(Terms { sms: SmShare::Own(own), memory_limit: None, overhead })
+                }
+                None => self.member.terms(device, sms),
+            };
+            let opened = match terms {
                 Some(terms) => shared.machine.open_on(slot, &terms).is_ok(),
                 None => shared.machine.open(slot).is_ok(),
             };
             if !opened {
                 return Err(results::OUT_OF_MEMORY);
             }
-            shared.occupy(slot, self.member.slot(), gpu.part.share);
+            shared.occupy(slot, me, gpu.part.share);
             Ok(slot)
         })?;
         let mut tables = self.tables();
@@ -41,14 +59,14 @@ impl Process {
                 return Err(code);
             }
         };
-        tables.contexts.insert(handle, Context { device, gpu: visible.gpu, slot, stream, host, error: None });
+        tables.contexts.insert(handle, Context { device, gpu: visible.gpu, slot, stream, host, green, error: None });
         drop(tables);
         self.host_call(host, call(self.loaded.config.context_create_ms * 1e3, 64))?;
         Ok(handle)
     }
 
     /// Closes a context and everything that it had.
-    fn close(&self, handle: u64) -> Result<(), Code> {
+    pub(crate) fn close(&self, handle: u64) -> Result<(), Code> {
         let context = self.tables().contexts.get(&handle).cloned().ok_or(results::INVALID_CONTEXT)?;
         if context.error.is_none() {
             self.synchronize(handle)?;

@@ -96,9 +96,7 @@ entry_points! {
             // On hardware the launch succeeds, and everything after it fails.
             Err(code) if code == results::ILLEGAL_ADDRESS => {
                 eprintln!("crosstalk stand-in driver: {} was given an address that is none", found.kernel.symbol);
-                if let Some(context) = tables.contexts.get_mut(&handle) {
-                    context.error = Some(code);
-                }
+                tables.lose(handle, code);
                 Ok(())
             }
             Err(code) => Err(code),

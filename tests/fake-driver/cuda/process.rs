@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) stream: u64,
     /// A stream of calls of the host, which queue for the driver's lock.
     pub(crate) host: u64,
+    /// SMs of its own, where it is a green context.
+    pub(crate) green: Option<u32>,
     /// An error that every later call returns.
     pub(crate) error: Option<Code>,
 }
@@ -57,6 +59,9 @@ pub(crate) struct Tables {
     pub(crate) events: BTreeMap<u64, Event>,
     pub(crate) graphs: BTreeMap<u64, Graph>,
     pub(crate) heap: Heap,
+    /// Splits of SMs so far, and the SMs of descriptions of resources.
+    pub(crate) splits: u32,
+    pub(crate) descriptions: BTreeMap<u64, u32>,
     /// Sums of kernels since the last stamp, by the address of their state.
     pub(crate) sums: BTreeMap<u64, u32>,
     pub(crate) launches: u64,
@@ -69,6 +74,16 @@ impl Tables {
     pub(crate) fn handle(&mut self) -> u64 {
         self.next += 1;
         self.next << 4
+    }
+
+    /// A context fails from now on; with a green one, all that are parts of the same primary context.
+    pub(crate) fn lose(&mut self, handle: u64, code: Code) {
+        let Some(lost) = self.contexts.get(&handle).cloned() else { return };
+        for (other, context) in &mut self.contexts {
+            if *other == handle || lost.green.is_some() && context.green.is_some() && context.device == lost.device {
+                context.error = Some(code);
+            }
+        }
     }
 }
 

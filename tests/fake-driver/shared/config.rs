@@ -83,6 +83,8 @@ pub(crate) struct Gpu {
     pub(crate) memory_mib: Option<u64>,
     /// SMs.
     pub(crate) sms: Option<u32>,
+    /// Most SMs that the driver puts into one group of a split, whatever was asked: green contexts get fewer.
+    pub(crate) green_sms: Option<u32>,
     /// Minor number of its device file, where it is not its index.
     pub(crate) minor: Option<u32>,
     /// Serial number.

@@ -47,6 +47,8 @@ pub(crate) enum Role {
     Server,
     /// Through the server with this process id.
     Client(u32),
+    /// By a green context of the process with this id.
+    Green(u32),
 }
 
 /// Work that is done, until its owner takes note.
@@ -166,12 +168,12 @@ impl Shared {
         self.settle(context / share.max(1), share);
     }
 
-    /// Clients of one server run side by side while nobody else is there. As soon as somebody is, all take turns.
+    /// Clients of one server, and green contexts of one process, run side by side while nobody else is there. As soon as somebody is, all take turns.
     fn settle(&mut self, compute: usize, share: usize) {
         let there = self.slots.iter().skip(compute * share).take(share);
         let mut workers = there.filter(|s| s.pid != 0 && s.role != Role::Server).map(|s| s.role);
         let together = match workers.next() {
-            Some(first @ Role::Client(_)) => workers.all(|role| role == first),
+            Some(first @ (Role::Client(_) | Role::Green(_))) => workers.all(|role| role == first),
             _ => false,
         };
         self.machine.set_policy(compute, if together { Policy::Concurrent } else { Policy::TimeSliced });
