@@ -47,13 +47,13 @@ pub trait Watch: Sync {
     fn sm_mhz_now(&self) -> Option<f64>;
     /// What the driver reported since it was last asked, in words: Xid events with their numbers.
     fn trouble(&self) -> Vec<String>;
-    /// Who is on the physical GPU, as the driver lists them, or why that is unknown. Not in arms.
+    /// Why the device is lost, where it is.
+    fn lost(&self) -> Option<String>;
+    /// Who is on the whole GPU `uuid` now, or why nobody can tell. Not in arms.
     ///
     /// # Errors
     /// Where the driver does not answer.
-    fn processes(&self) -> Result<Processes, BackendError>;
-    /// Why the device is lost, where it is.
-    fn lost(&self) -> Option<String>;
+    fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError>;
 }
 
 /// The GPU over the windows of an arm. Unknown is `None`.

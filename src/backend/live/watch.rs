@@ -66,7 +66,7 @@ impl NvmlWatch {
     /// # Errors
     /// Where anybody else is there, or may be.
     pub fn right(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
-        self.use_by(&self.listed()?, ours)
+        self.use_by(&self.processes()?, ours)
     }
 
     fn use_by(&self, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
@@ -74,10 +74,8 @@ impl NvmlWatch {
         right.map_err(|occupied| BackendError::device(occupied.to_string()))
     }
 
-    /// Asked on a thread of its own: a driver that hangs must not take the controller along.
-    fn listed(&self) -> Result<Processes, BackendError> {
-        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
-        within(ANSWER, move || nvml.processes(&uuid))
+    fn processes(&self) -> Result<Processes, BackendError> {
+        self.processes_on(&self.uuid)
     }
 
     /// The readings since the last call.
@@ -133,7 +131,7 @@ impl Watch for NvmlWatch {
         let ended = |pid: u32| crew.contains(&pid) || (in_proc && !Path::new(&format!("/proc/{pid}")).exists());
         let until = now() + FORGETS.0;
         loop {
-            let processes = self.listed()?;
+            let processes = self.processes()?;
             match self.use_by(&processes, ours) {
                 Err(_) if only_the_ended(&processes, ours, ended) && now() < until => std::thread::sleep(FORGETS.1),
                 right => return right.map(drop),
@@ -167,14 +165,16 @@ impl Watch for NvmlWatch {
         std::mem::take(&mut lock(&self.state).trouble)
     }
 
-    fn processes(&self) -> Result<Processes, BackendError> {
-        self.listed()
-    }
-
     fn lost(&self) -> Option<String> {
         drop(self.readings());
         self.listen();
         lock(&self.state).lost.clone()
+    }
+
+    /// Asked on a thread of its own: a driver that hangs must not take the controller along.
+    fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
+        let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
+        within(ANSWER, move || nvml.processes(&uuid))
     }
 }
 

@@ -336,7 +336,7 @@ fn by_nvml(site: &Site<'_>, seats: &[SeatEvidence]) -> Result<String, BackendErr
     let on_gpu: Vec<&SeatEvidence> = seats.iter().filter(|seat| seat.device.is_some()).collect();
     let until = now() + LISTED;
     loop {
-        let listed = match site.watch.processes()? {
+        let listed = match site.watch.processes_on(&site.gpu().uuid)? {
             Ok(listed) => listed,
             Err(unknown) => {
                 return Ok(format!(
