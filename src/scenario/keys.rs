@@ -156,11 +156,10 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         "The shares, in order; \"as-found\" unless given: the machine is tested as it is.",
     ),
     Field::optional("tenants", Kind::Special(&TENANTS), "Short form of a layout of this many equal shares."),
-    Field::with_default(
+    Field::optional(
         "mps_daemon",
         Kind::Word(&[MpsDaemon::Own.id(), MpsDaemon::Running.id()]),
-        "own",
-        "Under mps and mig+mps: a control daemon of the run's own, or the one that is running.",
+        "Under mps and mig+mps: a control daemon of the run's own, which it is unless given, or the one that is running.",
     ),
     Field::optional("panel", Kind::List(&Kind::Name), "Probes that run here, by name; all of them unless given."),
     Field::optional(

@@ -179,7 +179,7 @@ impl Daemon {
     }
 
     /// One connection.
-    fn serve(&self, stream: UnixStream) {
+    fn serve(&'static self, stream: UnixStream) {
         let Ok(reader) = stream.try_clone() else { return };
         let mut reader = BufReader::new(reader);
         let mut line = String::new();
@@ -205,7 +205,13 @@ impl Daemon {
     }
 
     /// A client, for as long as it is connected.
-    fn client(&self, pid: u32, partition: Option<&str>, mut stream: UnixStream, mut reader: BufReader<UnixStream>) {
+    fn client(
+        &'static self,
+        pid: u32,
+        partition: Option<&str>,
+        mut stream: UnixStream,
+        mut reader: BufReader<UnixStream>,
+    ) {
         let answer = self.admit(pid, partition, &stream);
         if writeln!(stream, "{answer}").is_err() || !answer.starts_with("server ") {
             return;
@@ -217,7 +223,7 @@ impl Daemon {
     }
 
     /// What a process that asks is told.
-    fn admit(&self, pid: u32, partition: Option<&str>, stream: &UnixStream) -> String {
+    fn admit(&'static self, pid: u32, partition: Option<&str>, stream: &UnixStream) -> String {
         let mut state = self.state();
         state.asked += 1;
         let due = |from: Option<u64>| from.is_some_and(|from| state.asked >= from);
@@ -263,7 +269,7 @@ impl Daemon {
     }
 
     /// The server, started where there is none.
-    fn server(&self, state: &mut State) -> Result<u32, String> {
+    fn server(&'static self, state: &mut State) -> Result<u32, String> {
         if let Some(child) = &mut state.server
             && child.try_wait().is_ok_and(|ended| ended.is_none())
         {
@@ -284,6 +290,7 @@ impl Daemon {
         }
         let pid = child.id();
         state.server = Some(child);
+        std::thread::spawn(move || self.attend(pid));
         self.say("server.log", "MPS Server starting");
         for line in &self.mps.log {
             self.say("server.log", line);
@@ -291,11 +298,31 @@ impl Daemon {
         Ok(pid)
     }
 
+    /// Waits for the end of a server: its clients end with it.
+    fn attend(&self, pid: u32) {
+        loop {
+            std::thread::sleep(Duration::from_millis(10));
+            let mut state = self.state();
+            let Some(server) = state.server.as_mut().filter(|server| server.id() == pid) else { return };
+            if server.try_wait().is_ok_and(|ended| ended.is_some()) {
+                self.say("server.log", "MPS server ended");
+                for client in state.clients.drain(..) {
+                    let _ = client.stream.shutdown(std::net::Shutdown::Both);
+                }
+                return;
+            }
+        }
+    }
+
     /// The answer to a command, and whether the daemon leaves then.
-    fn command(&self, command: &str) -> (String, bool) {
+    fn command(&'static self, command: &str) -> (String, bool) {
         let words: Vec<&str> = command.split_whitespace().collect();
         let number = |i: usize| words.get(i).and_then(|w| w.parse::<u32>().ok());
-        let server = || self.state().server.as_ref().map(Child::id);
+        let server = || {
+            let mut state = self.state();
+            let server = state.server.as_mut()?;
+            server.try_wait().is_ok_and(|ended| ended.is_none()).then(|| server.id())
+        };
         let answer = match words.first().copied().unwrap_or_default() {
             "get_server_list" => server().map_or(String::new(), |pid| format!("{pid}\n")),
             "get_server_status" if number(1) == server() => "ACTIVE\n".to_owned(),

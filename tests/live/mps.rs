@@ -138,6 +138,29 @@ fn a_tenant_that_fell_back_is_named() {
 }
 
 #[test]
+fn a_client_that_the_driver_lists_otherwise_is_no_proof() {
+    let _alone = alone();
+    gives_up(&machine("listed_plain = true"), &short(""), &["lists it with a context of its own (C, not M+C)"]);
+}
+
+#[test]
+fn a_server_that_dies_takes_the_arrangement_along_and_nothing_stays() {
+    let _alone = alone();
+    let machine = machine("");
+    let mut run = Run::start(&machine, "run", &scenario(4, 4, "10ms", &["mps"]), &[]);
+    let dir = run.dir.clone();
+    run.until_committed(1);
+    let (server, _) = daemons(&machine).into_iter().find(|(_, name)| name.ends_with("server")).expect("a server");
+    signal(server, "KILL");
+    let said = run.end();
+    let words = said.words();
+    assert!(words.contains(&format!("MPS server {server} is gone")), "{words}");
+    assert!(of_kind(&dir, "committed").len() < 8, "of 8 arms");
+    assert_no_tenants(&machine);
+    assert_clean(&machine);
+}
+
+#[test]
 fn a_server_that_refuses_or_hangs_is_told_apart() {
     let _alone = alone();
     let of = |mps: &str| machine(mps);

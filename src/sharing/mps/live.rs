@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::control::{ANSWER, Control, LOG, PIPE, chunks, one_line, partition_id, tail};
+use super::control::{ANSWER, Control, ControlError, LOG, PIPE, chunks, one_line, partition_id, tail};
 use super::daemon::Daemon;
 use crate::backend::{BackendError, SeatEvidence};
 use crate::host::clock::now;
@@ -137,13 +137,19 @@ fn part(entry: &LayoutEntry, serving: usize) -> Part {
 /// A daemon of our own. Beside one that every CUDA program of this user joins unasked nobody could say who shares what.
 fn own(device: &str, partitioned: bool) -> Result<Serving, String> {
     let usual = Control::usual();
-    // Without the program there is no daemon either: starting ours says so.
-    if let Ok(servers) = usual.servings() {
-        return Err(format!(
-            "an MPS control daemon is running already (pipe directory {}, {servers}): end it (`echo quit | \
-             nvidia-cuda-mps-control`), or use it: `mps_daemon = \"running\"` in the arrangement",
-            usual.pipe.display()
-        ));
+    match usual.servers() {
+        Ok(servers) => {
+            let there =
+                if servers.is_empty() { "no server yet".to_owned() } else { format!("server {}", list(&servers)) };
+            return Err(format!(
+                "an MPS control daemon is running already (pipe directory {}, {there}): end it (`echo quit | \
+                 nvidia-cuda-mps-control`), or use it: `mps_daemon = \"running\"` in the arrangement",
+                usual.pipe.display()
+            ));
+        }
+        Err(hangs @ ControlError::Hangs { .. }) => return Err(hangs.to_string()),
+        // Nobody there. Where the program is missing, starting ours says so.
+        Err(_) => {}
     }
     let daemon = Daemon::start(device, partitioned).map_err(|why| {
         if partitioned {
@@ -185,15 +191,6 @@ fn running(device: &str, partitioned: bool) -> Result<Serving, String> {
     control.servers().map_err(|e| none(&e))?;
     let server = Daemon::server_of(&control).map_err(|e| none(&e))?;
     Ok(Serving { device: device.to_owned(), control, server, own: None })
-}
-
-impl Control {
-    /// Its servers in words.
-    fn servings(&self) -> Result<String, super::control::ControlError> {
-        let servers = self.servers()?;
-        let list: Vec<String> = servers.iter().map(u32::to_string).collect();
-        Ok(if list.is_empty() { "no server yet".to_owned() } else { format!("server {}", list.join(", ")) })
-    }
 }
 
 impl Arranged for Clients {
@@ -274,8 +271,11 @@ fn log(serving: &Serving) -> Option<String> {
 
 impl Clients {
     fn who(site: &Site<'_>, seat: &SeatEvidence) -> String {
-        let id = site.planned.seats.get(seat.seat).map_or("?", |s| s.id.as_str());
-        format!("the tenant of seat {id} (pid {})", seat.pid)
+        format!("the tenant of seat {} (pid {})", Self::id(site, seat), seat.pid)
+    }
+
+    fn id<'a>(site: &Site<'a>, seat: &SeatEvidence) -> &'a str {
+        site.planned.seats.get(seat.seat).map_or("?", |s| s.id.as_str())
     }
 
     /// Every tenant of a server is in its list of clients, and nobody else is.
@@ -316,16 +316,17 @@ impl Clients {
     /// What a tenant sees of its share, where it has one. A static partition is proved by its SMs.
     fn share(&self, site: &Site<'_>, seat: &SeatEvidence) -> Result<Option<String>, BackendError> {
         let (Some(part), Some(seen)) = (self.parts.get(seat.seat), &seat.device) else { return Ok(None) };
+        let id = Self::id(site, seat);
         match (&part.partition, part.sms) {
-            (Some((id, sms)), _) if seen.sms != *sms => Err(BackendError::arrangement(format!(
-                "{} sees {} SMs, and its static partition {id} has {sms}: the driver does not hold it to the partition",
+            (Some((partition, sms)), _) if seen.sms != *sms => Err(BackendError::arrangement(format!(
+                "{} sees {} SMs, and its static partition {partition} has {sms}: the driver does not hold it to the partition",
                 Self::who(site, seat),
                 seen.sms
             ))),
-            (Some((id, sms)), _) => Ok(Some(format!("seat {} sees the {sms} SMs of its partition {id}", seat.seat))),
-            (None, Some(share)) => {
-                Ok(Some(format!("seat {} sees {} SMs under its cap of {share}", seat.seat, seen.sms)))
+            (Some((partition, sms)), _) => {
+                Ok(Some(format!("seat {id} sees the {sms} SMs of its partition {partition}")))
             }
+            (None, Some(share)) => Ok(Some(format!("seat {id} sees {} SMs under its cap of {share}", seen.sms))),
             (None, None) => Ok(None),
         }
     }

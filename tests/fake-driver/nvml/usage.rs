@@ -54,11 +54,13 @@ fn processes(place: Place, kind: Kind) -> Result<Vec<nvmlProcessInfo_t>, Code> {
     for p in part.config.processes.iter().filter(|p| p.kind == kind) {
         *found.entry((p.pid, p.device.unwrap_or(0))).or_default() += p.memory_mib << 20;
     }
+    let plain = crate::config::loaded().is_some_and(|l| l.config.mps.listed_plain);
     if kind != Kind::Graphics {
         place.gpu.with(|shared, _| {
             shared.reap(part.share);
             // A client of MPS is in both lists.
-            let listed = |slot: &Slot| slot.pid != 0 && (kind == Kind::Compute || matches!(slot.role, Role::Client(_)));
+            let client = |slot: &Slot| !plain && matches!(slot.role, Role::Client(_));
+            let listed = |slot: &Slot| slot.pid != 0 && (kind == Kind::Compute || client(slot));
             for (context, slot) in shared.slots.iter().enumerate().filter(|(_, slot)| listed(slot)) {
                 let compute = context / part.share.max(1);
                 *found.entry((slot.pid, compute)).or_default() += shared.machine.held(context).0;

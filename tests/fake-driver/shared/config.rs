@@ -264,6 +264,8 @@ pub(crate) struct Mps {
     pub(crate) start_error: Option<String>,
     /// The daemon writes this to its log, and no server starts.
     pub(crate) server_error: Option<String>,
+    /// NVML lists clients as if they had contexts of their own.
+    pub(crate) listed_plain: bool,
     /// The server never comes up.
     pub(crate) server_hang: bool,
     /// The daemon answers no command.
@@ -288,6 +290,7 @@ impl Default for Mps {
             hang_from: None,
             start_error: None,
             server_error: None,
+            listed_plain: false,
             server_hang: false,
             deaf: false,
             stubborn: false,
