@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::units::Nanos;
 
-use super::format::{NONE, duration};
+use super::format::{self, NONE};
 use super::text::{Line, Page, Tint};
 use super::words;
 
@@ -15,8 +15,8 @@ pub(super) fn whole(plan: &Plan, places: &[PlaceLength]) -> String {
     let total: Length = places.iter().map(|place| place.length).sum();
     match plan.inventory.provenance {
         // The simulator waits for nothing.
-        Provenance::Simulated => format!("about {} on a GPU", duration(total.total())),
-        Provenance::Measured | Provenance::StandIn => format!("about {}", duration(total.total())),
+        Provenance::Simulated => format!("about {} on a GPU", format::duration(total.total())),
+        Provenance::Measured | Provenance::StandIn => format!("about {}", format::duration(total.total())),
     }
 }
 
@@ -98,4 +98,15 @@ fn budget(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
         Line::of(Tint::Warn, "OVER BUDGET").with(Tint::Plain, &text)
     };
     page.paragraph(line, 2, 4);
+}
+
+/// "9 min 24 s", so that what a budget leaves is seen; hours as everywhere.
+fn duration(n: Nanos) -> String {
+    let secs = n.0.div_ceil(1_000_000_000);
+    match (secs / 60, secs % 60) {
+        (0, s) => format!("{s} s"),
+        (min @ 1..=59, 0) => format!("{min} min"),
+        (min @ 1..=59, s) => format!("{min} min {s} s"),
+        _ => format::duration(n),
+    }
 }

@@ -230,8 +230,21 @@ fn what_is_missing_as_found_is_said_in_different_words() {
     assert!(found(MigTimeSlicing, &twins).contains("mig-compute-instances"));
     let (_, seats) = resolve(MigComputeInstances, None, &twins, Some(h100())).unwrap();
     assert_eq!(seats.len(), 2);
+    let elsewhere = gpu(Some("all-balanced")).instances.pop().unwrap();
+    twins.instances.push(Instance { start: Some(6), ..elsewhere });
+    let (_, seats) = resolve(MigComputeInstances, None, &twins, Some(h100())).unwrap();
+    assert_eq!(seats.len(), 2, "one alone in its GPU instance is no compute instance beside another");
     assert!(found(MigComputeInstances, &gpu(Some("3g.40gb+3g.40gb"))).contains("use sharing = \"mig\""));
     assert!(found(Mig, &gpu(Some("3g.40gb"))).contains("two seats"));
+}
+
+#[test]
+fn the_simulator_divides_the_largest_instance_where_none_is_divided() {
+    let made = |layout| made_of_found(MigComputeInstances, &gpu(layout), Some(h100()));
+    assert_eq!(made(Some("all-balanced")), Some(vec![entry("3g.40gb", 2)]));
+    assert_eq!(made(Some("1g.10gb+1g.10gb")), None, "one compute slice cannot be divided");
+    assert_eq!(made(None), None, "there is nothing to divide");
+    assert_eq!(made_of_found(Mig, &gpu(Some("all-balanced")), Some(h100())), None, "instances are there or not");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn each_can_come_out_the_other_way() {
     assert!(!holds(&run(&text("mig-l2"), &[Channel::L2])));
     assert!(!holds(&run(&text("mig-bandwidth"), &[Channel::HbmBandwidth])));
     assert!(!holds(&run(&text("mig-tail"), &[Channel::BlockSlots])));
-    assert!(!holds(&run(&text("mig-ts"), &[Channel::BlockSlots])));
+    assert!(!holds(&run(&text("mig-ts"), &[Channel::HbmBandwidth])));
     // By mode: instances in place of turns; all SMs in place of halves; GPUs in place of instances.
     let as_mig = "sharing = \"mig\"\nlayout = [\"3g.40gb\", \"3g.40gb\"]";
     let instead = |id: &str, from: &str, to: &str| {

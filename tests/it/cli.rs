@@ -84,8 +84,8 @@ fn init_writes_what_runs() {
             assert_eq!(std::fs::read(&file).unwrap(), written, "never written over");
             if tier == "smoke" {
                 let few = String::from_utf8(written).unwrap().replacen(
-                    "[design]",
-                    "[design]\nblocks = 2\nwindow = \"40ms\"",
+                    "window = \"200ms\"",
+                    "window = \"40ms\"\nblocks = 2",
                     1,
                 );
                 let few = scratch.file(&format!("{name}-few.toml"), &few);

@@ -240,7 +240,9 @@ impl Meter {
         let length = (state.now - self.start).0.max(1) as f64;
         summary.sm_mhz = Some((state.machine.clock_cycles(gpu) - self.cycles) / length * 1e3);
         summary.power_w = Some(state.machine.power_w(gpu));
-        summary.throttled = Some((state.machine.throttled(gpu) - self.throttled).0 as f64 / length);
+        // The time under the cap includes a step of the clock that is under way, which may turn out to be none.
+        let throttled = state.machine.throttled(gpu).saturating_sub(self.throttled);
+        summary.throttled = Some(throttled.0 as f64 / length);
         for (seat, neighbour) in noise.map(|n| &n.seats).into_iter().flatten().zip(&state.neighbours) {
             let pending = seat.pending + seat.pending_since.map_or(Nanos::ZERO, |since| state.now - since);
             summary.neighbours.push(NeighbourSummary {
