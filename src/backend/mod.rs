@@ -100,6 +100,9 @@ impl BackendError {
 pub struct Evidence {
     /// Per seat, in their order.
     pub seats: Vec<SeatEvidence>,
+    /// What proves the mode itself, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<String>,
 }
 
 /// Where one tenant is.

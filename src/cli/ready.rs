@@ -99,6 +99,7 @@ impl Selected {
             provenance,
             exe,
             environment: Vec::new(),
+            allow_reconfigure: false,
             watch: Box::new(watch),
             deadlines: deadlines(provenance)?,
         };

@@ -219,11 +219,8 @@ impl Resolver<'_> {
     /// Modes that only the simulator arranges yet.
     fn not_on_hardware(&self) -> Option<String> {
         let mode = self.arrangement.sharing;
-        (self.provenance != Provenance::Simulated && !sharing::on_hardware(mode)).then(|| {
-            format!(
-                "this version arranges no {mode} on hardware: exclusive and time-slicing are, the simulator has all"
-            )
-        })
+        (self.provenance != Provenance::Simulated && !sharing::on_hardware(mode))
+            .then(|| sharing::not_on_hardware(mode))
     }
 
     /// Probes that may stand in one arm: those of host calls and slow ones form panels of their own.

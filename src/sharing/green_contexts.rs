@@ -7,7 +7,7 @@ use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
 use crate::units::Share;
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: true, live: false, own_share: |_, _| true };
+pub(super) const MODE: Mode = Mode { resolve, topology, one_process: true, live: None, own_share: |_, _| true };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     let mut layout = flat::two_or(request, Keys { sms: true, ..Keys::default() }, &PLAIN)?;

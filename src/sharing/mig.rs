@@ -8,7 +8,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::TimeSliced, |seat, _| seat, |_, _| SmShare::All),
     one_process: false,
-    live: false,
+    live: None,
     own_share: |_, _| true,
 };
 

@@ -15,7 +15,7 @@ use crate::scenario::LayoutEntry;
 /// Sizes of compute instances, in compute slices, that drivers offer.
 const SIZES: &[u32] = &[1, 2, 3, 4, 7];
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: false, own_share: |_, _| false };
+pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: None, own_share: |_, _| false };
 
 /// One GPU instance and the compute slices of its compute instances, in the order of the seats.
 struct Group<'m> {

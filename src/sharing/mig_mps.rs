@@ -11,7 +11,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::Concurrent, |_, entry| entry, |e, sms| cap(e.sms, sms)),
     one_process: false,
-    live: false,
+    live: None,
     own_share: |entry, together| entry.reserved || !together,
 };
 

@@ -1,5 +1,6 @@
-//! The sharing modes, pure half: from a mode and a layout to seats, and from seats to the domains that their contexts
-//! share. What a mode isolates follows from where each resource hangs, never from a table of outcomes.
+//! The sharing modes. The pure half of each: from a mode and a layout to seats, and from seats to the domains that their
+//! contexts share. What a mode isolates follows from where each resource hangs, never from a table of outcomes. The live
+//! half: [`live`].
 //!
 //! One file per mode; each fills in one `Mode`. Flat modes share one GPU as a whole, MIG modes its instances.
 
@@ -8,6 +9,7 @@ mod exclusive;
 mod flat;
 mod green_contexts;
 mod instances;
+pub mod live;
 mod mig;
 mod mig_compute_instances;
 mod mig_mps;
@@ -19,6 +21,7 @@ mod time_slicing;
 mod tree;
 
 pub use error::SharingError;
+pub use live::{arrange, not_on_hardware, on_hardware};
 pub use tree::free_memory;
 
 use crate::gpu::{Gpu, GpuModel};
@@ -46,14 +49,14 @@ struct Seating<'a> {
     model: &'a GpuModel,
 }
 
-/// The pure half of one mode.
+/// One mode.
 struct Mode {
     resolve: fn(&Request<'_>) -> Result<Resolved, SharingError>,
     topology: fn(&Seating<'_>) -> Result<Topology, SharingError>,
     /// All tenants live in one process.
     one_process: bool,
-    /// Hardware can be arranged so by this version.
-    live: bool,
+    /// How hardware is arranged so; `None`: not by this version.
+    live: Option<live::Arrange>,
     /// Whether a tenant of this entry is promised a share of its own beside another, in the same entry or not.
     own_share: fn(&LayoutEntry, bool) -> bool,
 }
@@ -160,11 +163,6 @@ pub fn victim_places(layout: &[LayoutEntry], seats: &[Seat]) -> Vec<usize> {
 /// Whether all tenants live in one process.
 pub fn one_process(mode: SharingMode) -> bool {
     of(mode).one_process
-}
-
-/// Whether this version arranges the mode on hardware. The simulator has them all.
-pub fn on_hardware(mode: SharingMode) -> bool {
-    of(mode).live
 }
 
 /// Whether the tenant in `seat` is promised a share of its own beside the one in `beside`, so that it must reach nearly

@@ -13,7 +13,7 @@ use crate::units::{Bytes, Share};
 const CLIENTS: usize = 48;
 
 pub(super) const MODE: Mode =
-    Mode { resolve, topology, one_process: false, live: false, own_share: |entry, _| entry.reserved };
+    Mode { resolve, topology, one_process: false, live: None, own_share: |entry, _| entry.reserved };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     let takes = Keys { sms: true, reserved: true, memory: true, ..Keys::default() };

@@ -5,7 +5,7 @@ use super::tree::Tree;
 use super::{Mode, Request, Resolved, Seating, SharingError};
 use crate::machine::{Policy, SmShare, Topology};
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: false, own_share: |_, _| true };
+pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: None, own_share: |_, _| true };
 
 fn resolve(request: &Request<'_>) -> Result<Resolved, SharingError> {
     let mut layout = flat::two_or(request, flat::Keys::default(), &PLAIN)?;

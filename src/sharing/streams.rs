@@ -8,6 +8,6 @@ pub(super) const MODE: Mode = Mode {
     resolve: |r| flat::alike(r, "a stream"),
     topology: |s| Ok(flat::whole_gpu(s, Policy::Concurrent, true, |_, _| SmShare::All)),
     one_process: true,
-    live: false,
+    live: None,
     own_share: |_, _| false,
 };

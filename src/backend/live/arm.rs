@@ -55,7 +55,8 @@ impl Arm<'_, '_> {
         // What was before this arm is no fault of its own: a tenant killed at work leaves its mark in the driver's log.
         drop(watch.trouble());
         self.quiet()?;
-        let ours: Vec<u32> = self.crew.tenants.iter().map(Tenant::pid).collect();
+        let ours: Vec<u32> =
+            self.crew.tenants.iter().map(Tenant::pid).chain(self.crew.helpers.iter().copied()).collect();
         watch.check_exclusive(&ours)?;
         self.wash_out()?;
         self.start_noise()?;

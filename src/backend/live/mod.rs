@@ -79,6 +79,8 @@ pub struct Settings {
     pub environment: Vec<(OsString, OsString)>,
     /// NVML's part.
     pub watch: Box<dyn Watch>,
+    /// The user lets this run change what the driver keeps.
+    pub allow_reconfigure: bool,
     /// How long tenants may take to answer.
     pub deadlines: Deadlines,
 }
@@ -164,9 +166,7 @@ impl Live {
 /// Why an arrangement of this mode cannot be made live on `gpu`, where it cannot.
 pub fn unsupported(mode: SharingMode, gpu: &Gpu) -> Option<String> {
     match mode {
-        other if !sharing::on_hardware(other) => Some(format!(
-            "{other} is not arranged on real GPUs yet, only in the simulator; exclusive and time-slicing are"
-        )),
+        other if !sharing::on_hardware(other) => Some(sharing::not_on_hardware(other)),
         _ if !mode.needs_mig() && gpu.mig == Some(true) => Some(format!(
             "{mode} needs the whole GPU, and MIG is on: a process sees one instance of it; turn MIG off (`nvidia-smi -i \
              {} -mig 0`) or arrange mig",

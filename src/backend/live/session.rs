@@ -10,6 +10,8 @@ use crate::host::thread;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
+use crate::sharing;
+use crate::sharing::live::{Arranged, Place, Site};
 use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply};
 use crate::units::Nanos;
 use crate::workload::{self, PLACEBO};
@@ -36,6 +38,8 @@ pub(super) struct LiveSession<'a> {
     pub(super) plan: &'a Plan,
     arrangement: usize,
     grid: usize,
+    /// The machine as the mode needs it, from the first restart on.
+    arranged: Option<Box<dyn Arranged>>,
     crew: Option<Crew>,
     evidence: Evidence,
 }
@@ -46,6 +50,8 @@ pub(super) struct Crew {
     pub(super) tenants: Vec<Tenant>,
     /// What each holds.
     pub(super) loaded: Vec<Loaded>,
+    /// Processes of ours on the GPU beside them.
+    pub(super) helpers: Vec<u32>,
     /// Since when the neighbours are quiet: their last completion, or the end of the restart.
     pub(super) quiet_since: Nanos,
     /// Not everybody has cores of its own.
@@ -56,7 +62,7 @@ pub(super) struct Crew {
 
 impl<'a> LiveSession<'a> {
     pub(super) fn new(live: &'a Live, plan: &'a Plan, arrangement: usize, grid: usize) -> Self {
-        Self { live, plan, arrangement, grid, crew: None, evidence: Evidence::default() }
+        Self { live, plan, arrangement, grid, arranged: None, crew: None, evidence: Evidence::default() }
     }
 
     pub(super) fn planned(&self) -> &'a PlannedArrangement {
@@ -72,15 +78,33 @@ impl<'a> LiveSession<'a> {
         std::iter::once(self.grid().victim).chain(self.grid().neighbour_seats.iter().copied()).collect()
     }
 
+    fn site(&self) -> Site<'a> {
+        let settings = &self.live.settings;
+        Site {
+            inventory: &settings.inventory,
+            gpu: settings.gpu,
+            planned: self.planned(),
+            watch: self.live.watch(),
+            allow_reconfigure: settings.allow_reconfigure,
+        }
+    }
+
     /// Tenants that were started before it failed are left in `tenants`.
-    fn bring_up(&self, generation: u32, tenants: &mut Vec<Tenant>) -> Result<(Crew, Evidence), BackendError> {
+    fn bring_up(
+        &self,
+        arranged: &dyn Arranged,
+        generation: u32,
+        tenants: &mut Vec<Tenant>,
+    ) -> Result<(Crew, Evidence), BackendError> {
         let settings = &self.live.settings;
         // Loading calls every program once: that is noise to whoever else is on the GPU.
-        self.live.watch().check_exclusive(&[])?;
+        let helpers = arranged.helpers();
+        self.live.watch().check_exclusive(&helpers)?;
+        let places: Vec<Place> = self.seats().into_iter().map(|seat| arranged.place(seat)).collect();
         let placement = self.live.cores.place(self.grid().neighbour_seats.len());
         let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
         for (index, seat) in self.seats().into_iter().enumerate() {
-            let launch = self.launch(index, seat, &placement);
+            let launch = self.launch(index, seat, &places[index], &placement);
             let who = launch.who.clone();
             tenants.push(Tenant::start(launch).map_err(|fault| self.not_up(&who, fault))?);
         }
@@ -89,7 +113,8 @@ impl<'a> LiveSession<'a> {
 
         let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
         ask(tenants, |_| hello.clone(), settings.deadlines.hello).map_err(|e| failed(tenants, e))?;
-        let loads: Vec<Load> = (0..tenants.len()).map(|index| self.load(index, generation, &placement)).collect();
+        let loads: Vec<Load> =
+            (0..tenants.len()).map(|index| self.load(index, generation, &places[index], &placement)).collect();
         let replies = ask(tenants, |index| Order::Load(loads[index].clone()), settings.deadlines.load)
             .map_err(|e| failed(tenants, e))?;
         let loaded: Vec<Loaded> = replies
@@ -101,29 +126,27 @@ impl<'a> LiveSession<'a> {
             seats.push(evidence::check(tenant, load, loaded).map_err(|fault| self.not_up(&tenant.who, fault))?);
         }
         seats.sort_by_key(|seat| seat.seat);
+        let proofs = arranged.prove(&self.site(), &seats)?;
         if !placement.too_few {
             thread::keep(HELPERS, &self.live.cores.spare(&placement));
         }
         let too_few_cores = placement.too_few;
         let tenants = std::mem::take(tenants);
-        let crew = Crew { tenants, loaded, quiet_since: now(), too_few_cores, _pinned: pinned };
-        Ok((crew, Evidence { seats }))
+        let crew = Crew { tenants, loaded, helpers, quiet_since: now(), too_few_cores, _pinned: pinned };
+        Ok((crew, Evidence { seats, proofs }))
     }
 
-    /// Whether the tenant at `index` of [`Self::seats`] has the GPU: in exclusive mode the victim alone.
-    fn on_gpu(&self, index: usize) -> bool {
-        index == 0 || self.planned().sharing != SharingMode::Exclusive
-    }
-
-    fn launch(&self, index: usize, seat: usize, placement: &Placement) -> Launch<'a> {
+    /// `index` is that of [`Self::seats`].
+    fn launch(&self, index: usize, seat: usize, place: &Place, placement: &Placement) -> Launch<'a> {
         let settings = &self.live.settings;
         let role = if index == 0 { "victim" } else { "neighbour" };
-        let device = if self.on_gpu(index) { self.live.gpu().uuid.as_str() } else { "" };
+        let mut environment = environment(settings, place.device.as_deref().unwrap_or_default());
+        environment.extend(place.environment.iter().cloned());
         Launch {
             exe: &settings.exe,
             seat,
             who: format!("tenant of seat {} ({role})", self.planned().seats[seat].id),
-            environment: environment(settings, device),
+            environment,
             cores: self.cores(index, placement),
             rows: if index == 0 { self.rows() } else { 0 },
         }
@@ -136,7 +159,7 @@ impl<'a> LiveSession<'a> {
         }
     }
 
-    fn load(&self, index: usize, generation: u32, placement: &Placement) -> Load {
+    fn load(&self, index: usize, generation: u32, place: &Place, placement: &Placement) -> Load {
         let (plan, grid) = (self.plan, self.grid());
         let seat = &self.planned().seats[self.seats()[index]].id;
         let program = |name: &str, workload: &str, params: &BTreeMap<String, String>| ProgramOrder {
@@ -146,7 +169,7 @@ impl<'a> LiveSession<'a> {
         };
         let probes = grid.probes.iter().map(|p| &plan.panel[*p]);
         let noises = grid.neighbours.iter().map(|n| &plan.neighbours[*n]);
-        let (programs, outstanding) = match (index, self.on_gpu(index)) {
+        let (programs, outstanding) = match (index, place.device.is_some()) {
             (0, _) => (
                 probes.clone().map(|p| program(&p.name, &p.workload, &p.params)).collect(),
                 probes.map(|p| p.outstanding).max(),
@@ -167,7 +190,7 @@ impl<'a> LiveSession<'a> {
         ];
         let sleeps = matches!(self.planned().sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
         Load {
-            device: self.on_gpu(index).then(|| self.live.gpu().uuid.clone()),
+            device: place.device.clone(),
             model: self.live.gpu().model.clone(),
             programs,
             arena: index != 0,
@@ -219,8 +242,17 @@ impl<'a> LiveSession<'a> {
 impl Session for LiveSession<'_> {
     fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
         self.take_down()?;
+        let arranged = match self.arranged.take() {
+            Some(arranged) => arranged,
+            None => {
+                self.live.watch().check_exclusive(&[])?;
+                sharing::arrange(&self.site())?
+            }
+        };
         let mut tenants = Vec::new();
-        let (crew, evidence) = self.bring_up(generation, &mut tenants).map_err(|error| gave_up(&mut tenants, error))?;
+        let brought_up = self.bring_up(arranged.as_ref(), generation, &mut tenants);
+        self.arranged = Some(arranged);
+        let (crew, evidence) = brought_up.map_err(|error| gave_up(&mut tenants, error))?;
         (self.crew, self.evidence) = (Some(crew), evidence);
         Ok(())
     }
@@ -239,7 +271,8 @@ impl Session for LiveSession<'_> {
     }
 
     fn close(mut self: Box<Self>) -> Result<(), BackendError> {
-        self.take_down()
+        self.take_down()?;
+        self.put_back()
     }
 }
 
@@ -250,6 +283,16 @@ impl LiveSession<'_> {
         let Some(mut crew) = self.crew.take() else { return Ok(()) };
         end_all(&mut crew.tenants, self.live.settings.deadlines.end);
         kill_all(&mut crew.tenants).map_or(Ok(()), |stuck| Err(BackendError::device(stuck)))
+    }
+}
+
+impl LiveSession<'_> {
+    fn put_back(&mut self) -> Result<(), BackendError> {
+        let site = self.site();
+        let Some(arranged) = &mut self.arranged else { return Ok(()) };
+        arranged.restore(&site)?;
+        self.arranged = None;
+        Ok(())
     }
 }
 
@@ -265,6 +308,7 @@ impl Drop for LiveSession<'_> {
     fn drop(&mut self) {
         // Nobody is left to be told.
         let _ = self.take_down();
+        let _ = self.put_back();
     }
 }
 
