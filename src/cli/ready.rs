@@ -10,6 +10,7 @@ use crate::backend::live::{Deadlines, Live, NvmlWatch, Settings};
 use crate::host::lock::GpuLock;
 use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
+use crate::reconfigure::Saved;
 use crate::units::{Nanos, UnitError};
 
 /// What a run on hardware may do.
@@ -64,11 +65,11 @@ impl Selected {
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub fn ready(self, rights: &Rights, stop: &AtomicBool) -> Result<Ready, CliError> {
+    pub fn ready(self, rights: &Rights, allow_reconfigure: bool, stop: &AtomicBool) -> Result<Ready, CliError> {
         match self.backend {
             Taken::Simulator(simulator) => Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None }),
             Taken::Live => {
-                let Held { live, assumed, lock } = self.live(rights, stop)?;
+                let Held { live, assumed, lock } = self.live(rights, allow_reconfigure, stop)?;
                 Ok(Ready { backend: Box::new(live), assumed, _lock: Some(lock) })
             }
         }
@@ -78,13 +79,20 @@ impl Selected {
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub(super) fn live(self, rights: &Rights, stop: &AtomicBool) -> Result<Held, CliError> {
+    pub(super) fn live(self, rights: &Rights, allow_reconfigure: bool, stop: &AtomicBool) -> Result<Held, CliError> {
         let (gpu, inventory) = (self.gpu, self.inventory);
         let environment = |what: String| CliError::Environment(what);
         let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
         let provenance = inventory.provenance;
         let wait = rights.wait.map(|wait| Duration::from_nanos(wait.0));
         let lock = GpuLock::acquire(&uuid, provenance, wait, stop).map_err(|e| environment(e.to_string()))?;
+        if let Some((_, saved)) = Saved::of(&uuid, provenance).map_err(|e| environment(e.to_string()))? {
+            return Err(environment(format!(
+                "GPU {uuid} is still divided as a run made it that began on {} (process {}) and was not ended cleanly: run \
+                 `crosstalk restore` first",
+                saved.since, saved.pid
+            )));
+        }
         let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;
         let watch = NvmlWatch::start(nvml, &uuid, &rights.gpu_is_mine).map_err(|e| environment(e.to_string()))?;
         let assumed = match watch.right()? {
@@ -99,7 +107,7 @@ impl Selected {
             provenance,
             exe,
             environment: Vec::new(),
-            allow_reconfigure: false,
+            allow_reconfigure,
             watch: Box::new(watch),
             deadlines: deadlines(provenance)?,
         };

@@ -8,6 +8,7 @@
 
 mod error;
 mod health;
+mod instances;
 mod inventory;
 mod occupancy;
 mod processes;
@@ -20,6 +21,7 @@ use nvml_wrapper::Device;
 
 pub use error::{NvmlError, NvmlErrorKind};
 pub use health::{Ecc, Health, PcieLink, RemappedRows};
+pub use instances::{ComputeInstance, Divide, Divided, DriverProfile, GpuInstance};
 pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};

@@ -8,8 +8,8 @@ use crate::backend::{BackendError, GpuReading};
 use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
-    ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use, lock,
-    mean_sm_mhz, throttled_share,
+    Divide, ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use,
+    lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -185,6 +185,10 @@ impl Watch for NvmlWatch {
     fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
         let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
         within(ANSWER, move || nvml.processes(&uuid))
+    }
+
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        Box::new(self.nvml.divided(&self.uuid))
     }
 
     fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::backend::live::{Health, Watch};
 use crate::gpu::Inventory;
-use crate::nvml::{GpuProcess, ProcessKind, Unknown};
+use crate::nvml::{Divide, GpuProcess, ProcessKind, Unknown};
 use crate::plan::PlannedArrangement;
 use crate::provenance::Provenance;
 use crate::scenario::{Expectation, LayoutEntry, SharingMode};
@@ -35,6 +35,9 @@ impl Watch for Told {
     }
     fn processes_on(&self, _uuid: &str) -> Result<Processes, BackendError> {
         Ok(self.processes.clone())
+    }
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        panic!("nothing is divided here")
     }
     fn check_exclusive_on(&self, _uuid: &str, _ours: &[u32]) -> Result<(), BackendError> {
         Ok(())
