@@ -7,6 +7,7 @@
 mod saved;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,10 @@ use crate::nvml::{Divide, DriverProfile, GpuInstance, NvmlError, NvmlErrorKind};
 use crate::plan::{Plan, PlannedArrangement};
 use crate::provenance::Provenance;
 use crate::sharing::{self, Found};
+
+/// How often an instance that is in use is tried to be destroyed, and how long apart.
+const ATTEMPTS: usize = 30;
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// One GPU instance of a layout. Its ids and UUIDs are no part of it: the driver gives new ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,6 +133,19 @@ pub fn found(gpu: &Gpu, model: &GpuModel) -> Option<Vec<Part>> {
     Some(parts.into_iter().map(|(_, part)| part).collect())
 }
 
+/// The driver lets go of an instance a moment after its last process has ended.
+fn once_free(destroy: impl Fn() -> Result<(), NvmlError>) -> Result<(), NvmlError> {
+    let mut answer = destroy();
+    for _ in 1..ATTEMPTS {
+        if !answer.as_ref().is_err_and(|error| error.kind == NvmlErrorKind::InUse) {
+            break;
+        }
+        std::thread::sleep(BETWEEN);
+        answer = destroy();
+    }
+    answer
+}
+
 /// What of `there` is not in `target`, and what of `target` is not `there`.
 pub fn difference(there: &[Part], target: &[Part]) -> (Vec<Part>, Vec<Part>) {
     let mut missing = target.to_vec();
@@ -230,12 +248,13 @@ pub fn make(
     }
     for (instance, part) in &surplus {
         for compute in instance.compute.iter().rev() {
-            driver.destroy_compute(instance.id, compute.id).map_err(nvml(format!(
+            once_free(|| driver.destroy_compute(instance.id, compute.id)).map_err(nvml(format!(
                 "destroying compute instance {} of GPU instance {} ({part})",
                 compute.id, instance.id
             )))?;
         }
-        driver.destroy(instance.id).map_err(nvml(format!("destroying GPU instance {} ({part})", instance.id)))?;
+        once_free(|| driver.destroy(instance.id))
+            .map_err(nvml(format!("destroying GPU instance {} ({part})", instance.id)))?;
     }
     for (part, profile, place) in creations {
         let id = driver.create(profile, place).map_err(nvml(format!("creating {part}")))?;

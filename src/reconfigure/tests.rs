@@ -208,6 +208,26 @@ fn what_others_made_is_left_alone_before_anything_is_changed() {
 }
 
 #[test]
+fn an_instance_whose_last_process_has_just_ended_is_waited_for() {
+    let calls = Cell::new(0);
+    let busy_until = |free: usize| {
+        calls.set(0);
+        once_free(|| {
+            calls.set(calls.get() + 1);
+            if calls.get() < free { Err(error(NvmlErrorKind::InUse)) } else { Ok(()) }
+        })
+    };
+    assert_eq!((busy_until(3), calls.get()), (Ok(()), 3));
+    assert!(busy_until(usize::MAX).is_err());
+    calls.set(0);
+    let refused = once_free(|| {
+        calls.set(calls.get() + 1);
+        Err(error(NvmlErrorKind::Permission))
+    });
+    assert!(refused.is_err() && calls.get() == 1, "only what is in use is waited for");
+}
+
+#[test]
 fn each_refusal_of_the_driver_has_its_cure() {
     let say = |kind| ReconfigureError::of("creating 1g.6gb at slice 0", &error(kind)).what;
     assert!(say(NvmlErrorKind::Permission).contains("needs root"));

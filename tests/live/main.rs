@@ -11,6 +11,8 @@ mod mig;
 #[cfg(test)]
 mod occupied;
 #[cfg(test)]
+mod reconfigure;
+#[cfg(test)]
 mod self_check;
 #[cfg(test)]
 mod stand_in;
