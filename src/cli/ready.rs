@@ -12,6 +12,7 @@ use crate::host::compute_cache;
 use crate::host::lock::GpuLock;
 use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
+use crate::reconfigure::Saved;
 use crate::sharing::mps;
 use crate::units::{Nanos, UnitError};
 
@@ -67,11 +68,17 @@ impl Selected {
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub fn ready(self, rights: &Rights, welcome: &[u32], stop: &AtomicBool) -> Result<Ready, CliError> {
+    pub fn ready(
+        self,
+        rights: &Rights,
+        welcome: &[u32],
+        allow_reconfigure: bool,
+        stop: &AtomicBool,
+    ) -> Result<Ready, CliError> {
         match self.backend {
             Taken::Simulator(simulator) => Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None }),
             Taken::Live => {
-                let Held { live, assumed, lock } = self.live(rights, welcome, stop)?;
+                let Held { live, assumed, lock } = self.live(rights, welcome, allow_reconfigure, stop)?;
                 Ok(Ready { backend: Box::new(live), assumed, _lock: Some(lock) })
             }
         }
@@ -81,7 +88,13 @@ impl Selected {
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub(super) fn live(self, rights: &Rights, welcome: &[u32], stop: &AtomicBool) -> Result<Held, CliError> {
+    pub(super) fn live(
+        self,
+        rights: &Rights,
+        welcome: &[u32],
+        allow_reconfigure: bool,
+        stop: &AtomicBool,
+    ) -> Result<Held, CliError> {
         let (gpu, inventory) = (self.gpu, self.inventory);
         let environment = |what: String| CliError::Environment(what);
         let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
@@ -90,6 +103,13 @@ impl Selected {
         let lock = GpuLock::acquire(&uuid, provenance, wait, stop).map_err(|e| environment(e.to_string()))?;
         for swept in mps::sweep() {
             super::say(&swept);
+        }
+        if let Some((_, saved)) = Saved::of(&uuid, provenance).map_err(|e| environment(e.to_string()))? {
+            return Err(environment(format!(
+                "GPU {uuid} is still divided as a run made it that began on {} (process {}) and was not ended cleanly: run \
+                 `crosstalk restore` first",
+                saved.since, saved.pid
+            )));
         }
         let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;
         let exporter = DcgmExporter::from_environment(&|name| std::env::var(name).ok()).map_err(CliError::Usage)?;
@@ -107,7 +127,7 @@ impl Selected {
             provenance,
             exe,
             environment: compute_cache::environment(),
-            allow_reconfigure: false,
+            allow_reconfigure,
             watch: Box::new(watch),
             deadlines: deadlines(provenance)?,
         };

@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
         ));
     }
     let (provenance, line) = (selected.provenance(), selected.line.clone());
-    let held = selected.live(&args.rights, &[], &stop)?;
+    let held = selected.live(&args.rights, &[], false, &stop)?;
     super::say(&line);
     if let Some(why) = &held.assumed {
         super::say(&format!("exclusive use assumed: {why}"));

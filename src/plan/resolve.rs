@@ -37,6 +37,20 @@ impl Plan {
         gpu: usize,
         model: Option<&GpuModel>,
     ) -> Result<Self, PlanError> {
+        Self::resolve_with(scenario, inventory, gpu, model, false)
+    }
+
+    /// The same; `allow_reconfigure`: a MIG layout that is not there may be made.
+    ///
+    /// # Errors
+    /// As [`Plan::resolve`].
+    pub fn resolve_with(
+        scenario: &Scenario,
+        inventory: &Inventory,
+        gpu: usize,
+        model: Option<&GpuModel>,
+        allow_reconfigure: bool,
+    ) -> Result<Self, PlanError> {
         let mut mistakes = Vec::new();
         let washout = scenario.design.washout;
         if inventory.provenance != Provenance::Simulated && washout < LEAST_WASHOUT {
@@ -47,7 +61,7 @@ impl Plan {
         }
         let mut arrangements = Vec::with_capacity(scenario.arrangements.len());
         for arrangement in &scenario.arrangements {
-            let resolver = Resolver { scenario, arrangement, inventory, gpu, model };
+            let resolver = Resolver { scenario, arrangement, inventory, gpu, model, allow_reconfigure };
             match resolver.arrangement() {
                 Ok(planned) => arrangements.push(planned),
                 Err(mistake) => mistakes.push(format!("arrangement {:?}: {mistake}", arrangement.name)),
@@ -137,6 +151,7 @@ struct Resolver<'a> {
     /// Index of the GPU under test.
     gpu: usize,
     model: Option<&'a GpuModel>,
+    allow_reconfigure: bool,
 }
 
 impl Resolver<'_> {
@@ -253,7 +268,15 @@ impl Resolver<'_> {
             inventory: self.inventory,
             gpu: self.gpu,
         };
-        sharing::devices(&found).err().map(|error| error.to_string())
+        let error = sharing::devices(&found).err()?;
+        let wanted = self.arrangement.layout.is_some() && sharing::can_be_made(planned.sharing) && self.model.is_some();
+        match (wanted, self.allow_reconfigure) {
+            (true, true) => None,
+            (true, false) => Some(format!(
+                "{error}; --allow-reconfigure creates that layout for the run, and puts back what was there"
+            )),
+            (false, _) => Some(error.to_string()),
+        }
     }
 
     /// Probes that may stand in one arm: those of host calls and slow ones form panels of their own.

@@ -2,7 +2,7 @@
 //! is refused, and nothing else is taken in its place.
 
 use super::{SharingError, instances, mig_compute_instances, separate_gpus};
-use crate::gpu::{Inventory, find_model};
+use crate::gpu::{GpuModel, Inventory, find_model};
 use crate::plan::Seat;
 use crate::scenario::{LayoutEntry, SharingMode};
 
@@ -44,6 +44,27 @@ pub fn devices(found: &Found<'_>) -> Result<Vec<String>, SharingError> {
         | SharingMode::TimeSlicing
         | SharingMode::Mps => Ok(vec![gpu.uuid.clone(); found.seats.len()]),
     }
+}
+
+/// Whether the MIG layout of this mode can be made on hardware.
+pub fn can_be_made(mode: SharingMode) -> bool {
+    matches!(mode, SharingMode::Mig | SharingMode::MigComputeInstances | SharingMode::MigTimeSlicing)
+}
+
+/// The GPU instances of a MIG layout: the profile of each, and the compute slices of its compute instances, or none for
+/// one that fills it.
+///
+/// # Errors
+/// Where the layout does not fit the model.
+pub fn gpu_instances(
+    mode: SharingMode,
+    layout: &[LayoutEntry],
+    model: &GpuModel,
+) -> Result<Vec<(String, Vec<u32>)>, SharingError> {
+    if mode == SharingMode::MigComputeInstances {
+        return mig_compute_instances::gpu_instances(layout, model);
+    }
+    Ok(layout.iter().filter_map(|e| Some((e.profile.clone()?, Vec::new()))).collect())
 }
 
 #[cfg(test)]

@@ -139,6 +139,11 @@ pub(super) fn assign(found: &Found<'_>, gpu: &Gpu, model: Option<&GpuModel>) -> 
     Ok(assigned)
 }
 
+/// The GPU instances of a layout, each with the slices of its compute instances.
+pub(super) fn gpu_instances(layout: &[LayoutEntry], model: &GpuModel) -> Result<Vec<(String, Vec<u32>)>, SharingError> {
+    Ok(groups(layout, model)?.into_iter().map(|group| (group.profile.name.clone(), group.slices)).collect())
+}
+
 impl Group<'_> {
     /// Its compute instances as drivers name them: one that fills its GPU instance has that one's name.
     fn names(&self) -> Vec<String> {

@@ -23,7 +23,7 @@ mod time_slicing;
 mod tree;
 
 pub use error::SharingError;
-pub use found::{Found, devices};
+pub use found::{Found, can_be_made, devices, gpu_instances};
 pub use green_contexts::green_sms;
 pub use live::{arrange, not_on_hardware, on_hardware};
 pub use tree::free_memory;

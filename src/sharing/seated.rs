@@ -2,10 +2,13 @@
 //! from inside which device the process has; NVML says from outside what that device is, and in which instance the
 //! process is.
 
+mod changed;
+
+use self::changed::Changed;
 use super::live::{Arranged, Place, Site};
-use super::{Found, devices};
+use super::{Found, SharingError, devices};
 use crate::backend::{BackendError, SeatEvidence};
-use crate::gpu::{Gpu, Instance, MigUuid, parse_mig_uuid};
+use crate::gpu::{Gpu, Instance, Inventory, MigUuid, parse_mig_uuid};
 use crate::nvml::Processes;
 
 /// What a mode promises of the instances of two seats.
@@ -26,27 +29,50 @@ pub(super) struct Seated {
     there: Vec<Instance>,
     /// Of each seat, its instance.
     of_seat: Vec<Instance>,
+    /// What is to be put back.
+    changed: Option<Changed>,
 }
 
-/// Takes the instances that are there, where they are what the arrangement asks for.
+/// Takes the instances that are there, where they are what the arrangement asks for. Where they are not, and the user lets
+/// them be changed, those that it asks for are created.
 ///
 /// # Errors
-/// Where they are not.
+/// Where they are not there, and cannot or may not be created.
 pub(super) fn arrange(site: &Site<'_>, apart: Apart) -> Result<Box<dyn Arranged>, BackendError> {
+    let refused = |error: SharingError| BackendError::arrangement(error.what);
     let machine = site.watch.machine()?;
-    let gpu = index_of(&machine.gpus, &site.gpu().uuid)?;
-    let found = Found {
-        mode: site.planned.sharing,
-        layout: &site.planned.layout,
-        seats: &site.planned.seats,
-        as_found: true,
-        inventory: &machine,
-        gpu,
+    let error = match take(site, &machine, apart)? {
+        Ok(seated) => return Ok(Box::new(seated)),
+        Err(error) => error,
     };
-    let uuids = devices(&found).map_err(|error| BackendError::arrangement(error.what))?;
+    // What was there when the run began is not created again: somebody else has taken it away.
+    let was_there = devices(&found(site, site.inventory, site.gpu)).is_ok();
+    if !site.allow_reconfigure || was_there {
+        return Err(refused(error));
+    }
+    let changed = Changed::make(site, &machine.gpus[index_of(&machine.gpus, &site.gpu().uuid)?])?;
+    let made = site.watch.machine().and_then(|machine| take(site, &machine, apart)?.map_err(refused));
+    match made {
+        Ok(seated) => Ok(Box::new(Seated { changed: Some(changed), ..seated })),
+        Err(error) => Err(changed.undo(site, error)),
+    }
+}
+
+fn found<'a>(site: &Site<'a>, inventory: &'a Inventory, gpu: usize) -> Found<'a> {
+    let planned = site.planned;
+    let (layout, seats) = (&planned.layout, &planned.seats);
+    Found { mode: planned.sharing, layout, seats, as_found: true, inventory, gpu }
+}
+
+/// The instances of `machine`, where they are what the arrangement asks for.
+fn take(site: &Site<'_>, machine: &Inventory, apart: Apart) -> Result<Result<Seated, SharingError>, BackendError> {
+    let gpu = index_of(&machine.gpus, &site.gpu().uuid)?;
     let there = machine.gpus[gpu].instances.clone();
-    let of_seat = uuids.iter().filter_map(|uuid| there.iter().find(|i| i.uuid == *uuid).cloned()).collect();
-    Ok(Box::new(Seated { apart, there, of_seat }))
+    let seated = |uuids: Vec<String>| {
+        let of_seat = uuids.iter().filter_map(|uuid| there.iter().find(|i| i.uuid == *uuid).cloned()).collect();
+        Seated { apart, there: there.clone(), of_seat, changed: None }
+    };
+    Ok(devices(&found(site, machine, gpu)).map(seated))
 }
 
 fn index_of(gpus: &[Gpu], uuid: &str) -> Result<usize, BackendError> {
@@ -71,6 +97,13 @@ impl Arranged for Seated {
         }
         proofs.push(self.pairs(site, seats)?);
         Ok(proofs)
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> Result<(), BackendError> {
+        let Some(changed) = &self.changed else { return Ok(()) };
+        changed.put_back(site)?;
+        self.changed = None;
+        Ok(())
     }
 }
 

@@ -13,11 +13,13 @@ mod killed;
 #[cfg(test)]
 mod mig;
 #[cfg(test)]
-mod mps;
-#[cfg(test)]
 mod modes_one_process;
 #[cfg(test)]
+mod mps;
+#[cfg(test)]
 mod occupied;
+#[cfg(test)]
+mod reconfigure;
 #[cfg(test)]
 mod self_check;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::{Backend, BackendError, DcgmReading, GpuActivity, GpuHealth, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
-use crate::nvml::Processes;
+use crate::nvml::{Divide, Processes};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -71,6 +71,8 @@ pub trait Watch: Sync {
     /// # Errors
     /// Where somebody else may be at work there: who, and the cure.
     fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError>;
+    /// To divide the GPU under test, which is in MIG mode.
+    fn divided(&self) -> Box<dyn Divide + '_>;
 }
 
 /// The GPU over the windows of an arm. Unknown is `None`.

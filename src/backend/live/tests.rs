@@ -71,6 +71,9 @@ impl Watch for Arc<Written> {
     fn processes_on(&self, _uuid: &str) -> Result<crate::nvml::Processes, BackendError> {
         Ok(Ok(Vec::new()))
     }
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        panic!("nothing is divided here")
+    }
     fn check_exclusive_on(&self, _uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
         self.check_exclusive(ours)
     }

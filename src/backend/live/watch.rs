@@ -9,8 +9,8 @@ use crate::dcgm::DcgmExporter;
 use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
-    ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use,
-    lock, mean_sm_mhz, throttled_share,
+    Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify,
+    exclusive_use, lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -237,6 +237,10 @@ impl Watch for NvmlWatch {
     fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
         let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
         within(ANSWER, move || nvml.processes(&uuid))
+    }
+
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        Box::new(self.nvml.divided(&self.uuid))
     }
 
     fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {

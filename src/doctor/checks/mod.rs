@@ -5,7 +5,7 @@ mod cpus;
 mod driver;
 mod given;
 mod gpu;
-mod mig;
+pub(super) mod mig;
 mod others;
 
 use super::{Facts, Finding, Severity};

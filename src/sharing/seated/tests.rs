@@ -2,7 +2,7 @@ use super::*;
 use crate::backend::live::{OverArm, Watch};
 use crate::backend::{DcgmReading, GpuHealth};
 use crate::gpu::Inventory;
-use crate::nvml::{GpuProcess, ProcessKind, Unknown};
+use crate::nvml::{Divide, GpuProcess, ProcessKind, Unknown};
 use crate::plan::PlannedArrangement;
 use crate::provenance::Provenance;
 use crate::scenario::{Expectation, LayoutEntry, MpsDaemon, SharingMode};
@@ -42,6 +42,9 @@ impl Watch for Told {
     }
     fn processes_on(&self, _uuid: &str) -> Result<Processes, BackendError> {
         Ok(self.processes.clone())
+    }
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        panic!("nothing is divided here")
     }
     fn check_exclusive_on(&self, _uuid: &str, _ours: &[u32]) -> Result<(), BackendError> {
         Ok(())
