@@ -14,6 +14,7 @@ mod copies;
 #[path = "cuda/device.rs"]
 mod device;
 #[path = "shared/entry.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
 mod entry;
 #[path = "cuda/graphs.rs"]
 mod graphs;

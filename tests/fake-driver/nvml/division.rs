@@ -41,7 +41,7 @@ fn in_use(card: Place, computes: &[usize]) -> bool {
     let device = |p: usize| part.devices.iter().flatten().nth(p).map(|d| d.compute);
     foreign.filter_map(|p| device(p.device?)).any(|c| computes.contains(&c))
         || card.gpu.with(|shared, _| {
-            shared.reap();
+            shared.reap(part.share);
             let mut held = shared.slots.iter().enumerate().filter(|(_, slot)| slot.pid != 0);
             held.any(|(context, _)| computes.contains(&(context / part.share.max(1))))
         })
