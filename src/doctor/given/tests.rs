@@ -1,5 +1,6 @@
 //! Tables of environments, each on a machine that is described by what its driver says.
 
+use super::asked::MOUNTS;
 use super::*;
 use crate::doctor::fixture::{self, DEVICES, FIRST, SECOND, gpu, instance};
 use crate::doctor::probe::DriverReport;
