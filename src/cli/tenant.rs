@@ -63,3 +63,16 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         Err(why) => Err(CliError::Environment(why.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_further_seat_has_a_region_and_two_lines() {
+        let seat = further("/proc/self/fd/5,/proc/self/fd/6,/proc/self/fd/7").unwrap();
+        let paths = [seat.region, seat.orders, seat.replies];
+        assert_eq!(paths.map(|path| path.display().to_string()), [5, 6, 7].map(|fd| format!("/proc/self/fd/{fd}")));
+        assert!(further("/proc/self/fd/5,/proc/self/fd/6").is_err_and(|why| why.contains("found 2 parts")));
+    }
+}

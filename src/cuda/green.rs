@@ -62,11 +62,11 @@ pub(crate) struct SmSets {
 }
 
 impl SmSets {
-    /// Splits the SMs of `device` into sets of these sizes. The driver may round groups up; how many SMs a green context
-    /// really has it says itself.
+    /// Splits the SMs of `device` into sets of these sizes, or a little larger where the driver rounds groups up; how many
+    /// SMs a green context really has it says itself.
     ///
     /// # Errors
-    /// The driver's own; where it has no such calls; where it makes fewer groups than it takes.
+    /// The driver's own; where it has no such calls; where its groups are too few.
     pub(crate) fn split(driver: &'static Driver, device: Device, sizes: &[u32]) -> Result<Self, CudaError> {
         let mut whole = DevResource::NONE;
         // SAFETY: the pointer is valid for the call.
@@ -74,23 +74,16 @@ impl SmSets {
         checked(driver, "cuDeviceGetDevResource", code)?;
         // Groups of a split are equal, so they are as large as divides every set.
         let size = sizes.iter().fold(0, |all, size| gcd(all, *size));
-        let wanted: u32 = if size == 0 { 0 } else { sizes.iter().map(|sms| sms / size).sum() };
-        let short = |made: u32| {
-            CudaError::other(
+        if sizes.is_empty() || sizes.contains(&0) {
+            return Err(CudaError::other(
                 "cuDevSmResourceSplitByCount",
-                format!(
-                    "{} SMs were to be split into {wanted} groups of {size}, and the driver makes {made}: ask for smaller \
-                     shares, or for equal ones",
-                    whole.sms
-                ),
-            )
-        };
-        if wanted == 0 || sizes.contains(&0) {
-            return Err(short(0));
+                format!("a share of {} SMs that is less than one group: ask for larger shares", whole.sms),
+            ));
         }
+        let wanted: u32 = sizes.iter().map(|sms| sms / size).sum();
         let mut groups = vec![DevResource::NONE; wanted as usize];
         let mut made = wanted;
-        // SAFETY: as many groups as `made` says, and pointers valid for the call; what remains is not asked for.
+        // SAFETY: room for as many groups as `made` says, and pointers valid for the call; what remains is not asked for.
         let code = unsafe {
             driver.cuDevSmResourceSplitByCount(
                 groups.as_mut_ptr(),
@@ -102,11 +95,23 @@ impl SmSets {
             )
         };
         checked(driver, "cuDevSmResourceSplitByCount", code)?;
-        if made < wanted {
-            return Err(short(made));
+        groups.truncate(made as usize);
+        // Of groups that are larger than asked for, a set takes fewer.
+        let real = groups.first().map_or(size, |group| group.sms.max(size));
+        let each: Vec<usize> = sizes.iter().map(|sms| sms.div_ceil(real) as usize).collect();
+        let needed: usize = each.iter().sum();
+        if needed > groups.len() {
+            return Err(CudaError::other(
+                "cuDevSmResourceSplitByCount",
+                format!(
+                    "sets of {sizes:?} of {} SMs take {needed} groups of {real}, and the driver makes {made}: ask for \
+                     smaller shares, or for equal ones",
+                    whole.sms
+                ),
+            ));
         }
         let mut groups = groups.into_iter();
-        let sets = sizes.iter().map(|sms| groups.by_ref().take((sms / size) as usize).collect()).collect();
+        let sets = each.into_iter().map(|count| groups.by_ref().take(count).collect()).collect();
         Ok(Self { driver, device, sets })
     }
 

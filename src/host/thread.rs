@@ -78,6 +78,24 @@ mod tests {
     use crate::host::cores::allowed;
 
     #[test]
+    fn another_thread_is_kept_on_cores() {
+        let core = allowed().unwrap()[0];
+        let (tell, told) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send((Tid::mine(), allowed().unwrap())).unwrap();
+            wait.recv().unwrap();
+            allowed().unwrap()
+        });
+        let (other, before) = told.recv().unwrap();
+        keep_on(other, &[]);
+        keep_on(other, &[core]);
+        go.send(()).unwrap();
+        assert_eq!(thread.join().unwrap(), [core]);
+        assert_eq!(allowed().unwrap(), before, "and no other one");
+    }
+
+    #[test]
     fn threads_are_kept_on_cores_by_their_names() {
         let core = allowed().unwrap()[0];
         let start = |name: &str| {

@@ -12,6 +12,8 @@ use crate::units::Share;
 
 /// CUDA version from which on drivers have green contexts (CUDA 12.4 release notes).
 const CUDA: (u32, u32) = (12, 4);
+/// Groups of SMs are of at most so many (CUDA driver API, green contexts: 8 from compute capability 9.0 on, less before).
+const COARSEST: u32 = 8;
 
 pub(super) const MODE: Mode =
     Mode { resolve, topology, one_process: true, live: Some(arrange), own_share: |_, _| true };
@@ -100,7 +102,8 @@ fn prove(shares: &[Share], seats: &[SeatEvidence]) -> Result<Vec<String>, Backen
         };
         let major = seen.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         let promised = green_sms(shares.get(*seat).copied().unwrap_or_default(), seen.sms, major);
-        if has < promised {
+        // Drivers round up to their own granularity, which nowhere is coarser than that.
+        if has < promised || has >= promised + COARSEST {
             return Err(BackendError::arrangement(format!(
                 "seat {seat} was promised {promised} SMs, and its green context has {has} of the device's {}: the driver \
                  divides them otherwise; ask for other shares",
@@ -131,12 +134,14 @@ mod tests {
         let prove = |seats: &[SeatEvidence]| prove(&[half, half], seats).map_err(|error| error.what);
         let proofs = prove(&[seat(0, 7, Some(64)), seat(1, 7, Some(64))]).unwrap();
         assert_eq!(proofs[1], "green contexts of one split of 132 SMs: seat 0: 64, seat 1: 64");
-        let more = prove(&[seat(0, 7, Some(66)), seat(1, 7, Some(66))]).unwrap();
-        assert!(more[1].contains("seat 0: 66, promised 64"), "{more:?}");
+        let more = prove(&[seat(0, 7, Some(68)), seat(1, 7, Some(64))]).unwrap();
+        assert!(more[1].contains("seat 0: 68, promised 64"), "{more:?}");
         let fewer = prove(&[seat(0, 7, Some(64)), seat(1, 7, Some(56))]).unwrap_err();
         assert!(fewer.contains("seat 1 was promised 64 SMs, and its green context has 56"), "{fewer}");
-        let twice = prove(&[seat(0, 7, Some(96)), seat(1, 7, Some(64))]).unwrap_err();
-        assert!(twice.contains("160 SMs in all") && twice.contains("not disjoint"), "{twice}");
+        let all = prove(&[seat(0, 7, Some(132)), seat(1, 7, Some(132))]).unwrap_err();
+        assert!(all.contains("seat 0 was promised 64 SMs, and its green context has 132"), "{all}");
+        let twice = prove(&[seat(0, 7, Some(68)), seat(1, 7, Some(68))]).unwrap_err();
+        assert!(twice.contains("136 SMs in all") && twice.contains("not disjoint"), "{twice}");
         assert!(prove(&[seat(0, 7, Some(64)), seat(1, 7, None)]).unwrap_err().contains("in no green context"));
         assert!(prove(&[seat(0, 7, Some(64)), seat(1, 8, Some(64))]).unwrap_err().contains("two processes"));
     }

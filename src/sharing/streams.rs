@@ -6,6 +6,11 @@ use super::live::{Arranged, Place, Site, one_device};
 use crate::backend::{BackendError, SeatEvidence};
 use crate::machine::{Policy, SmShare};
 
+/// Streams of a tenant.
+const STREAMS: usize = 2;
+/// Hardware queues that the streams of a process have at most (CUDA_DEVICE_MAX_CONNECTIONS, CUDA programming guide).
+const QUEUES: usize = 32;
+
 pub(super) const MODE: Mode = Mode {
     resolve: |r| flat::alike(r, "a stream"),
     topology: |s| Ok(flat::whole_gpu(s, Policy::Concurrent, true, |_, _| SmShare::All)),
@@ -31,8 +36,18 @@ impl Arranged for Streams {
                 seat.seat
             )));
         }
-        Ok(vec![format!("{}, each on streams of its own in its one context", in_one_process(seats)?)])
+        let mut proofs = vec![format!("{}, each on streams of its own in its one context", in_one_process(seats)?)];
+        proofs.extend(crowded(seats.len()));
+        Ok(proofs)
     }
+}
+
+/// Streams beyond the hardware's queues share them, and wait for one another where nothing asks for it.
+fn crowded(seats: usize) -> Option<String> {
+    let streams = seats * STREAMS;
+    (streams > QUEUES).then(|| {
+        format!("{streams} streams share {QUEUES} hardware queues: some wait for one another for that reason alone")
+    })
 }
 
 /// That all seats are of one process on one device, and which.
@@ -78,6 +93,8 @@ pub(super) mod tests {
     fn two_processes_are_no_streams_of_one() {
         let proof = in_one_process(&[seat(0, 7, None), seat(1, 7, None)]).unwrap();
         assert_eq!(proof, "2 tenants of process 7 on GPU-a");
+        assert_eq!(crowded(16), None);
+        assert!(crowded(17).is_some_and(|words| words.starts_with("34 streams share 32")));
         let error = in_one_process(&[seat(0, 7, None), seat(1, 8, None)]).unwrap_err();
         assert!(error.what.contains("seats 0 and 1 are of two processes, 7 and 8"), "{error}");
     }

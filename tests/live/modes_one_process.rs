@@ -110,3 +110,18 @@ fn a_driver_of_cuda_12_4_has_no_call_for_their_streams_and_needs_none() {
     run.end().ended(0, &[]);
     assert_eq!(of_kind(&dir, "committed").len(), 2, "{:#?}", events(&dir));
 }
+
+#[test]
+fn shares_that_the_driver_rounds_up_are_told_as_they_are() {
+    let _alone = alone();
+    let machine = StandIn::new(A30);
+    // 39 and 11 SMs of 56, in pairs 38 and 10: this driver makes groups of four at least.
+    let layout = "sharing = \"green-contexts\"\nlayout = [{ sms = \"70%\" }, { sms = \"20%\" }]\nvictim_at = [\"0\"]\n";
+    let scenario = scenario(1, 1, "10ms", &["green-contexts"]).replace("sharing = \"green-contexts\"\n", layout);
+    let run = Run::start(&machine, "run", &scenario, &[]);
+    let dir = run.dir.clone();
+    run.end().ended(0, &[]);
+    let proofs = of_kind(&dir, "arranged")[0]["evidence"]["proofs"].to_string();
+    assert!(proofs.contains("seat 0: 40, promised 38, seat 1: 12, promised 10"), "{proofs}");
+    assert_eq!(of_kind(&dir, "committed").len(), 2, "{:#?}", events(&dir));
+}

@@ -1,4 +1,5 @@
-//! Green contexts: sets of SMs of one process, which run side by side (CUDA driver API, "Green Contexts").
+//! Green contexts: sets of SMs of one process, from `cuda = "12.4"` on (CUDA driver API, "Green Contexts"). They run side by
+//! side while no other process has a context on their GPU; with another one there all take turns, each context its own.
 
 use std::cell::RefCell;
 

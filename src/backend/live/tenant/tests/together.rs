@@ -68,5 +68,5 @@ fn a_driver_without_green_contexts_is_named_with_what_it_needs() {
     assert!(failed.what.contains("CUDA 12.4 or later (R550), this one has CUDA 12.8"), "{}", failed.what);
     let none = Together::GreenContexts { shares: vec![Share::percent(1)], index: 0 };
     let failed = loaded(&mut seat, none).unwrap_err();
-    assert!(failed.what.contains("8 SMs were to be split into 0 groups"), "{}", failed.what);
+    assert!(failed.what.contains("a share of 8 SMs that is less than one group"), "{}", failed.what);
 }
