@@ -20,6 +20,7 @@ pub mod nvml;
 pub mod plan;
 pub mod provenance;
 pub mod random;
+pub mod reconfigure;
 pub mod report;
 pub mod run_dir;
 pub mod scenario;

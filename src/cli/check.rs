@@ -3,6 +3,7 @@
 use super::run::Overrides;
 use super::{CliError, Exit, Host};
 use crate::experiment;
+use crate::reconfigure;
 use crate::report::{self, Options, Style};
 use crate::verdict;
 
@@ -19,7 +20,7 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
     let notes = verdict::foreseen(&plan, super::run::today()?);
     let options = Options { width: super::terminal_width(), style: Style::Ansi };
-    let text = report::plan_text(&plan, experiment::estimate(&plan), &[], &notes, &options);
+    let text = report::plan_text(&plan, experiment::estimate(&plan), &reconfigure::announced(&plan), &notes, &options);
     super::print(&format!("{}\n{text}", selected.line))?;
     Ok(Exit::Ok)
 }

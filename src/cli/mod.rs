@@ -10,6 +10,7 @@ mod probe;
 mod progress;
 mod ready;
 mod report;
+mod restore;
 mod run;
 mod schema;
 mod self_check;
@@ -53,6 +54,8 @@ enum Verb {
     Check(check::Args),
     /// Run a scenario: measure, judge, report.
     Run(run::Args),
+    /// Put back the MIG layouts that a run changed and could not put back itself.
+    Restore,
     /// Report on a run directory.
     Report(report::Args),
     /// Check a run directory: checksums, histograms and verdict recomputed from raw samples.
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Verb::Init(args) => init::run(&args, &host),
         Verb::Check(args) => check::run(&args, &host),
         Verb::Run(args) => run::run(&args, &host),
+        Verb::Restore => restore::run(),
         Verb::Report(args) => report::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Doctor(args) => doctor::run(&args, &host),

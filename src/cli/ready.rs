@@ -10,6 +10,7 @@ use crate::backend::live::{Deadlines, Live, NvmlWatch, Settings};
 use crate::host::lock::GpuLock;
 use crate::nvml::{ExclusiveUse, Nvml};
 use crate::provenance::Provenance;
+use crate::reconfigure::Saved;
 use crate::sharing::mps;
 use crate::units::{Nanos, UnitError};
 
@@ -65,11 +66,17 @@ impl Selected {
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub fn ready(self, rights: &Rights, welcome: &[u32], stop: &AtomicBool) -> Result<Ready, CliError> {
+    pub fn ready(
+        self,
+        rights: &Rights,
+        allow_reconfigure: bool,
+        welcome: &[u32],
+        stop: &AtomicBool,
+    ) -> Result<Ready, CliError> {
         match self.backend {
             Taken::Simulator(simulator) => Ok(Ready { backend: Box::new(simulator), assumed: None, _lock: None }),
             Taken::Live => {
-                let Held { live, assumed, lock } = self.live(rights, welcome, stop)?;
+                let Held { live, assumed, lock } = self.live(rights, allow_reconfigure, welcome, stop)?;
                 Ok(Ready { backend: Box::new(live), assumed, _lock: Some(lock) })
             }
         }
@@ -79,13 +86,26 @@ impl Selected {
     ///
     /// # Errors
     /// Where another run has the GPU, somebody else may be using it, or NVML does not answer.
-    pub(super) fn live(self, rights: &Rights, welcome: &[u32], stop: &AtomicBool) -> Result<Held, CliError> {
+    pub(super) fn live(
+        self,
+        rights: &Rights,
+        allow_reconfigure: bool,
+        welcome: &[u32],
+        stop: &AtomicBool,
+    ) -> Result<Held, CliError> {
         let (gpu, inventory) = (self.gpu, self.inventory);
         let environment = |what: String| CliError::Environment(what);
         let (uuid, bus_id) = (inventory.gpus[gpu].uuid.clone(), inventory.gpus[gpu].pci.clone());
         let provenance = inventory.provenance;
         let wait = rights.wait.map(|wait| Duration::from_nanos(wait.0));
         let lock = GpuLock::acquire(&uuid, provenance, wait, stop).map_err(|e| environment(e.to_string()))?;
+        if let Some((_, saved)) = Saved::of(&uuid, provenance).map_err(|e| environment(e.to_string()))? {
+            return Err(environment(format!(
+                "GPU {uuid} is still divided as a run made it that began on {} (process {}) and was not ended cleanly: run \
+                 `crosstalk restore` first",
+                saved.since, saved.pid
+            )));
+        }
         for swept in mps::sweep() {
             super::say(&swept);
         }
@@ -103,7 +123,7 @@ impl Selected {
             provenance,
             exe,
             environment: Vec::new(),
-            allow_reconfigure: false,
+            allow_reconfigure,
             watch: Box::new(watch),
             deadlines: deadlines(provenance)?,
         };

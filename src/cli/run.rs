@@ -11,8 +11,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::experiment::{self, Ended};
-use crate::plan::Plan;
+use crate::gpu::{Gpu, Inventory};
+use crate::nvml::Nvml;
+use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
+use crate::reconfigure;
 use crate::report::{Format, Style};
 use crate::run_dir::{Digest, Manifest, RecordedRun, RunDir};
 use crate::scenario::{self, Scenario, Tier};
@@ -52,6 +55,9 @@ pub(super) struct Overrides {
     /// smoke, acceptance or certify.
     #[arg(long)]
     tier: Option<Tier>,
+    /// An arrangement may divide a GPU in MIG mode otherwise than it is; what was there is put back.
+    #[arg(long)]
+    allow_reconfigure: bool,
 }
 
 /// A scenario as it was read, and as it was found.
@@ -74,7 +80,9 @@ impl Overrides {
     /// Takes the device and resolves the plan on it.
     pub(super) fn plan(&self, scenario: &Scenario, host: &Host) -> Result<(Selected, Plan), CliError> {
         let selected = select(self.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
-        let plan = Plan::resolve(scenario, &selected.inventory, selected.gpu, selected.model)?;
+        let (inventory, gpu) = (&selected.inventory, selected.gpu);
+        let terms = Terms { allow_reconfigure: self.allow_reconfigure, victim_on: selected.victim_on.as_deref() };
+        let plan = Plan::resolve_on(scenario, inventory, gpu, selected.model, terms)?;
         Ok((selected, plan))
     }
 }
@@ -95,6 +103,9 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let bars = Bars::new(&run.manifest.plan, args.quiet);
     let ended = experiment::run(device.backend.as_ref(), &mut dir, &mut run, &stop, &mut |p| bars.show(&p));
     bars.finish();
+    if args.overrides.allow_reconfigure && run.manifest.provenance != Provenance::Simulated {
+        say_renamed(run.manifest.plan.gpu());
+    }
     let ended = match ended {
         Ok(ended) => ended,
         Err(error) => return failed(error.into(), &path, stop.load(Ordering::Relaxed)),
@@ -120,6 +131,16 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
         }
     };
     printed.map_or_else(|error| ended_by(&error, exit), |()| Ok(exit))
+}
+
+/// Says which MIG devices have other names than when the run began.
+fn say_renamed(before: &Gpu) {
+    // Where the driver no longer answers, the run has said so.
+    let Ok(now) = Nvml::load().and_then(|nvml| nvml.inventory()) else { return };
+    let Some(now) = now.gpus.iter().find(|gpu| gpu.uuid == before.uuid) else { return };
+    for line in reconfigure::renamed(before, now) {
+        super::say(&format!("put back under another name: {line}"));
+    }
 }
 
 /// Why not one arm ran on a GPU on which the plan has something to run: the machine's fault, whatever was required.
@@ -163,7 +184,8 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
     let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
     let today = today()?;
     let (provenance, mut line) = (selected.provenance(), selected.line.clone());
-    let device = selected.ready(&args.rights, &mps::welcome(&plan.arrangements), stop)?;
+    let device =
+        selected.ready(&args.rights, args.overrides.allow_reconfigure, &mps::welcome(&plan.arrangements), stop)?;
     if let Some(why) = &device.assumed {
         line.push_str(&format!("; exclusive use assumed: {why}"));
     }
@@ -197,15 +219,34 @@ fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<St
         Provenance::Measured | Provenance::StandIn => recorded.plan.gpu().uuid.clone(),
     };
     let selected = select(args.overrides.device.as_deref(), Some(&begun_on), None, host)?;
-    if selected.provenance() != recorded.provenance || selected.inventory != recorded.plan.inventory {
+    if selected.provenance() != recorded.provenance || !same(&selected.inventory, &recorded.plan.inventory) {
         return Err(CliError::Usage(format!(
             "{} was begun on another device ({}): resume it there, or begin a new run",
             path.display(),
             recorded.device
         )));
     }
-    let device = selected.ready(&args.rights, &mps::welcome(&recorded.plan.arrangements), stop)?;
+    let device = selected.ready(
+        &args.rights,
+        args.overrides.allow_reconfigure,
+        &mps::welcome(&recorded.plan.arrangements),
+        stop,
+    )?;
     Ok(Started { device, dir, run })
+}
+
+/// Whether two inventories are of one machine in one layout. Ids and UUIDs of instances are new after each reboot.
+fn same(a: &Inventory, b: &Inventory) -> bool {
+    let nameless = |inventory: &Inventory| {
+        let mut inventory = inventory.clone();
+        for instance in inventory.gpus.iter_mut().flat_map(|gpu| &mut gpu.instances) {
+            (instance.gpu_instance, instance.compute_instance) = (None, None);
+            // One without a compute instance stays one.
+            instance.uuid.truncate(1);
+        }
+        inventory
+    };
+    nameless(a) == nameless(b)
 }
 
 /// What `--device` calls the simulated GPU of a plan.

@@ -86,6 +86,14 @@ pub fn examine(
     Examination { findings: checks::ALL.iter().flat_map(|check| check(&facts)).collect() }
 }
 
+/// Who owns the MIG layouts of the machine below `root`, and the way in which each changes them.
+pub(crate) fn layout_owners(
+    root: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Vec<(&'static str, &'static str)> {
+    checks::mig::owners(&Facts::gather(root, variable, probe::no_driver()))
+}
+
 fn retain<T>(all: &mut Vec<T>, keep: impl Fn(usize) -> bool) {
     let mut index = 0;
     all.retain(|_| {

@@ -102,7 +102,7 @@ fn cure(failure: &ProbeFailure, kernel: &Kernel, visible: Option<&str>) -> Strin
         }
         FailureKind::Nvml(NvmlErrorKind::Permission) => return permission(kernel),
         FailureKind::Nvml(NvmlErrorKind::Lost) => LOST,
-        FailureKind::Nvml(NvmlErrorKind::NotSupported | NvmlErrorKind::Other) => "look for NVRM in `dmesg`",
+        FailureKind::Nvml(_) => "look for NVRM in `dmesg`",
         FailureKind::Hung => {
             "look for Xid and NVRM in `dmesg` and for processes in state D (`ps -eo pid,stat,comm`); reboot the node"
         }

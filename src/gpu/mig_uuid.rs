@@ -76,6 +76,20 @@ pub fn parse_mig_uuid(text: &str) -> Result<MigUuid, MigUuidError> {
     })
 }
 
+/// Whether `text` is the UUID of a MIG device, in either form.
+pub fn is_mig_uuid(text: &str) -> bool {
+    parse_mig_uuid(text).is_ok()
+}
+
+/// Whether the device that a process was given can be the one that it sees. The old form of a MIG device's UUID names card
+/// and instance, which the driver does not tell from inside: any MIG device will do, and NVML must say which it is.
+pub fn is_same_device(given: &str, seen: &str) -> bool {
+    match parse_mig_uuid(given) {
+        Ok(MigUuid::Instance { .. }) => is_mig_uuid(seen),
+        _ => given.eq_ignore_ascii_case(seen),
+    }
+}
+
 /// 8-4-4-4-12 hexadecimal digits.
 fn is_uuid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();

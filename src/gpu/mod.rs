@@ -11,5 +11,5 @@ pub use catalogue::{find_model, models, nearest_model};
 pub use inventory::{Gpu, Instance, Inventory, named_uuid, simulated};
 pub use layout::{LayoutError, LayoutProblem, Placement, create_in_order, parse_layout, place_layout};
 pub use list::{gpus_json, gpus_table, profiles_json, profiles_table};
-pub use mig_uuid::{MigUuid, MigUuidError, parse_mig_uuid};
+pub use mig_uuid::{MigUuid, MigUuidError, is_mig_uuid, is_same_device, parse_mig_uuid};
 pub use model::{GpuModel, MigModel, MigProfile};

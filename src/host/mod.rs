@@ -4,5 +4,6 @@ pub mod clock;
 pub mod cores;
 pub mod environment;
 pub mod lock;
+pub(crate) mod pci;
 pub mod process;
 pub mod thread;

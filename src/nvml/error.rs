@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::LIBRARY;
 
+/// NVML_ERROR_INSUFFICIENT_RESOURCES, which nvml-wrapper does not know.
+const INSUFFICIENT_RESOURCES: u32 = 23;
+
 /// What went wrong, as far as somebody must act differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -20,6 +23,14 @@ pub enum NvmlErrorKind {
     Permission,
     /// This GPU, or this mode of it, has no such thing.
     NotSupported,
+    /// What was named is not there.
+    NotThere,
+    /// An argument that this driver does not know.
+    Invalid,
+    /// Somebody uses it.
+    InUse,
+    /// There is no room left for another instance, at that place or at all.
+    NoRoom,
     /// The GPU has fallen off the bus, or needs a reset.
     Lost,
     /// Anything else.
@@ -47,12 +58,17 @@ impl NvmlError {
             E::LibRmVersionMismatch => NvmlErrorKind::Mismatch,
             E::NoPermission | E::OperatingSystem => NvmlErrorKind::Permission,
             E::NotSupported => NvmlErrorKind::NotSupported,
+            E::NotFound => NvmlErrorKind::NotThere,
+            E::InvalidArg => NvmlErrorKind::Invalid,
+            E::InUse => NvmlErrorKind::InUse,
+            E::UnexpectedVariant(INSUFFICIENT_RESOURCES) => NvmlErrorKind::NoRoom,
             E::GpuLost | E::ResetRequired => NvmlErrorKind::Lost,
             _ => NvmlErrorKind::Other,
         };
         let what = match (&error, kind) {
             (_, NvmlErrorKind::NoLibrary) => format!("{LIBRARY} cannot be loaded ({error})"),
             (_, NvmlErrorKind::NoSymbol) => format!("{LIBRARY} has no {call} ({error}): this driver is too old"),
+            (_, NvmlErrorKind::NoRoom) => format!("{call}: Insufficient Resources"),
             (E::UnexpectedVariant(code), _) => format!("{call}: NVML error {code}, which crosstalk does not know"),
             _ => format!("{call}: {error}"),
         };
@@ -90,6 +106,8 @@ mod tests {
             (E::DriverNotLoaded, NvmlErrorKind::NotLoaded, "not loaded"),
             (E::NoPermission, NvmlErrorKind::Permission, "permission"),
             (E::GpuLost, NvmlErrorKind::Lost, "bus"),
+            (E::InUse, NvmlErrorKind::InUse, "in use"),
+            (E::UnexpectedVariant(23), NvmlErrorKind::NoRoom, "Insufficient Resources"),
             (E::FailedToLoadSymbol("x".to_owned()), NvmlErrorKind::NoSymbol, "too old"),
             (E::UnexpectedVariant(4242), NvmlErrorKind::Other, "4242"),
         ] {

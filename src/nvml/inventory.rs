@@ -17,7 +17,7 @@ use crate::gpu::{Gpu, GpuModel, Instance, Inventory, models, parse_mig_uuid};
 use crate::units::Bytes;
 
 /// NVML's numbers of GPU instance profiles: a number space of its own, dense from 0. Newer drivers may know more.
-const PROFILE_NUMBERS: std::ops::Range<c_uint> = 0..32;
+pub(super) const PROFILE_NUMBERS: std::ops::Range<c_uint> = 0..32;
 
 /// Everything that libnvidia-ml says of a machine outside arms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -255,7 +255,7 @@ fn ask<T: Zeroed>(call: impl FnOnce(&mut T) -> nvmlReturn_t) -> Result<T, Raw> {
 }
 
 /// C structs that NVML fills.
-trait Zeroed {
+pub(super) trait Zeroed {
     fn zeroed() -> Self;
 }
 

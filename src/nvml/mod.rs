@@ -8,8 +8,10 @@
 
 mod error;
 mod health;
+mod instances;
 mod inventory;
 mod occupancy;
+mod policy;
 mod processes;
 mod sampler;
 mod xid;
@@ -20,9 +22,11 @@ use nvml_wrapper::Device;
 
 pub use error::{NvmlError, NvmlErrorKind};
 pub use health::{Ecc, Health, PcieLink, RemappedRows};
+pub use instances::{ComputeInstance, Divide, Divided, DriverProfile, GpuInstance};
 pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
+pub use policy::{TimeSlice, time_slice};
 pub(crate) use processes::{FIRST_PID_NAMESPACE, broken_lists, is_daemon, is_monitor, is_mps, name_from};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub(crate) use sampler::lock;

@@ -25,6 +25,15 @@ const LEAST_WASHOUT: Nanos = Nanos::secs(1);
 #[error("{}", .0.join("\n"))]
 pub struct PlanError(pub Vec<String>);
 
+/// What a user lets a plan do, and asks of it, beside the scenario.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// A MIG layout that is not there may be made.
+    pub allow_reconfigure: bool,
+    /// UUID of the MIG device that takes the victim's place; `None`: as the scenario says.
+    pub victim_on: Option<&'a str>,
+}
+
 impl Plan {
     /// What `scenario` means on GPU number `gpu` of `inventory`, of which `model` is the data where it is known.
     ///
@@ -37,6 +46,20 @@ impl Plan {
         gpu: usize,
         model: Option<&GpuModel>,
     ) -> Result<Self, PlanError> {
+        Self::resolve_on(scenario, inventory, gpu, model, Terms::default())
+    }
+
+    /// The same on these terms.
+    ///
+    /// # Errors
+    /// As [`Plan::resolve`].
+    pub fn resolve_on(
+        scenario: &Scenario,
+        inventory: &Inventory,
+        gpu: usize,
+        model: Option<&GpuModel>,
+        terms: Terms<'_>,
+    ) -> Result<Self, PlanError> {
         let mut mistakes = Vec::new();
         let washout = scenario.design.washout;
         if inventory.provenance != Provenance::Simulated && washout < LEAST_WASHOUT {
@@ -47,8 +70,7 @@ impl Plan {
         }
         let mut arrangements = Vec::with_capacity(scenario.arrangements.len());
         for arrangement in &scenario.arrangements {
-            let resolver =
-                Resolver { scenario, arrangement, provenance: inventory.provenance, gpu: &inventory.gpus[gpu], model };
+            let resolver = Resolver { scenario, arrangement, inventory, gpu, model, terms };
             match resolver.arrangement() {
                 Ok(planned) => arrangements.push(planned),
                 Err(mistake) => mistakes.push(format!("arrangement {:?}: {mistake}", arrangement.name)),
@@ -134,12 +156,23 @@ fn neighbour(neighbour: &Neighbour) -> PlannedNeighbour {
 struct Resolver<'a> {
     scenario: &'a Scenario,
     arrangement: &'a Arrangement,
-    provenance: Provenance,
-    gpu: &'a Gpu,
+    inventory: &'a Inventory,
+    /// Index of the GPU under test.
+    gpu: usize,
     model: Option<&'a GpuModel>,
+    terms: Terms<'a>,
 }
 
 impl Resolver<'_> {
+    fn gpu(&self) -> &Gpu {
+        &self.inventory.gpus[self.gpu]
+    }
+
+    /// On a machine that is tested as it is. The simulator gives each arrangement the machine that it asks for.
+    fn as_it_is(&self) -> bool {
+        self.inventory.provenance != Provenance::Simulated
+    }
+
     fn arrangement(&self) -> Result<PlannedArrangement, String> {
         let wanted = self.arrangement;
         let mut planned = PlannedArrangement {
@@ -156,16 +189,20 @@ impl Resolver<'_> {
         if planned.skipped.is_some() {
             return Ok(planned);
         }
-        let (layout, seats) = match sharing::resolve(wanted.sharing, wanted.layout.as_deref(), self.gpu, self.model) {
+        let (layout, seats) = match sharing::resolve(wanted.sharing, wanted.layout.as_deref(), self.gpu(), self.model) {
             Ok(resolved) => resolved,
             // What the machine as found cannot give is no mistake of the scenario.
-            Err(error) if wanted.layout.is_none() && self.provenance != Provenance::Simulated => {
+            Err(error) if wanted.layout.is_none() && self.as_it_is() => {
                 planned.skipped = Some(error.to_string());
                 return Ok(planned);
             }
             Err(error) => return Err(error.to_string()),
         };
         (planned.layout, planned.seats) = (layout, seats);
+        planned.skipped = self.not_there(&planned);
+        if planned.skipped.is_some() {
+            return Ok(planned);
+        }
 
         let seat = |id: &String| {
             planned.seats.iter().position(|s| s.id == *id).ok_or_else(|| {
@@ -176,8 +213,17 @@ impl Resolver<'_> {
         let seats_of = |ids: &Option<Vec<String>>| {
             ids.as_ref().map(|ids| ids.iter().map(seat).collect::<Result<Vec<_>, _>>()).transpose()
         };
-        let victims =
-            seats_of(&wanted.victim_at)?.unwrap_or_else(|| sharing::victim_places(&planned.layout, &planned.seats));
+        let asked = seats_of(&wanted.victim_at)?;
+        let victims = match (self.terms.victim_on, asked) {
+            (None, asked) => asked.unwrap_or_else(|| sharing::victim_places(&planned.layout, &planned.seats)),
+            (Some(uuid), asked) => match self.victim_on(uuid, asked, &planned) {
+                Some(seat) => vec![seat],
+                None => {
+                    planned.skipped = Some(format!("no seat of the victim's is on {uuid}, the device asked for"));
+                    return Ok(planned);
+                }
+            },
+        };
         let neighbours_at = seats_of(&wanted.neighbour_at)?;
         for victim in victims {
             let mut neighbour_seats = neighbours_at.clone().unwrap_or_else(|| (0..planned.seats.len()).collect());
@@ -206,11 +252,11 @@ impl Resolver<'_> {
 
     /// Hardware is tested as it is: crosstalk never changes the MIG mode.
     fn wrong_mig_mode(&self) -> Option<String> {
-        if self.provenance == Provenance::Simulated {
+        if !self.as_it_is() {
             return None;
         }
         let needs = self.arrangement.sharing.needs_mig();
-        match (needs, self.gpu.mig.unwrap_or(false)) {
+        match (needs, self.gpu().mig.unwrap_or(false)) {
             (true, false) => Some("MIG mode is off: run `nvidia-smi -mig 1` on a drained GPU first".to_owned()),
             (false, true) => Some("MIG mode is on: run `nvidia-smi -mig 0` on a drained GPU first".to_owned()),
             _ => None,
@@ -220,8 +266,41 @@ impl Resolver<'_> {
     /// Modes that only the simulator arranges yet.
     fn not_on_hardware(&self) -> Option<String> {
         let mode = self.arrangement.sharing;
-        (self.provenance != Provenance::Simulated && !sharing::on_hardware(mode))
-            .then(|| sharing::not_on_hardware(mode))
+        (self.as_it_is() && !sharing::on_hardware(mode)).then(|| sharing::not_on_hardware(mode))
+    }
+
+    /// The first of the seats `asked`, or of all, on the device `uuid`.
+    fn victim_on(&self, uuid: &str, asked: Option<Vec<usize>>, planned: &PlannedArrangement) -> Option<usize> {
+        let devices = sharing::devices(&self.found(planned)).ok()?;
+        let seats = asked.unwrap_or_else(|| (0..planned.seats.len()).collect());
+        seats.into_iter().find(|seat| devices.get(*seat).is_some_and(|device| device == uuid))
+    }
+
+    fn found<'p>(&'p self, planned: &'p PlannedArrangement) -> sharing::Found<'p> {
+        sharing::Found {
+            mode: planned.sharing,
+            layout: &planned.layout,
+            seats: &planned.seats,
+            as_found: self.arrangement.layout.is_none(),
+            inventory: self.inventory,
+            gpu: self.gpu,
+        }
+    }
+
+    /// Why the machine as it is lacks the devices of this arrangement, where it does.
+    fn not_there(&self, planned: &PlannedArrangement) -> Option<String> {
+        if !self.as_it_is() {
+            return None;
+        }
+        let error = sharing::devices(&self.found(planned)).err()?;
+        let wanted = self.arrangement.layout.is_some() && sharing::can_be_made(planned.sharing) && self.model.is_some();
+        match (wanted, self.terms.allow_reconfigure) {
+            (true, true) => None,
+            (true, false) => Some(format!(
+                "{error}; --allow-reconfigure creates that layout for the run, and puts back what was there"
+            )),
+            (false, _) => Some(error.to_string()),
+        }
     }
 
     /// Probes that may stand in one arm: those of host calls and slow ones form panels of their own.
@@ -307,6 +386,47 @@ mod tests {
                 if let Err(PlanError(mistakes)) = plan {
                     assert_eq!(mistakes.len(), 1, "tensor-burst alone: {mistakes:?}");
                     assert!(mistakes[0].contains("allow_power"), "{mistakes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hardware_that_is_not_divided_as_asked_is_skipped_with_what_is_there() {
+        let text = |layout: &str| {
+            format!(
+                r#"
+                schema = 1
+                name = "layouts"
+                [victim]
+                panel = [{{ probe = "launch" }}]
+                [[neighbour]]
+                noise = "idle"
+                [[arrangement]]
+                name = "mig"
+                sharing = "mig"
+                layout = {layout}
+                "#
+            )
+        };
+        let model = crate::gpu::find_model("h100-sxm").unwrap();
+        let placed = crate::gpu::parse_layout(model, "all-balanced").unwrap();
+        for provenance in [Provenance::Measured, Provenance::StandIn, Provenance::Simulated] {
+            let mut machine = crate::gpu::simulated(model, Some(&placed));
+            machine.provenance = provenance;
+            for (layout, there) in [
+                (r#""as-found""#, true),
+                (r#"["1g.10gb", "1g.10gb", "2g.20gb", "3g.40gb"]"#, true),
+                (r#"["3g.40gb", "3g.40gb"]"#, false),
+            ] {
+                let scenario = read("layouts.toml", &text(layout), CATALOGUE).map_err(|m| m.render(false)).unwrap();
+                let plan = Plan::resolve(&scenario, &machine, 0, Some(model)).unwrap();
+                let planned = &plan.arrangements[0];
+                let runs = there || provenance == Provenance::Simulated;
+                assert_eq!(planned.skipped.is_none(), runs, "{provenance:?} {layout}: {:?}", planned.skipped);
+                assert_eq!(planned.grids.is_empty(), !runs);
+                if let Some(reason) = &planned.skipped {
+                    assert!(reason.contains("the layout is 3g.40gb + 2g.20gb + 1g.10gb + 1g.10gb"), "{reason}");
                 }
             }
         }

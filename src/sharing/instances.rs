@@ -2,11 +2,11 @@
 
 use super::flat::{Keys, PLAIN, check_keys};
 use super::tree::Tree;
-use super::{Request, Seating, SharingError};
+use super::{Found, Request, Seating, SharingError};
 use crate::gpu::{Gpu, GpuModel, Instance, MigProfile, models, place_layout};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::plan::Seat;
-use crate::scenario::LayoutEntry;
+use crate::scenario::{LayoutEntry, SharingMode};
 
 /// The layout as written and legal, or the instances as found with `tenants` in each.
 pub(super) fn layout(request: &Request<'_>, takes: Keys, tenants: u32) -> Result<Vec<LayoutEntry>, SharingError> {
@@ -63,7 +63,12 @@ pub(super) fn has_mig(model: &GpuModel) -> Result<(), SharingError> {
 
 /// The instances of the GPU, where they are GPU instances with one compute instance each.
 fn as_found<'a>(request: &Request<'a>) -> Result<&'a [Instance], SharingError> {
-    let found = instances_found(request.gpu, request.model)?;
+    whole_instances(request.gpu, request.model)
+}
+
+/// The instances of a GPU, none of them unusable, and no two in one GPU instance.
+fn whole_instances<'a>(gpu: &'a Gpu, model: Option<&GpuModel>) -> Result<&'a [Instance], SharingError> {
+    let found = instances_found(gpu, model)?;
     if let Some((a, b)) = twins(found) {
         return Err(SharingError::new(format!(
             "{} and {} are two compute instances of one GPU instance: they share its memory, bandwidth, L2 and copy \
@@ -72,6 +77,42 @@ fn as_found<'a>(request: &Request<'a>) -> Result<&'a [Instance], SharingError> {
         )));
     }
     Ok(found)
+}
+
+/// The instance of each seat, as an index: entries take the instances of their profile in the driver's order, and the
+/// tenants of one entry share its instance. The layout is all that is there, and all of it is there.
+pub(super) fn assign(found: &Found<'_>, gpu: &Gpu, model: Option<&GpuModel>) -> Result<Vec<usize>, SharingError> {
+    let there = whole_instances(gpu, model)?;
+    let mut free: Vec<usize> = (0..there.len()).collect();
+    let mut of_entry = Vec::with_capacity(found.layout.len());
+    for entry in found.layout {
+        let profile = entry.profile.as_deref().unwrap_or_default();
+        let Some(at) = free.iter().position(|i| there[*i].profile == profile) else {
+            return Err(not_there(found, there));
+        };
+        of_entry.push(free.remove(at));
+    }
+    if !free.is_empty() {
+        return Err(not_there(found, there));
+    }
+    found.seats.iter().map(|seat| of_entry.get(seat.entry).copied().ok_or_else(|| not_there(found, there))).collect()
+}
+
+/// A layout that is not the one that is there.
+pub(super) fn not_there(found: &Found<'_>, there: &[Instance]) -> SharingError {
+    let asked = found.layout.iter().map(|e| match (e.profile.as_deref().unwrap_or_default(), e.tenants) {
+        (profile, tenants) if tenants > 1 && found.mode == SharingMode::MigComputeInstances => {
+            format!("{profile} in {tenants}")
+        }
+        (profile, _) => profile.to_owned(),
+    });
+    let there = there.iter().map(|i| i.profile.clone());
+    let joined = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(" + ");
+    SharingError::new(format!(
+        "the layout is {}, the scenario asks for {}",
+        joined(&mut there.into_iter()),
+        joined(&mut asked.into_iter())
+    ))
 }
 
 /// The MIG devices of the GPU, none of them unusable.
@@ -90,8 +131,8 @@ pub(super) fn instances_found<'a>(gpu: &'a Gpu, model: Option<&GpuModel>) -> Res
     match (gpu.mig, gpu.instances.is_empty()) {
         (Some(true), false) => Ok(&gpu.instances),
         (Some(true), true) => Err(SharingError::new(format!(
-            "MIG is on and {} has no GPU instance (`nvidia-smi mig -lgi`: none found); create some \
-             (`nvidia-smi mig -lgip` lists the profiles)",
+            "MIG is on and {} has no GPU instance (`nvidia-smi mig -lgi`: none found; a layout that was applied with the \
+             profile names of another model yields none); create some (`nvidia-smi mig -lgip` lists the profiles)",
             gpu.name
         ))),
         (Some(false), _) => Err(SharingError::new(format!(

@@ -6,16 +6,23 @@
 
 use super::flat::{Keys, PLAIN, check_keys};
 use super::instances::{self, compute_slices, profile};
+use super::seated::{self, Apart};
 use super::tree::Tree;
-use super::{Mode, Request, Resolved, Seating, SharingError};
-use crate::gpu::{GpuModel, MigProfile};
+use super::{Found, Mode, Request, Resolved, Seating, SharingError};
+use crate::gpu::{Gpu, GpuModel, Instance, MigProfile};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
 
 /// Sizes of compute instances, in compute slices, that drivers offer.
 const SIZES: &[u32] = &[1, 2, 3, 4, 7];
 
-pub(super) const MODE: Mode = Mode { resolve, topology, one_process: false, live: None, own_share: |_, _| false };
+pub(super) const MODE: Mode = Mode {
+    resolve,
+    topology,
+    one_process: false,
+    live: Some(|site| seated::arrange(site, Apart::ComputeInstances)),
+    own_share: |_, _| false,
+};
 
 /// One GPU instance and the compute slices of its compute instances, in the order of the seats.
 struct Group<'m> {
@@ -73,9 +80,70 @@ fn as_found(request: &Request<'_>) -> Result<Vec<LayoutEntry>, SharingError> {
              [{ profile = \"3g.40gb\", tenants = 2 }]",
         ));
     }
-    let mut sorted: Vec<_> = found.iter().collect();
-    sorted.sort_by_key(|i| (i.start, i.gpu_instance));
-    Ok(sorted.into_iter().map(|i| LayoutEntry { profile: Some(i.profile.clone()), ..PLAIN }).collect())
+    let entry = |i: usize| LayoutEntry { profile: Some(found[i].profile.clone()), ..PLAIN };
+    Ok(side_by_side(found).into_iter().map(entry).collect())
+}
+
+/// Indices of the instances in the order of their GPU instances, so that those of one stand together.
+fn side_by_side(found: &[Instance]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..found.len()).collect();
+    order.sort_by_key(|i| (found[*i].start, found[*i].gpu_instance, found[*i].compute_instance));
+    order
+}
+
+/// The compute instance of each seat, as an index: each GPU instance of the layout takes one that is divided as it says.
+pub(super) fn assign(found: &Found<'_>, gpu: &Gpu, model: Option<&GpuModel>) -> Result<Vec<usize>, SharingError> {
+    let there = instances::instances_found(gpu, model)?;
+    let order = side_by_side(there);
+    let one_by_one = order.iter().map(|i| there[*i].profile.as_str());
+    if found.as_found && one_by_one.eq(found.seats.iter().map(|seat| seat.share.as_str())) {
+        return Ok(order);
+    }
+    let not_there = || instances::not_there(found, there);
+    let mut gpu_instances: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        match gpu_instances.last_mut() {
+            Some(last) if there[last[0]].shares_gpu_instance(&there[at]) => last.push(at),
+            _ => gpu_instances.push(vec![at]),
+        }
+    }
+    let mut assigned = Vec::with_capacity(found.seats.len());
+    for group in groups(found.layout, model.ok_or_else(not_there)?)? {
+        let mut wanted = group.names();
+        let names = |inside: &Vec<usize>| inside.iter().map(|i| there[*i].profile.clone()).collect::<Vec<_>>();
+        let mut sorted = wanted.clone();
+        sorted.sort();
+        let fits = |inside: &Vec<usize>| {
+            let mut names = names(inside);
+            names.sort();
+            names == sorted
+        };
+        let mut inside = gpu_instances.remove(gpu_instances.iter().position(fits).ok_or_else(not_there)?);
+        for name in wanted.drain(..) {
+            let at = inside.iter().position(|i| there[*i].profile == name).ok_or_else(not_there)?;
+            assigned.push(inside.remove(at));
+        }
+    }
+    if !gpu_instances.is_empty() || assigned.len() != found.seats.len() {
+        return Err(not_there());
+    }
+    Ok(assigned)
+}
+
+/// The GPU instances of a layout, each with the slices of its compute instances.
+pub(super) fn gpu_instances(layout: &[LayoutEntry], model: &GpuModel) -> Result<Vec<(String, Vec<u32>)>, SharingError> {
+    Ok(groups(layout, model)?.into_iter().map(|group| (group.profile.name.clone(), group.slices)).collect())
+}
+
+impl Group<'_> {
+    /// Its compute instances as drivers name them: one that fills its GPU instance has that one's name.
+    fn names(&self) -> Vec<String> {
+        let name = |slices: &u32| match *slices == self.profile.slices {
+            true => self.profile.name.clone(),
+            false => format!("{slices}c.{}", self.profile.name),
+        };
+        self.slices.iter().map(name).collect()
+    }
 }
 
 /// "1c.3g.40gb": also for an entry that divides a GPU instance.

@@ -1,6 +1,7 @@
 //! Time-slicing inside GPU instances: isolated between them, in turns within.
 
 use super::flat::Keys;
+use super::seated::{self, Apart};
 use super::{Mode, Request, Resolved, SharingError, instances};
 use crate::machine::{Policy, SmShare};
 
@@ -8,7 +9,7 @@ pub(super) const MODE: Mode = Mode {
     resolve,
     topology: |s| instances::topology(s, Policy::TimeSliced, |seat, _| seat, |_, _| SmShare::All),
     one_process: false,
-    live: None,
+    live: Some(|site| seated::arrange(site, Apart::Entries)),
     own_share: |entry, together| entry.reserved || !together,
 };
 

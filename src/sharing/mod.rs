@@ -7,6 +7,7 @@
 mod error;
 mod exclusive;
 mod flat;
+mod found;
 mod green_contexts;
 mod instances;
 pub mod live;
@@ -15,12 +16,14 @@ mod mig_compute_instances;
 mod mig_mps;
 mod mig_time_slicing;
 pub mod mps;
+mod seated;
 mod separate_gpus;
 mod streams;
 mod time_slicing;
 mod tree;
 
 pub use error::SharingError;
+pub use found::{Found, can_be_made, devices, gpu_instances};
 pub use live::{arrange, not_on_hardware, on_hardware};
 pub use tree::free_memory;
 

@@ -22,6 +22,9 @@ mod graphs;
 mod heap;
 #[path = "cuda/launch.rs"]
 mod launch;
+#[path = "shared/layout.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
+mod layout;
 #[path = "shared/lost.rs"]
 mod lost;
 #[path = "cuda/modules.rs"]

@@ -4,6 +4,8 @@
 #[path = "shared/config.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod config;
+#[path = "nvml/division.rs"]
+mod division;
 #[path = "shared/entry.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod entry;
@@ -15,6 +17,8 @@ mod health;
 mod identity;
 #[path = "nvml/instances.rs"]
 mod instances;
+#[path = "shared/layout.rs"]
+mod layout;
 #[path = "nvml/library.rs"]
 mod library;
 #[path = "shared/lost.rs"]

@@ -13,6 +13,8 @@ mod mps;
 #[cfg(test)]
 mod occupied;
 #[cfg(test)]
+mod reconfigure;
+#[cfg(test)]
 mod self_check;
 #[cfg(test)]
 mod stand_in;

@@ -35,6 +35,27 @@ fn init_writes_a_scenario_for_the_gpu_and_check_resolves_it() {
 }
 
 #[test]
+fn the_time_slice_level_is_part_of_the_proof() {
+    let _alone = alone();
+    let machine = StandIn::new(A30);
+    let script = machine.path().join("nvidia-smi");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" = compute-policy ] && echo 'GPU  0: Timeslice: Long'\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let before = std::env::var("PATH").unwrap_or_default();
+    let found = format!("{}:{before}", path(machine.path()));
+    for (folders, level) in
+        [(found.as_str(), "is long, by nvidia-smi"), ("/nowhere", "is not known: nvidia-smi cannot be run")]
+    {
+        let name = if level.contains("long") { "told" } else { "untold" };
+        let run = Run::start_with(&machine, name, &scenario(1, 1, "10ms", &["time-slicing"]), &[("PATH", folders)]);
+        let dir = run.dir.clone();
+        run.end().ended(0, &[]);
+        let proofs = of_kind(&dir, "arranged")[0]["evidence"]["proofs"].to_string();
+        assert!(proofs.contains("2 tenants on GPU-") && proofs.contains(level), "{proofs}");
+    }
+}
+
+#[test]
 fn a_run_shows_what_time_slicing_does_and_proves_where_everybody_was() {
     let _alone = alone();
     let machine = StandIn::new(A30);

@@ -1,6 +1,7 @@
 //! What proves that each tenant is where it should be.
 
 use crate::backend::SeatEvidence;
+use crate::gpu::is_same_device;
 use crate::tenant::protocol::{Load, Loaded};
 
 use super::seat::{Fault, Tenant};
@@ -19,7 +20,7 @@ pub(super) fn check(tenant: &Tenant, asked: &Load, loaded: &Loaded) -> Result<Se
                     seen.count
                 ));
             }
-            if !seen.uuid.eq_ignore_ascii_case(uuid) {
+            if !is_same_device(uuid, &seen.uuid) {
                 return wrong(format!("it was given {uuid}, and sees {} ({})", seen.uuid, seen.name));
             }
         }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::{Backend, BackendError, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
-use crate::nvml::Processes;
+use crate::nvml::{Divide, Processes};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -49,11 +49,23 @@ pub trait Watch: Sync {
     fn trouble(&self) -> Vec<String>;
     /// Why the device is lost, where it is.
     fn lost(&self) -> Option<String>;
+    /// The machine as it is now. Not in arms.
+    ///
+    /// # Errors
+    /// Where the driver does not answer.
+    fn machine(&self) -> Result<Inventory, BackendError>;
     /// Who is on the whole GPU `uuid` now, or why nobody can tell. Not in arms.
     ///
     /// # Errors
     /// Where the driver does not answer.
     fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError>;
+    /// As [`Watch::check_exclusive`], for another GPU of this machine.
+    ///
+    /// # Errors
+    /// Where somebody else may be at work there: who, and the cure.
+    fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError>;
+    /// To divide the GPU under test, which is in MIG mode.
+    fn divided(&self) -> Box<dyn Divide + '_>;
 }
 
 /// The GPU over the windows of an arm. Unknown is `None`.

@@ -44,12 +44,20 @@ impl Watch for Arc<Written> {
         let during = self.calls.lock().unwrap().iter().rev().nth(1) == Some(&"end");
         if during { std::mem::take(&mut *self.trouble.lock().unwrap()) } else { Vec::new() }
     }
-    fn processes_on(&self, _uuid: &str) -> Result<crate::nvml::Processes, BackendError> {
-        Ok(Ok(Vec::new()))
-    }
-
     fn lost(&self) -> Option<String> {
         self.lost.load(Ordering::Relaxed).then(|| "GPU 0 fell off the bus (Xid 79)".to_owned())
+    }
+    fn machine(&self) -> Result<Inventory, BackendError> {
+        Err(BackendError::device("no machine is written down"))
+    }
+    fn processes_on(&self, _uuid: &str) -> Result<Processes, BackendError> {
+        Ok(Ok(Vec::new()))
+    }
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        panic!("nothing is divided here")
+    }
+    fn check_exclusive_on(&self, _uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
+        self.check_exclusive(ours)
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::backend::{BackendError, GpuReading};
+use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
-    ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use, lock,
-    mean_sm_mhz, throttled_share,
+    Divide, ExclusiveUse, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify, exclusive_use,
+    lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -70,7 +71,11 @@ impl NvmlWatch {
     }
 
     fn use_by(&self, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
-        let right = exclusive_use(processes, &self.uuid, ours, &self.gpu_is_mine);
+        self.use_of(&self.uuid, processes, ours)
+    }
+
+    fn use_of(&self, uuid: &str, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
+        let right = exclusive_use(processes, uuid, ours, &self.gpu_is_mine);
         right.map_err(|occupied| BackendError::device(occupied.to_string()))
     }
 
@@ -171,10 +176,25 @@ impl Watch for NvmlWatch {
         lock(&self.state).lost.clone()
     }
 
+    fn machine(&self) -> Result<Inventory, BackendError> {
+        let nvml = Arc::clone(&self.nvml);
+        within(ANSWER, move || nvml.inventory())?.map_err(|e| BackendError::device(e.what))
+    }
+
     /// Asked on a thread of its own: a driver that hangs must not take the controller along.
     fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
         let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
         within(ANSWER, move || nvml.processes(&uuid))
+    }
+
+    fn divided(&self) -> Box<dyn Divide + '_> {
+        Box::new(self.nvml.divided(&self.uuid))
+    }
+
+    fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
+        let processes = self.processes_on(uuid)?;
+        // Another GPU in use takes one arrangement along, not the run.
+        self.use_of(uuid, &processes, ours).map(drop).map_err(|e| BackendError::arrangement(e.what))
     }
 }
 

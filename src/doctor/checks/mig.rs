@@ -108,12 +108,30 @@ pub(super) fn owner(facts: &Facts) -> Vec<Finding> {
     if gpus(facts).iter().all(|g| g.mig != Some(true) && g.mig_pending.is_none()) {
         return Vec::new();
     }
-    let runs = |names: &[&str]| facts.programs.iter().any(|p| names.iter().any(|n| p.name.starts_with(n)));
+    let owned =
+        |(by, cure): (&str, &str)| warning("layout-owner", format!("the MIG layout is owned by {by}"), WHY, cure);
+    let mut found: Vec<Finding> = owners(facts).into_iter().map(owned).collect();
+    if runs(facts, &["nvidia-device-plugin", "nvidia-device-p"]) && found.is_empty() {
+        found.push(warning(
+            "layout-owner",
+            "the Kubernetes device plugin hands out the GPUs of this node".to_owned(),
+            WHY,
+            "cordon the node while a run takes a GPU that no pod was given: kubectl cordon $NODE",
+        ));
+    }
+    found
+}
+
+fn runs(facts: &Facts, names: &[&str]) -> bool {
+    facts.programs.iter().any(|p| names.iter().any(|n| p.name.starts_with(n)))
+}
+
+/// Who owns the MIG layouts of this machine, and how each changes them.
+pub(in crate::doctor) fn owners(facts: &Facts) -> Vec<(&'static str, &'static str)> {
+    let runs = |names: &[&str]| runs(facts, names);
     let has = |files: &[&str]| facts.files.iter().any(|f| files.contains(f));
     let mut found = Vec::new();
-    let mut owned = |by: &str, cure: &str| {
-        found.push(warning("layout-owner", format!("the MIG layout is owned by {by}"), WHY, cure))
-    };
+    let mut owned = |by, cure| found.push((by, cure));
     const LABEL: &str = "kubectl label node $NODE nvidia.com/mig.config=LAYOUT --overwrite, and wait for \
         nvidia.com/mig.config.state=success";
     if runs(&["nvidia-mig-manag", "mig-manager"]) {
@@ -133,14 +151,6 @@ pub(super) fn owner(facts: &Facts) -> Vec<Finding> {
     }
     if facts.variables.contains_key("SLURM_JOB_ID") || runs(&["slurmd"]) {
         owned("Slurm (gres.conf)", "drain the node: scontrol update nodename=$NODE state=drain reason=crosstalk");
-    }
-    if runs(&["nvidia-device-plugin", "nvidia-device-p"]) && found.is_empty() {
-        found.push(warning(
-            "layout-owner",
-            "the Kubernetes device plugin hands out the GPUs of this node".to_owned(),
-            WHY,
-            "cordon the node while a run takes a GPU that no pod was given: kubectl cordon $NODE",
-        ));
     }
     found
 }

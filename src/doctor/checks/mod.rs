@@ -3,7 +3,7 @@
 mod cpus;
 mod driver;
 mod gpu;
-mod mig;
+pub(super) mod mig;
 mod others;
 
 use super::{Facts, Finding, Severity};

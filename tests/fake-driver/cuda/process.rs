@@ -129,7 +129,7 @@ pub(crate) fn process() -> Result<&'static Process, Code> {
 impl Process {
     fn new(loaded: &'static Loaded, member: Membership) -> Result<Self, String> {
         let config = &loaded.config;
-        let parts = parts::parts(config)?;
+        let parts = parts::parts(loaded)?;
         let gpus = parts
             .into_iter()
             .map(|part| Device::open(&loaded.folder, part, config.time_scale))

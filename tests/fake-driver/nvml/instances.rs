@@ -14,12 +14,12 @@ use crate::results;
 use crate::state::Device;
 
 /// The data of a profile of the part.
-fn profile(part: &Part, wanted: impl Fn(&MigProfile) -> bool) -> Result<&MigProfile, Code> {
+pub(crate) fn profile(part: &Part, wanted: impl Fn(&MigProfile) -> bool) -> Result<&MigProfile, Code> {
     part.model.mig.iter().flat_map(|m| &m.profiles).find(|p| wanted(p)).ok_or(results::NOT_SUPPORTED)
 }
 
 /// The profile that NVML_GPU_INSTANCE_PROFILE_* means.
-fn numbered(part: &Part, number: u32) -> Result<&MigProfile, Code> {
+pub(crate) fn numbered(part: &Part, number: u32) -> Result<&MigProfile, Code> {
     let (slices, special) = match number {
         0 => (1, ""),
         1 => (2, ""),
@@ -31,12 +31,19 @@ fn numbered(part: &Part, number: u32) -> Result<&MigProfile, Code> {
         7 => (1, "+me"),
         8 => (2, "+me"),
         9 => (1, "double"),
+        10 => (1, "+gfx"),
+        11 => (2, "+gfx"),
+        12 => (4, "+gfx"),
+        13 => (1, "-me"),
+        14 => (2, "-me"),
+        15 => (1, "+me.all"),
+        16 => (2, "+me.all"),
         _ => return Err(results::NOT_SUPPORTED),
     };
     let least = part.model.mig.iter().flat_map(|m| &m.profiles).filter(|p| p.slices == slices).map(|p| p.size).min();
     profile(part, |p| {
-        let kind = if p.name.contains('+') {
-            "+me"
+        let kind = if let Some(at) = p.name.find(['+', '-']) {
+            &p.name[at..]
         } else if slices == 1 && Some(p.size) > least {
             "double"
         } else {
@@ -47,12 +54,12 @@ fn numbered(part: &Part, number: u32) -> Result<&MigProfile, Code> {
 }
 
 /// The handle of a GPU instance: that of its card, and its id.
-fn instance_handle(gpu: usize, id: u32) -> u64 {
+pub(crate) fn instance_handle(gpu: usize, id: u32) -> u64 {
     1 << 40 | (gpu as u64) << 16 | u64::from(id)
 }
 
 /// The card of a GPU instance's handle, and the devices of the instance.
-fn instance(handle: u64) -> Result<(Place, Vec<&'static MigDevice>, u32), Code> {
+pub(crate) fn instance(handle: u64) -> Result<(Place, Vec<&'static MigDevice>, u32), Code> {
     if handle >> 40 != 1 {
         return Err(results::INVALID_ARGUMENT);
     }
@@ -85,7 +92,7 @@ entry_points! {
         part.model.mig.as_ref().ok_or(results::NOT_SUPPORTED)?;
         let on = u32::from(part.devices.is_some());
         now.put(on)?;
-        pending.put(on)
+        pending.put(if part.config.mig_pending_off { 0 } else { on })
     }
 
     fn nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: Out<u32>) {

@@ -1,11 +1,12 @@
 //! Initialisation, versions, and what a handle means.
 
 use std::ffi::c_char;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::{self, Loaded, cuda_version};
 use crate::entry::{Code, Out, entry_points};
+use crate::layout;
 use crate::lost::lost;
 use crate::parts::{self, MigDevice, Part};
 use crate::results;
@@ -17,7 +18,10 @@ pub(crate) struct Nvml {
     pub(crate) gpus: Vec<Device>,
 }
 
-static NVML: OnceLock<Result<Nvml, Code>> = OnceLock::new();
+/// What is open, and the stamp of the layouts that it was opened with. One that is no longer current is leaked: handles of
+/// it may be in use.
+type Opened = (Vec<Option<(u64, i64)>>, Result<&'static Nvml, Code>);
+static NVML: Mutex<Option<Opened>> = Mutex::new(None);
 /// Initialisations that no shutdown has answered.
 static USERS: AtomicU32 = AtomicU32::new(0);
 
@@ -26,20 +30,30 @@ fn init() -> Result<(), Code> {
     if let Some(code) = loaded.config.fault.nvml_init {
         return Err(Code(code));
     }
-    let open = || {
-        let parts = parts::parts(&loaded.config)?;
-        let open = |part| Device::open(&loaded.folder, part, loaded.config.time_scale);
-        Ok(Nvml { loaded, gpus: parts.into_iter().map(open).collect::<Result<_, String>>()? })
-    };
-    let nvml = NVML.get_or_init(|| {
-        open().map_err(|why: String| {
-            eprintln!("crosstalk stand-in driver: {why}");
-            results::UNKNOWN
-        })
-    });
-    nvml.as_ref().map_err(|code| *code)?;
+    open(loaded)?;
     USERS.fetch_add(1, Ordering::Relaxed);
     Ok(())
+}
+
+/// Opens the GPUs, anew where they were divided otherwise meanwhile.
+fn open(loaded: &'static Loaded) -> Result<&'static Nvml, Code> {
+    let mut opened = NVML.lock().unwrap_or_else(PoisonError::into_inner);
+    let stamp = layout::stamp(&loaded.folder, loaded.config.gpu.len());
+    if let Some((of, nvml)) = &*opened
+        && *of == stamp
+    {
+        return *nvml;
+    }
+    let open = || {
+        let open = |part| Device::open(&loaded.folder, part, loaded.config.time_scale);
+        Ok(Nvml { loaded, gpus: parts::parts(loaded)?.into_iter().map(open).collect::<Result<_, String>>()? })
+    };
+    let nvml = open().map(|nvml| &*Box::leak(Box::new(nvml))).map_err(|why: String| {
+        eprintln!("crosstalk stand-in driver: {why}");
+        results::UNKNOWN
+    });
+    *opened = Some((stamp, nvml));
+    nvml
 }
 
 /// The library, once initialised, whether its GPUs are there or not.
@@ -47,7 +61,7 @@ pub(crate) fn library() -> Result<&'static Nvml, Code> {
     if USERS.load(Ordering::Relaxed) == 0 {
         return Err(results::UNINITIALIZED);
     }
-    NVML.get().ok_or(results::UNINITIALIZED)?.as_ref().map_err(|code| *code)
+    open(config::loaded().ok_or(results::DRIVER_NOT_LOADED)?)
 }
 
 /// The library while its GPUs are there.

@@ -12,6 +12,8 @@ pub(crate) const NOT_FOUND: Code = Code(6);
 pub(crate) const INSUFFICIENT_SIZE: Code = Code(7);
 pub(crate) const DRIVER_NOT_LOADED: Code = Code(9);
 pub(crate) const TIMEOUT: Code = Code(10);
+pub(crate) const IN_USE: Code = Code(19);
+pub(crate) const INSUFFICIENT_RESOURCES: Code = Code(23);
 pub(crate) const GPU_IS_LOST: Code = Code(15);
 pub(crate) const ARGUMENT_VERSION_MISMATCH: Code = Code(25);
 pub(crate) const UNKNOWN: Code = Code(999);
@@ -33,6 +35,7 @@ const TEXTS: &[(u32, &CStr)] = &[
     (16, c"GPU requires reset"),
     (18, c"Driver/library version mismatch"),
     (19, c"In use by another client"),
+    (23, c"Insufficient Resources"),
     (25, c"Argument version mismatch"),
     (999, c"Unknown Error"),
 ];

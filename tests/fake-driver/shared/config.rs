@@ -79,6 +79,12 @@ pub(crate) struct Gpu {
     /// UUIDs of the MIG devices, in layout order, where they matter ("MIG-…").
     #[serde(default)]
     pub(crate) mig_uuids: Vec<String>,
+    /// Nobody may create or destroy instances (NVML_ERROR_NO_PERMISSION).
+    #[serde(default)]
+    pub(crate) mig_locked: bool,
+    /// MIG is to be off after the next reset.
+    #[serde(default)]
+    pub(crate) mig_pending_off: bool,
     /// Device memory.
     pub(crate) memory_mib: Option<u64>,
     /// SMs.
@@ -254,6 +260,8 @@ pub(crate) struct Fault {
     pub(crate) results: Vec<Forced>,
     /// Entry points that sleep.
     pub(crate) hang: Vec<Hang>,
+    /// Entry points in which their process is killed.
+    pub(crate) exit_at: Vec<ExitAt>,
     /// The device falls off the bus (Xid 79) this many real milliseconds after the first process came up. A file `lost`
     /// beside stand-in.toml does the same at once.
     pub(crate) device_lost_after_ms: Option<u64>,
@@ -287,6 +295,19 @@ pub(crate) struct Hang {
     pub(crate) ms: u64,
     /// In this process only.
     pub(crate) pid: Option<u32>,
+}
+
+/// An entry point in which its process is killed, as if by `kill -9`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExitAt {
+    pub(crate) symbol: String,
+    /// At this call of a process, counted from 1.
+    #[serde(default = "first")]
+    pub(crate) call: u64,
+    /// Not before the call does what it does, but after.
+    #[serde(default)]
+    pub(crate) after: bool,
 }
 
 fn first() -> u64 {

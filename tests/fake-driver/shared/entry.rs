@@ -109,10 +109,16 @@ pub(crate) fn text(text: *const std::ffi::c_char) -> Result<String, Code> {
 /// Runs an entry point.
 pub(crate) fn enter(symbol: &'static str, body: impl FnOnce() -> Result<(), Code>) -> u32 {
     let run = || {
-        if let Some(code) = config::loaded().and_then(|l| forced(symbol, &l.config.fault)) {
+        let fault = config::loaded().map(|l| &l.config.fault).filter(|f| f.counts());
+        let call = fault.map(|_| count(symbol));
+        if let Some(code) = fault.zip(call).and_then(|(fault, call)| forced(symbol, call, fault)) {
             return code;
         }
-        match body() {
+        let result = body();
+        if let Some((fault, call)) = fault.zip(call) {
+            exit(symbol, call, fault, true);
+        }
+        match result {
             Ok(()) => 0,
             Err(Code(code)) => code,
         }
@@ -123,18 +129,32 @@ pub(crate) fn enter(symbol: &'static str, body: impl FnOnce() -> Result<(), Code
     })
 }
 
-/// Counts the call, hangs where it must, and says what it returns whatever was asked.
-fn forced(symbol: &'static str, fault: &Fault) -> Option<u32> {
-    if fault.results.is_empty() && fault.hang.is_empty() {
-        return None;
+impl Fault {
+    /// Whether calls must be counted.
+    fn counts(&self) -> bool {
+        !(self.results.is_empty() && self.hang.is_empty() && self.exit_at.is_empty())
     }
+}
+
+/// Counts a call: its number, from 1.
+fn count(symbol: &'static str) -> u64 {
     static CALLS: OnceLock<Mutex<HashMap<&'static str, u64>>> = OnceLock::new();
-    let call = {
-        let mut calls = CALLS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        let call = calls.entry(symbol).or_default();
-        *call += 1;
-        *call
-    };
+    let mut calls = CALLS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let call = calls.entry(symbol).or_default();
+    *call += 1;
+    *call
+}
+
+/// Kills this process where it is to end in this call.
+fn exit(symbol: &str, call: u64, fault: &Fault, after: bool) {
+    if fault.exit_at.iter().any(|e| e.symbol == symbol && e.call == call && e.after == after) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// Ends or hangs where it must, and says what the call returns whatever was asked.
+fn forced(symbol: &'static str, call: u64, fault: &Fault) -> Option<u32> {
+    exit(symbol, call, fault, false);
     let me = std::process::id();
     let mine = |pid: Option<u32>| pid.is_none_or(|pid| pid == me);
     for hang in fault.hang.iter().filter(|h| h.symbol == symbol && call >= h.from_call && mine(h.pid)) {

@@ -6,7 +6,8 @@ use crosstalk::machine::{Compute, Context, Domain, GpuPart, Policy, SmShare, Top
 use crosstalk::plan::Seat;
 use crosstalk::scenario::{LayoutEntry, SharingMode};
 
-use crate::config::{self, Config, Mig};
+use crate::config::{self, Loaded, Mig};
+use crate::layout::{self, Made};
 
 /// Contexts of one GPU at most: the machine's table.
 pub(crate) const CONTEXTS: usize = 32;
@@ -49,12 +50,13 @@ pub(crate) struct MigDevice {
     pub(crate) bare: bool,
 }
 
-/// The GPUs of the configuration.
-pub(crate) fn parts(config: &Config) -> Result<Vec<Part>, String> {
-    config.gpu.iter().enumerate().map(|(index, gpu)| part(index, gpu)).collect()
+/// The GPUs of the configuration, divided as it says or as somebody has divided them since.
+pub(crate) fn parts(loaded: &Loaded) -> Result<Vec<Part>, String> {
+    let one = |(index, gpu)| part(index, gpu, layout::read(&loaded.folder, index)?.as_ref());
+    loaded.config.gpu.iter().enumerate().map(one).collect()
 }
 
-fn part(index: usize, gpu: &config::Gpu) -> Result<Part, String> {
+fn part(index: usize, gpu: &config::Gpu, made: Option<&Made>) -> Result<Part, String> {
     let at = |why: String| format!("gpu {index}: {why}");
     let mut model = find_model(&gpu.model).cloned().ok_or_else(|| {
         let hint = nearest_model(&gpu.model).map_or(String::new(), |m| format!("; did you mean {:?}?", m.id));
@@ -67,9 +69,13 @@ fn part(index: usize, gpu: &config::Gpu) -> Result<Part, String> {
         model.sm.count = sms;
     }
     let uuid = gpu.uuid.clone().unwrap_or_else(|| format!("GPU-{}", uuid(&[&index.to_string(), &model.id])));
-    let (devices, mut topology) = match &gpu.mig {
-        None => (None, whole(&model)),
-        Some(mig) => {
+    let (devices, mut topology) = match (&gpu.mig, made) {
+        (None, _) => (None, whole(&model)),
+        (Some(_), Some(made)) => {
+            let (devices, topology) = as_made(&model, made).map_err(at)?;
+            (Some(devices), topology)
+        }
+        (Some(mig), None) => {
             let (devices, topology) = divided(index, &model, gpu, mig).map_err(at)?;
             (Some(devices), topology)
         }
@@ -195,6 +201,53 @@ fn divided(index: usize, model: &GpuModel, gpu: &config::Gpu, mig: &Mig) -> Resu
         });
     }
     Ok((devices, topology))
+}
+
+/// The instances that somebody made.
+fn as_made(model: &GpuModel, made: &Made) -> Result<(Vec<MigDevice>, Topology), String> {
+    let mut devices = Vec::new();
+    let mut all = Topology { gpus: vec![GpuPart { mig: true }], domains: vec![], computes: vec![], contexts: vec![] };
+    for instance in &made.instances {
+        let mut profiles = model.mig.iter().flat_map(|m| &m.profiles);
+        let data = profiles
+            .find(|p| p.name == instance.profile)
+            .ok_or_else(|| format!("layout: {} has no profile {:?}", model.id, instance.profile))?;
+        let name = |slices: u32| match slices == data.slices {
+            true => data.name.clone(),
+            false => format!("{slices}c.{}", data.name),
+        };
+        let bare = layout::Compute { id: 0, slices: data.slices, uuid: String::new() };
+        let compute = if instance.compute.is_empty() { vec![bare] } else { instance.compute.clone() };
+        let mut layout = Vec::new();
+        let mut seats = Vec::new();
+        for (entry, compute) in compute.iter().enumerate() {
+            let profile = name(compute.slices);
+            seats.push(Seat { id: entry.to_string(), share: profile.clone(), entry });
+            layout.push(LayoutEntry { profile: Some(profile), sms: None, reserved: false, memory: None, tenants: 1 });
+        }
+        let own = crosstalk::sharing::topology(SharingMode::MigComputeInstances, &layout, &seats, model)
+            .map_err(|e| e.to_string())?;
+        let (domains, computes) = (all.domains.len(), all.computes.len());
+        all.domains.extend(own.domains);
+        all.computes.extend(own.computes.into_iter().map(|c| Compute { domain: c.domain + domains, ..c }));
+        for (at, compute) in compute.iter().enumerate() {
+            devices.push(MigDevice {
+                uuid: compute.uuid.clone(),
+                profile: name(compute.slices),
+                parent: data.name.clone(),
+                profile_id: data.id,
+                gpu_instance: instance.id,
+                compute_instance: compute.id,
+                start: instance.start,
+                size: data.size,
+                gpu_slices: data.slices,
+                compute_slices: compute.slices,
+                compute: computes + at,
+                bare: instance.compute.is_empty(),
+            });
+        }
+    }
+    Ok((devices, all))
 }
 
 fn uuid(parts: &[&str]) -> String {

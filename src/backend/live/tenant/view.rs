@@ -2,24 +2,11 @@
 //! its compute capability. What nobody knows is 0, and workloads that need it refuse.
 
 use crate::cuda::Device;
-use crate::gpu::{GpuModel, MigUuid, find_model, parse_mig_uuid};
+use crate::gpu::{GpuModel, find_model};
+pub(super) use crate::gpu::{is_mig_uuid as is_mig, is_same_device as is_same};
 use crate::tenant::protocol::DeviceSeen;
 use crate::units::Bytes;
 use crate::workload::GpuView;
-
-/// Whether this is the UUID of a MIG device, in either form.
-pub(super) fn is_mig(uuid: &str) -> bool {
-    parse_mig_uuid(uuid).is_ok()
-}
-
-/// Whether the device ordered can be the one seen. The old form of a MIG device's UUID names card and instance, which the
-/// driver does not tell from inside: any MIG device will do, and the controller asks NVML.
-pub(super) fn is_same(ordered: &str, seen: &str) -> bool {
-    match parse_mig_uuid(ordered) {
-        Ok(MigUuid::Instance { .. }) => is_mig(seen),
-        _ => ordered.eq_ignore_ascii_case(seen),
-    }
-}
 
 /// What an SM does in a cycle, by compute capability, from NVIDIA's CUDA programming guide (throughput of native
 /// arithmetic instructions) and the architecture white papers: fused multiply-adds, dense FP16 tensor operations, and the

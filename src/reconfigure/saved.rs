@@ -1,0 +1,224 @@
+//! The layout of a GPU as it was before crosstalk changed it, on disk until it is put back.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Part, ReconfigureError, make};
+use crate::gpu::{Gpu, GpuModel, Instance};
+use crate::nvml::Divide;
+use crate::provenance::Provenance;
+
+/// Version of the file.
+const SCHEMA: u32 = 1;
+
+/// A saved layout: one file a GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    schema: u32,
+    created_by: String,
+    /// UUID of the GPU.
+    pub gpu: String,
+    /// When, in words.
+    pub since: String,
+    /// The process that changed it.
+    pub pid: u32,
+    /// What was there.
+    pub before: Vec<Part>,
+    /// Its MIG devices, with the ids and UUIDs that they had.
+    pub devices: Vec<Instance>,
+    /// What was to be made.
+    pub asked: Vec<Part>,
+}
+
+/// A saved layout that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("the saved MIG layout {}: {why}", .path.display())]
+pub struct SavedError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+impl SavedError {
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self { path: path.to_owned(), why: error.to_string() }
+    }
+}
+
+/// Folders that may hold saved layouts, the one to write to first. That of a stand-in is the stand-in's own: equal UUIDs
+/// in two folders are two GPUs.
+fn folders(provenance: Provenance) -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let (Provenance::StandIn, Some(folder)) = (provenance, variable("CROSSTALK_STAND_IN")) {
+        return vec![folder];
+    }
+    let all = PathBuf::from("/var/lib/crosstalk");
+    let own = variable("XDG_STATE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("crosstalk"));
+    // Dividing a GPU takes root as a rule, and root's state is the machine's, whoever root was before sudo.
+    if rustix::process::geteuid().is_root() {
+        std::iter::once(all).chain(own).collect()
+    } else {
+        own.into_iter().chain([all]).collect()
+    }
+}
+
+/// A UUID comes from a driver: it names a file, never a path.
+fn file_name(gpu: &str) -> String {
+    let name: String = gpu.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    format!("mig-before-{name}.json")
+}
+
+impl Saved {
+    /// What is to be written down before `gpu`, which is divided as `before`, is divided as `asked`.
+    pub fn new(gpu: &Gpu, before: Vec<Part>, asked: Vec<Part>) -> Self {
+        Self {
+            schema: SCHEMA,
+            created_by: concat!("crosstalk ", env!("CARGO_PKG_VERSION")).to_owned(),
+            gpu: gpu.uuid.clone(),
+            since: Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            pid: std::process::id(),
+            before,
+            devices: gpu.instances.clone(),
+            asked,
+        }
+    }
+
+    /// Writes it down, durably and whole, for a GPU that has none saved: where to.
+    ///
+    /// # Errors
+    /// Where no folder takes it.
+    pub fn write(&self, provenance: Provenance) -> Result<PathBuf, SavedError> {
+        let folder = folders(provenance).into_iter().next().ok_or_else(|| SavedError {
+            path: PathBuf::from("crosstalk"),
+            why: "neither XDG_STATE_HOME nor HOME says where to keep it: set one of them".to_owned(),
+        })?;
+        self.write_in(&folder)
+    }
+
+    fn write_in(&self, folder: &Path) -> Result<PathBuf, SavedError> {
+        fs::create_dir_all(folder).map_err(SavedError::io(folder))?;
+        let path = folder.join(file_name(&self.gpu));
+        let temporary = path.with_extension("json.tmp");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, self)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(folder)?.sync_all()
+        };
+        write().map_err(SavedError::io(&path))?;
+        Ok(path)
+    }
+
+    /// All that are saved, in order of their files. One that cannot be read is an error, never passed over.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, or is of another version.
+    pub fn all(provenance: Provenance) -> Result<Vec<(PathBuf, Self)>, SavedError> {
+        let mut found = Vec::new();
+        for folder in folders(provenance) {
+            found.extend(all_in(&folder)?);
+        }
+        Ok(found)
+    }
+
+    /// What is saved of one GPU.
+    ///
+    /// # Errors
+    /// Where its file cannot be read, or is of another version.
+    pub fn of(gpu: &str, provenance: Provenance) -> Result<Option<(PathBuf, Self)>, SavedError> {
+        for folder in folders(provenance) {
+            if let Some(saved) = read(&folder.join(file_name(gpu)))? {
+                return Ok(Some(saved));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts back what was there before, and forgets it at `path`. Does only what is left to do.
+    ///
+    /// # Errors
+    /// Where the layout cannot be made, or the file not removed: it stays then, for another attempt.
+    pub fn put_back(&self, path: &Path, driver: &dyn Divide, model: Option<&GpuModel>) -> Result<(), ReconfigureError> {
+        make(driver, model, &self.before, &[&self.before, &self.asked])?;
+        fs::remove_file(path).map_err(|error| ReconfigureError {
+            what: format!("the layout is put back, and {} cannot be removed: {error}", path.display()),
+        })
+    }
+}
+
+fn all_in(folder: &Path) -> Result<Vec<(PathBuf, Saved)>, SavedError> {
+    let mut paths: Vec<PathBuf> = match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().map(|e| e.path()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(SavedError::io(folder)(error)),
+    };
+    let is_saved = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("mig-before-") && name.ends_with(".json")
+    };
+    paths.retain(is_saved);
+    paths.sort();
+    paths.iter().filter_map(|path| read(path).transpose()).collect()
+}
+
+fn read(path: &Path) -> Result<Option<(PathBuf, Saved)>, SavedError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SavedError::io(path)(error)),
+    };
+    let wrong = |why: String| SavedError { path: path.to_owned(), why };
+    let saved: Saved = serde_json::from_str(&text).map_err(|e| {
+        wrong(format!("{e}; it says how the GPU was divided: restore that by hand (`nvidia-smi mig`), then remove it"))
+    })?;
+    if saved.schema != SCHEMA {
+        return Err(wrong(format!(
+            "it is of version {}, and this is {SCHEMA}: {} wrote it; restore with that",
+            saved.schema, saved.created_by
+        )));
+    }
+    Ok(Some((path.to_owned(), saved)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Saved {
+        let gpu = Gpu { uuid: "GPU-1/../x".to_owned(), ..Gpu::default() };
+        let part = |start| Part { profile: "3g.40gb".to_owned(), start, size: 4, compute: vec![3] };
+        Saved::new(&gpu, vec![part(0)], vec![part(4)])
+    }
+
+    #[test]
+    fn what_is_saved_reads_back_from_one_file_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state/crosstalk");
+        assert!(all_in(&state).unwrap().is_empty(), "no folder, nothing saved");
+        let path = saved().write_in(&state).unwrap();
+        assert_eq!(path.parent(), Some(state.as_path()), "a UUID is no path");
+        assert_eq!(all_in(&state).unwrap(), [(path, saved())].map(|(p, s)| (p, Saved { since: s.since, ..saved() })));
+        assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_never_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved().write_in(folder.path()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        assert!(all_in(folder.path()).unwrap_err().to_string().contains("restore that by hand"));
+        fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 2")).unwrap();
+        assert!(all_in(folder.path()).unwrap_err().to_string().contains("it is of version 2"));
+    }
+}
