@@ -38,6 +38,8 @@ pub struct Selected {
     pub inventory: Inventory,
     /// Index of the GPU in the inventory.
     pub gpu: usize,
+    /// UUID of the MIG device that was asked for: the victim's. The arrangement takes all devices of its GPU.
+    pub victim_on: Option<String>,
     /// Its model, where known.
     pub model: Option<&'static GpuModel>,
     /// Which device and why, in one line.
@@ -168,16 +170,11 @@ pub fn select(
     Ok(selected)
 }
 
-/// One GPU of a driver that answers; `instance`: only this MIG instance of it.
+/// One GPU of a driver that answers; `instance`: with the victim on this MIG device of it.
 fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Result<Selected, CliError> {
     let found = &driver.inventory.gpus[gpu];
-    if let Some(instance) = instance {
-        return Err(CliError::Environment(format!(
-            "{} is a MIG instance of {}: an arrangement takes all instances of a GPU, for what they share is what is tested. \
-             Take --device {}; every distinct profile takes the victim's place once, or those that `victim_at` names",
-            found.instances[instance].uuid, found.uuid, found.uuid
-        )));
-    }
+    let victim_on = instance.map(|i| found.instances[i].uuid.clone());
+    let victim = victim_on.as_ref().map_or(String::new(), |uuid| format!("; the victim on {uuid}"));
     let driver_version = driver.inventory.driver.as_deref().map_or(String::new(), |v| format!(", driver {v}"));
     let virtualized = found.virtualization.and_then(|v| v.words()).map_or(String::new(), |words| format!(", {words}"));
     let how = match driver.inventory.provenance {
@@ -188,8 +185,9 @@ fn live(driver: &Driver, gpu: usize, instance: Option<usize>, why: &str) -> Resu
     Ok(Selected {
         gpu,
         model: found.model.as_deref().and_then(gpu::find_model),
-        line: format!("{how} {} ({}{driver_version}{virtualized}; {why})", found.name, found.uuid),
+        line: format!("{how} {} ({}{driver_version}{virtualized}; {why}{victim})", found.name, found.uuid),
         inventory: driver.inventory.clone(),
+        victim_on,
         backend: Taken::Live,
     })
 }
@@ -436,6 +434,7 @@ fn simulator(request: &str, wanted: Option<&str>, why: &str) -> Result<Selected,
         inventory: simulator.inventory()?,
         backend: Taken::Simulator(simulator),
         gpu: 0,
+        victim_on: None,
         model: Some(model),
         line: format!("SIMULATED {} ({why})", model.name),
     })

@@ -8,9 +8,13 @@ use crate::gpu::{Gpu, find_model};
 use crate::host::lock::GpuLock;
 use crate::nvml::Nvml;
 use crate::reconfigure::{self, Saved};
+use crate::sharing::mps;
 
 pub(super) fn run() -> Result<Exit, CliError> {
     let environment = |what: String| CliError::Environment(what);
+    for swept in mps::sweep() {
+        super::print(&format!("{swept}\n"))?;
+    }
     let nvml = Nvml::load().map_err(|e| environment(e.what))?;
     let saved = Saved::all(nvml.provenance()).map_err(|e| environment(e.to_string()))?;
     if saved.is_empty() {

@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use crate::experiment::{self, Ended};
 use crate::gpu::{Gpu, Inventory};
 use crate::nvml::Nvml;
-use crate::plan::Plan;
+use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure;
 use crate::report::{Format, Style};
@@ -81,7 +81,8 @@ impl Overrides {
     pub(super) fn plan(&self, scenario: &Scenario, host: &Host) -> Result<(Selected, Plan), CliError> {
         let selected = select(self.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
         let (inventory, gpu) = (&selected.inventory, selected.gpu);
-        let plan = Plan::resolve_with(scenario, inventory, gpu, selected.model, self.allow_reconfigure)?;
+        let terms = Terms { allow_reconfigure: self.allow_reconfigure, victim_on: selected.victim_on.as_deref() };
+        let plan = Plan::resolve_on(scenario, inventory, gpu, selected.model, terms)?;
         Ok((selected, plan))
     }
 }

@@ -56,6 +56,9 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
                 .to_owned(),
         ));
     }
+    if let Some(uuid) = &selected.victim_on {
+        return Err(CliError::Usage(format!("self-check looks at whole GPUs, and {uuid} is a MIG device")));
+    }
     let (provenance, line) = (selected.provenance(), selected.line.clone());
     let held = selected.live(&args.rights, &[], false, &stop)?;
     super::say(&line);

@@ -131,7 +131,7 @@ pub struct Grid {
     pub first_block: u32,
 }
 
-pub use resolve::PlanError;
+pub use resolve::{PlanError, Terms};
 
 impl PlannedArrangement {
     /// Arms that it runs, calibration aside.

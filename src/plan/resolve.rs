@@ -25,6 +25,15 @@ const LEAST_WASHOUT: Nanos = Nanos::secs(1);
 #[error("{}", .0.join("\n"))]
 pub struct PlanError(pub Vec<String>);
 
+/// What a user lets a plan do, and asks of it, beside the scenario.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// A MIG layout that is not there may be made.
+    pub allow_reconfigure: bool,
+    /// UUID of the MIG device that takes the victim's place; `None`: as the scenario says.
+    pub victim_on: Option<&'a str>,
+}
+
 impl Plan {
     /// What `scenario` means on GPU number `gpu` of `inventory`, of which `model` is the data where it is known.
     ///
@@ -37,19 +46,19 @@ impl Plan {
         gpu: usize,
         model: Option<&GpuModel>,
     ) -> Result<Self, PlanError> {
-        Self::resolve_with(scenario, inventory, gpu, model, false)
+        Self::resolve_on(scenario, inventory, gpu, model, Terms::default())
     }
 
-    /// The same; `allow_reconfigure`: a MIG layout that is not there may be made.
+    /// The same on these terms.
     ///
     /// # Errors
     /// As [`Plan::resolve`].
-    pub fn resolve_with(
+    pub fn resolve_on(
         scenario: &Scenario,
         inventory: &Inventory,
         gpu: usize,
         model: Option<&GpuModel>,
-        allow_reconfigure: bool,
+        terms: Terms<'_>,
     ) -> Result<Self, PlanError> {
         let mut mistakes = Vec::new();
         let washout = scenario.design.washout;
@@ -61,7 +70,7 @@ impl Plan {
         }
         let mut arrangements = Vec::with_capacity(scenario.arrangements.len());
         for arrangement in &scenario.arrangements {
-            let resolver = Resolver { scenario, arrangement, inventory, gpu, model, allow_reconfigure };
+            let resolver = Resolver { scenario, arrangement, inventory, gpu, model, terms };
             match resolver.arrangement() {
                 Ok(planned) => arrangements.push(planned),
                 Err(mistake) => mistakes.push(format!("arrangement {:?}: {mistake}", arrangement.name)),
@@ -151,7 +160,7 @@ struct Resolver<'a> {
     /// Index of the GPU under test.
     gpu: usize,
     model: Option<&'a GpuModel>,
-    allow_reconfigure: bool,
+    terms: Terms<'a>,
 }
 
 impl Resolver<'_> {
@@ -208,8 +217,17 @@ impl Resolver<'_> {
         let seats_of = |ids: &Option<Vec<String>>| {
             ids.as_ref().map(|ids| ids.iter().map(seat).collect::<Result<Vec<_>, _>>()).transpose()
         };
-        let victims =
-            seats_of(&wanted.victim_at)?.unwrap_or_else(|| sharing::victim_places(&planned.layout, &planned.seats));
+        let asked = seats_of(&wanted.victim_at)?;
+        let victims = match (self.terms.victim_on, asked) {
+            (None, asked) => asked.unwrap_or_else(|| sharing::victim_places(&planned.layout, &planned.seats)),
+            (Some(uuid), asked) => match self.victim_on(uuid, asked, &planned) {
+                Some(seat) => vec![seat],
+                None => {
+                    planned.skipped = Some(format!("no seat of the victim's is on {uuid}, the device asked for"));
+                    return Ok(planned);
+                }
+            },
+        };
         let neighbours_at = seats_of(&wanted.neighbour_at)?;
         for victim in victims {
             let mut neighbour_seats = neighbours_at.clone().unwrap_or_else(|| (0..planned.seats.len()).collect());
@@ -255,22 +273,32 @@ impl Resolver<'_> {
         (self.as_it_is() && !sharing::on_hardware(mode)).then(|| sharing::not_on_hardware(mode))
     }
 
-    /// Why the machine as it is lacks the devices of this arrangement, where it does.
-    fn not_there(&self, planned: &PlannedArrangement) -> Option<String> {
-        if !self.as_it_is() {
-            return None;
-        }
-        let found = sharing::Found {
+    /// The first of the seats `asked`, or of all, on the device `uuid`.
+    fn victim_on(&self, uuid: &str, asked: Option<Vec<usize>>, planned: &PlannedArrangement) -> Option<usize> {
+        let devices = sharing::devices(&self.found(planned)).ok()?;
+        let seats = asked.unwrap_or_else(|| (0..planned.seats.len()).collect());
+        seats.into_iter().find(|seat| devices.get(*seat).is_some_and(|device| device == uuid))
+    }
+
+    fn found<'p>(&'p self, planned: &'p PlannedArrangement) -> sharing::Found<'p> {
+        sharing::Found {
             mode: planned.sharing,
             layout: &planned.layout,
             seats: &planned.seats,
             as_found: self.arrangement.layout.is_none(),
             inventory: self.inventory,
             gpu: self.gpu,
-        };
-        let error = sharing::devices(&found).err()?;
+        }
+    }
+
+    /// Why the machine as it is lacks the devices of this arrangement, where it does.
+    fn not_there(&self, planned: &PlannedArrangement) -> Option<String> {
+        if !self.as_it_is() {
+            return None;
+        }
+        let error = sharing::devices(&self.found(planned)).err()?;
         let wanted = self.arrangement.layout.is_some() && sharing::can_be_made(planned.sharing) && self.model.is_some();
-        match (wanted, self.allow_reconfigure) {
+        match (wanted, self.terms.allow_reconfigure) {
             (true, true) => None,
             (true, false) => Some(format!(
                 "{error}; --allow-reconfigure creates that layout for the run, and puts back what was there"

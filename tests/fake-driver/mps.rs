@@ -456,8 +456,10 @@ fn server() -> ExitCode {
     println!("ready");
     let outlives = mps.is_some_and(|m| m.orphan_server);
     let _ = std::io::stdin().read(&mut [0]);
-    while outlives {
-        std::thread::park();
+    if outlives {
+        loop {
+            std::thread::park();
+        }
     }
     ExitCode::SUCCESS
 }

@@ -30,16 +30,18 @@ fn a_mig_device_is_understood_by_either_form_of_its_uuid() {
     let machine = machine();
     std::fs::write(machine.path().join("s.toml"), scenario(1, 1, "10ms", &["mig"])).unwrap();
     let check = |device: &str| say(&machine, &["check", "s.toml", "--device", device]);
-    for device in DEVICES {
-        let parent = format!("--device {GPU}");
-        let words = [&format!("{device} is a MIG instance of {GPU}"), &*parent, "victim_at"];
-        check(device).ended(3, &words);
+    // The victim is there, and every other instance is busy.
+    for (seat, device) in DEVICES.into_iter().enumerate() {
+        let said = check(device).ended(0, &[&format!("the victim on {device}")]);
+        assert!(said.words().contains(&format!("victim at {seat}, neighbours at {}", 1 - seat)), "{said:#?}");
+        assert!(!said.words().contains(&format!("victim at {}", 1 - seat)), "{said:#?}");
     }
+    say(&machine, &["self-check", "--device", DEVICES[0]]).ended(2, &["whole GPUs", DEVICES[0]]);
     check(GPU).ended(0, &["seat 0: 2g.12gb", "seat 1: 2g.12gb"]);
     // The instance ids are the driver's: one of the first numbers is the second device's.
     let old: Vec<String> = (0..15).map(|id| check(&format!("MIG-{GPU}/{id}/0")).words()).collect();
     for device in DEVICES {
-        assert_eq!(old.iter().filter(|w| w.contains(&format!("{device} is a MIG instance"))).count(), 1, "{old:#?}");
+        assert_eq!(old.iter().filter(|w| w.contains(&format!("the victim on {device}"))).count(), 1, "{old:#?}");
     }
     check("MIG-61b9eab5-8d48-5c52-9f07-82bc59af3903").ended(2, &["there is no MIG device", DEVICES[0], DEVICES[1]]);
     check("cuda:0").ended(2, &["ambiguous", GPU, DEVICES[0], DEVICES[1]]);

@@ -331,3 +331,44 @@ fn check_refuses_the_key_where_there_is_no_mps() {
     std::fs::write(&file, text).expect("the scenario");
     say(&machine, &["check", file.to_str().expect("UTF-8")]).ended(2, &["mps_daemon", "it has no MPS"]);
 }
+
+#[test]
+fn in_mig_every_instance_has_a_server_of_its_own() {
+    let _alone = alone();
+    let toml = "[[gpu]]\nmodel = \"a30\"\nmig = [\"2g.12gb\", \"2g.12gb\"]\n[mps]\n";
+    let inside = scenario(1, 1, "10ms", &["mig+mps"])
+        + "layout = [{ profile = \"2g.12gb\", tenants = 2, sms = \"50%\" }, \"2g.12gb\"]\nvictim_at = [\"0.0\"]\n";
+    let machine = StandIn::new(toml);
+    let mut run = Run::start(&machine, "run", &inside, &[]);
+    let dir = run.dir.clone();
+    run.until_committed(1);
+    assert_eq!((daemons(&machine).len(), directories(&machine).len()), (4, 2), "{:?}", daemons(&machine));
+    run.end().ended(0, &[]);
+    assert_clean(&machine);
+    let proofs = proofs(&dir);
+    let servers: Vec<&String> = proofs.iter().filter(|p| p.contains("of our control daemon")).collect();
+    let clients = |p: &&String| p.split("has the clients ").nth(1).expect("clients").split(", ").count();
+    let mut counts: Vec<usize> = servers.iter().map(clients).collect();
+    counts.sort_unstable();
+    assert_eq!(counts[..2], [1, 2], "{proofs:#?}");
+    assert!(servers.iter().all(|p| p.contains(" on MIG-")), "{servers:#?}");
+    // Half of the 28 SMs of 2g.12gb.
+    assert!(proofs.iter().any(|p| p.contains("seat 0.0 sees 14 SMs under its cap of 50%")), "{proofs:#?}");
+
+    machine.configure(&format!("{toml}fall_back_from = 1\n"));
+    gives_up(&machine, &inside, &["runs without MPS"]);
+}
+
+#[test]
+fn restore_takes_away_what_a_killed_run_left_of_mps() {
+    let _alone = alone();
+    let machine = machine("orphan_server = true");
+    let mut run = Run::start(&machine, "killed", &short(""), &[]);
+    run.until_committed(1);
+    say(&machine, &["restore"]).ended(0, &["nothing to put back"]);
+    assert_eq!(daemons(&machine).len(), 2, "what lives is left alone");
+    run.kill();
+    assert_no_tenants(&machine);
+    say(&machine, &["restore"]).ended(0, &["of a run that was killed", "and killed nvidia-cuda-mps"]);
+    assert_clean(&machine);
+}

@@ -200,7 +200,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let long = base.path().join("x".repeat(80));
         std::fs::create_dir(&long).unwrap();
-        assert!(Folder::create_in(&[long.clone()]).unwrap_err().to_string().contains("short enough"));
+        assert!(Folder::create_in(std::slice::from_ref(&long)).unwrap_err().to_string().contains("short enough"));
         let folder = Folder::create_in(&[long, base.path().to_owned()]).unwrap();
         assert!(folder.pipe().starts_with(base.path()));
     }

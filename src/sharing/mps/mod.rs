@@ -8,6 +8,7 @@ mod folder;
 mod live;
 
 pub use folder::sweep;
+pub(super) use live::Clients;
 pub use live::welcome;
 
 use super::flat::{self, Keys, PLAIN, of_sms};
