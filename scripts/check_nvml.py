@@ -9,6 +9,7 @@
 Fails with a message where a call fails, or where a figure is not what the configuration says.
 """
 
+import ctypes
 import os
 import pathlib
 import sys
@@ -166,6 +167,39 @@ def must(what: str, found, expected) -> None:
         sys.exit(f"{what}: found {found!r}, expected {expected!r}")
 
 
+def refused(nvml, what: str, error, call, *args) -> None:
+    try:
+        call(*args)
+    except error:
+        return
+    sys.exit(f"{what}: was done, expected {error.__name__}")
+
+
+def divide(nvml, device, instances: list) -> None:
+    """Destroys the first GPU instance, and creates it again at its place."""
+    profile = nvml.nvmlDeviceGetGpuInstanceProfileInfo(device, nvml.NVML_GPU_INSTANCE_PROFILE_3_SLICE)
+    must("the name of a profile", text(profile.name), "MIG 3g.40gb")
+    must("the driver's id of a profile", profile.id, 9)
+    gi, ci = instances[0]["instance"]
+    instance = nvml.nvmlDeviceGetGpuInstanceById(device, gi)
+    place = nvml.nvmlGpuInstanceGetInfo(instance).placement
+    create = (nvml.nvmlDeviceCreateGpuInstanceWithPlacement, device, profile.id, ctypes.byref(place))
+    refused(nvml, "a third half", nvml.NVMLError_InsufficientResources, *create)
+    refused(nvml, "an instance with a device", nvml.NVMLError_InUse, nvml.nvmlGpuInstanceDestroy, instance)
+    nvml.nvmlComputeInstanceDestroy(nvml.nvmlGpuInstanceGetComputeInstanceById(instance, ci))
+    nvml.nvmlGpuInstanceDestroy(instance)
+    must("MIG devices without it", len(mig_devices(nvml, device)), len(instances) - 1)
+    made = create[0](*create[1:])
+    must("its place", nvml.nvmlGpuInstanceGetInfo(made).placement.start, place.start)
+    compute = nvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(
+        made, nvml.NVML_COMPUTE_INSTANCE_PROFILE_3_SLICE, nvml.NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED, version=1
+    )
+    nvml.nvmlGpuInstanceCreateComputeInstance(made, compute.id)
+    now = mig_devices(nvml, device)
+    must("names", sorted(i["name"] for i in now), sorted(i["name"] for i in instances))
+    must("UUIDs that are left", len({i["uuid"] for i in now} & {i["uuid"] for i in instances}), len(instances) - 1)
+
+
 def main() -> None:
     given = sys.argv[1] if len(sys.argv) > 1 else None
     if "CROSSTALK_STAND_IN" not in os.environ or "LD_LIBRARY_PATH" not in os.environ:
@@ -244,6 +278,7 @@ def main() -> None:
     for half in halves:
         number = half["instance"][0]
         must(f"counters of instance {number}", gpm(nvml, gpus[2], number), [0.0, 12.5 if number == 2 else None, None])
+    divide(nvml, gpus[1], instances)
     nvml.nvmlShutdown()
     print("NVIDIA's client reads what the configuration says")
 
