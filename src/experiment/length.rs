@@ -20,8 +20,9 @@ const ARRANGING: Nanos = Nanos::secs(2);
 const TENANTS: Nanos = Nanos::secs(2);
 /// What each tenant adds to it: its context is made under the driver's lock, one to three tenths of a second in the field.
 const TENANT: Nanos = Nanos::millis(300);
-/// The SM clock is read twice a second: one that is steady is found so half a second after the shortest washout.
-const SETTLING: Nanos = Nanos::millis(500);
+/// The SM clock is read twice a second, three times at least: one that is steady is found so a little after the shortest
+/// washout. One that moves is waited for longer, which nobody foresees.
+const SETTLING: Nanos = Nanos::millis(100);
 /// Starting the noise and seeing it work, draining its queue (50 ms of work at most), committing the arm.
 const ARM: Nanos = Nanos::millis(100);
 /// An order's lead, and the unrecorded requests that open a window.

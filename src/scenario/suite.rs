@@ -22,11 +22,11 @@ const PROBES: &[(&str, &str)] = &[
     ("launch", "arrivals = { poisson = \"1000/s\" }, outstanding = 32"),
     ("compute", "arrivals = { poisson = \"1000/s\" }"),
     ("l2-chase", "arrivals = { poisson = \"400/s\" }"),
-    ("hbm-chase", "arrivals = { poisson = \"400/s\" }"),
+    ("hbm-chase", "arrivals = { poisson = \"500/s\" }"),
     ("tlb-chase", "arrivals = { poisson = \"400/s\" }"),
     ("strong-chase", "arrivals = { poisson = \"400/s\" }"),
     ("h2d", "arrivals = { poisson = \"1000/s\" }"),
-    ("inference", "arrivals = { poisson = \"350/s\" }"),
+    ("inference", "arrivals = { poisson = \"500/s\" }"),
 ];
 
 /// Neighbours with their parameters and why they are there; power is drawn by none, which would need the user's leave.
@@ -299,8 +299,8 @@ fn design(tier: Tier) -> String {
 
 fn window(tier: Tier) -> Nanos {
     match tier {
-        Tier::Smoke => Nanos::millis(200),
-        Tier::Acceptance => Nanos::millis(250),
+        Tier::Smoke => Nanos::millis(400),
+        Tier::Acceptance => Nanos::millis(350),
         Tier::Certify => Nanos::secs(1),
     }
 }
