@@ -15,17 +15,18 @@ const S: Tier = Tier::Smoke;
 const A: Tier = Tier::Acceptance;
 const C: Tier = Tier::Certify;
 
-/// Probes with their arrivals. Rates are fixed, so that `check` knows every window beforehand and calibration is short:
-/// enough requests for p99 over all blocks in the shortest windows, at most a third of a small share's time.
+/// Probes with their load. Rates are fixed, so that `check` knows every window beforehand and calibration is short: enough
+/// requests for p99 over all blocks in the shortest windows, and few enough that a small share serves them beside noise. What
+/// arrives during a turn or a long kernel of somebody else stays within the limit of requests in flight.
 const PROBES: &[(&str, &str)] = &[
-    ("launch", "5000/s"),
-    ("compute", "1000/s"),
-    ("l2-chase", "1000/s"),
-    ("hbm-chase", "400/s"),
-    ("tlb-chase", "400/s"),
-    ("strong-chase", "1000/s"),
-    ("h2d", "1000/s"),
-    ("inference", "350/s"),
+    ("launch", "arrivals = { poisson = \"1000/s\" }, outstanding = 32"),
+    ("compute", "arrivals = { poisson = \"1000/s\" }"),
+    ("l2-chase", "arrivals = { poisson = \"400/s\" }"),
+    ("hbm-chase", "arrivals = { poisson = \"500/s\" }"),
+    ("tlb-chase", "arrivals = { poisson = \"400/s\" }"),
+    ("strong-chase", "arrivals = { poisson = \"400/s\" }"),
+    ("h2d", "arrivals = { poisson = \"1000/s\" }"),
+    ("inference", "arrivals = { poisson = \"500/s\" }"),
 ];
 
 /// Neighbours with their parameters and why they are there; power is drawn by none, which would need the user's leave.
@@ -252,8 +253,8 @@ pub(super) fn body(tier: Tier, arrangements: &[(&Template, Option<String>)]) -> 
          # service, for example: { probe = \"inference\", arrivals = { poisson = \"20/s\" }, slo = { p99 = \"50ms\" } }\n\
          panel = [\n",
     );
-    for (id, rate) in &panel {
-        out.push_str(&format!("    {{ probe = \"{id}\", arrivals = {{ poisson = \"{rate}\" }} }},\n"));
+    for (id, load) in &panel {
+        out.push_str(&format!("    {{ probe = \"{id}\", {load} }},\n"));
     }
     out.push_str("]\n");
     for (id, params, why) in &neighbours {
@@ -298,8 +299,8 @@ fn design(tier: Tier) -> String {
 
 fn window(tier: Tier) -> Nanos {
     match tier {
-        Tier::Smoke => Nanos::millis(200),
-        Tier::Acceptance => Nanos::millis(250),
+        Tier::Smoke => Nanos::millis(400),
+        Tier::Acceptance => Nanos::millis(350),
         Tier::Certify => Nanos::secs(1),
     }
 }

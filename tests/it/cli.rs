@@ -84,7 +84,7 @@ fn init_writes_what_runs() {
             assert_eq!(std::fs::read(&file).unwrap(), written, "never written over");
             if tier == "smoke" {
                 let few = String::from_utf8(written).unwrap().replacen(
-                    "window = \"200ms\"",
+                    "window = \"400ms\"",
                     "window = \"40ms\"\nblocks = 2",
                     1,
                 );

@@ -25,6 +25,8 @@ const PROOF: Nanos = Nanos::secs(1);
 /// The SM clock is steady when it stayed within this part for so long. It is read at most twice a second.
 const STEADY: (f64, Nanos) = (0.01, Nanos::secs(1));
 const CLOCK_EVERY: Nanos = Nanos::millis(500);
+/// How often a washout looks whether a reading is due: one that came late would keep every arm waiting for the next.
+const LOOK: Nanos = Nanos::millis(20);
 /// A clock that does not settle is waited for so long, from the neighbour's last completion.
 const WASHOUT_CAP: Nanos = Nanos::secs(10);
 /// A window opens with unrecorded requests for about this long at most.
@@ -180,8 +182,8 @@ impl Arm<'_, '_> {
             now() >= floor && (steady.unknown || steady.holds())
         };
         let tenants = &mut self.crew.tenants;
-        attend(tenants, floor, CLOCK_EVERY, &mut settled)
-            .and_then(|()| attend(tenants, cap, CLOCK_EVERY, &mut settled))
+        attend(tenants, floor, LOOK, &mut settled)
+            .and_then(|()| attend(tenants, cap, LOOK, &mut settled))
             .map_err(|e| self.lost(e))
     }
 
