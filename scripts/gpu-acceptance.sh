@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Accepts crosstalk on a machine with one NVIDIA GPU: doctor, self-check, the tensor rate of whatever library is there, a
-# smoke-tier run under time-slicing beside an exclusive reference, and their reports. Needs a prebuilt binary, bash and
-# coreutils; takes less than 9 minutes. It only measures: clocks, power, MIG, compute and persistence mode stay as found.
+# smoke-tier run under time-slicing, a shorter one under streams, green contexts and MPS beside an exclusive reference, and
+# their reports. What the machine cannot arrange (MPS without its control daemon) is skipped there, with the reason. Needs a
+# prebuilt binary, bash and coreutils; takes less than 9 minutes. It only measures: clocks, power, MIG, compute and persistence mode stay as found.
 # Every step has a limit, and what fails is told in the summary while the rest goes on.
 # Usage: scripts/gpu-acceptance.sh CROSSTALK [FOLDER]
 #   CROSSTALK  the binary
@@ -103,37 +104,83 @@ if command -v python3 > /dev/null; then
     fi
 fi
 
-if step "init" 20 scenario.toml "$crosstalk" init --device "$device" --tier smoke; then
-    reserve=$((kept + 75))
-    judged=yes step "smoke run, time-slicing" $(($(left) - reserve)) run.txt \
-        "$crosstalk" run scenario.toml --device "$device" --out run --quiet "${rights[@]}"
-    cat > exclusive.toml <<'TOML'
+# What init proposes for this GPU is kept, and only checked: it may take longer than there is here.
+step "init" 20 scenario.toml "$crosstalk" init --device "$device" --tier smoke
+step "check of what init proposes" 20 check.txt "$crosstalk" check scenario.toml --device "$device"
+
+cat > time-slicing.toml <<'TOML'
 schema = 1
-name = "exclusive-reference"
+name = "acceptance-time-slicing"
 
 [design]
 tier = "smoke"
 
 [victim]
-panel = [{ probe = "launch" }]
+panel = [{ probe = "launch" }, { probe = "compute" }, { probe = "hbm-chase" }]
+
+[[neighbour]]
+noise = "idle"
+
+[[neighbour]]
+noise = "compute-burst"
 
 [[neighbour]]
 noise = "hbm-read"
 
 [[arrangement]]
+name = "time-slicing"
+sharing = "time-slicing"
+tenants = 2
+require = { idle = "isolated" }
+expect = { default = "violated", idle = "isolated" }
+TOML
+# As many blocks as an isolated takes, and one to spare.
+cat > modes.toml <<'TOML'
+schema = 1
+name = "acceptance-modes"
+
+[design]
+tier = "smoke"
+blocks = 8
+
+[victim]
+panel = [{ probe = "launch" }]
+
+[[neighbour]]
+noise = "compute-burst"
+
+[[arrangement]]
 name = "exclusive"
 sharing = "exclusive"
 require = "isolated"
+
+[[arrangement]]
+name = "streams"
+sharing = "streams"
+expect = "violated"
+
+[[arrangement]]
+name = "green-contexts"
+sharing = "green-contexts"
+layout = [{ sms = "50%" }, { sms = "50%" }]
+expect = "isolated"
+
+[[arrangement]]
+name = "mps"
+sharing = "mps"
+layout = [{ sms = "50%" }, { sms = "50%" }]
+expect = "isolated"
 TOML
-    judged=yes step "exclusive reference" $(($(left) - kept)) exclusive.txt \
-        "$crosstalk" run exclusive.toml --device "$device" --out exclusive --quiet "${rights[@]}"
-    for run in run exclusive; do
-        [ -d "$run" ] || continue
-        step "verify $run" 15 "verify-$run.txt" "$crosstalk" verify "$run"
-        step "report of $run" 10 "report-$run.txt" "$crosstalk" report "$run"
-        step "report of $run, for programs" 10 "report-$run.json" "$crosstalk" report "$run" --format json
-    done
-fi
+judged=yes step "smoke run, time-slicing" $(($(left) - kept - 150)) run-time-slicing.txt \
+    "$crosstalk" run time-slicing.toml --device "$device" --out time-slicing --quiet "${rights[@]}"
+judged=yes step "streams, green contexts, MPS, exclusive" $(($(left) - kept)) run-modes.txt \
+    "$crosstalk" run modes.toml --device "$device" --out modes --quiet "${rights[@]}"
+for run in time-slicing modes; do
+    [ -d "$run" ] || continue
+    step "verify $run" 15 "verify-$run.txt" "$crosstalk" verify "$run"
+    step "report of $run" 10 "report-$run.txt" "$crosstalk" report "$run"
+    step "report of $run, for programs" 10 "report-$run.json" "$crosstalk" report "$run" --format json
+done
 
 # The first line of the self-check names card and driver.
 card="unknown: the self-check did not run"
@@ -149,7 +196,7 @@ if read -r line < self-check.txt && [ -n "$line" ]; then card=$line; fi
     echo "| step | outcome | took | written to |"
     echo "|---|---|---|---|"
     printf '%s\n' "${steps[@]}"
-    for page in doctor.txt self-check.txt report-exclusive.txt report-run.txt; do
+    for page in doctor.txt self-check.txt report-time-slicing.txt report-modes.txt; do
         [ -s "$page" ] || continue
         printf '\n## %s\n\n```\n' "${page%.txt}"
         cat "$page"
