@@ -116,7 +116,7 @@ name = "acceptance-time-slicing"
 tier = "smoke"
 
 [victim]
-panel = [{ probe = "launch" }, { probe = "compute" }, { probe = "hbm-chase" }]
+panel = [{ probe = "launch" }, { probe = "compute" }]
 
 [[neighbour]]
 noise = "idle"
@@ -134,14 +134,14 @@ tenants = 2
 require = { idle = "isolated" }
 expect = { default = "violated", idle = "isolated" }
 TOML
-# As many blocks as an isolated takes, and one to spare.
+# As many blocks as an isolated takes.
 cat > modes.toml <<'TOML'
 schema = 1
 name = "acceptance-modes"
 
 [design]
 tier = "smoke"
-blocks = 8
+blocks = 7
 
 [victim]
 panel = [{ probe = "launch" }]
@@ -171,7 +171,7 @@ sharing = "mps"
 layout = [{ sms = "50%" }, { sms = "50%" }]
 expect = "isolated"
 TOML
-judged=yes step "smoke run, time-slicing" $(($(left) - kept - 150)) run-time-slicing.txt \
+judged=yes step "smoke run, time-slicing" $(($(left) - kept - 160)) run-time-slicing.txt \
     "$crosstalk" run time-slicing.toml --device "$device" --out time-slicing --quiet "${rights[@]}"
 judged=yes step "streams, green contexts, MPS, exclusive" $(($(left) - kept)) run-modes.txt \
     "$crosstalk" run modes.toml --device "$device" --out modes --quiet "${rights[@]}"
