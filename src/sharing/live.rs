@@ -163,7 +163,7 @@ mod tests {
         let error = one_device(&[seat(0, "GPU-a"), seat(1, "GPU-a"), seat(2, "GPU-b")]).unwrap_err();
         assert!(error.what.contains("seats 0 and 2 are on two devices, GPU-a and GPU-b"), "{error}");
         let host_only = SeatEvidence { device: None, ..seat(0, "") };
-        assert!(one_device(&[host_only.clone()]).is_err(), "nobody on a GPU proves nothing");
+        assert!(one_device(std::slice::from_ref(&host_only)).is_err(), "nobody on a GPU proves nothing");
         assert!(one_device(&[host_only, seat(1, "GPU-a")]).is_ok());
     }
 
