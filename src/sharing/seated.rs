@@ -10,6 +10,7 @@ use super::{Found, SharingError, devices};
 use crate::backend::{BackendError, SeatEvidence};
 use crate::gpu::{Gpu, Instance, Inventory, MigUuid, parse_mig_uuid};
 use crate::nvml::Processes;
+use crate::scenario::SharingMode;
 
 /// What a mode promises of the instances of two seats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,10 @@ impl Arranged for Seated {
         let mut proofs = vec![format!("the layout of {} is {}", gpu.uuid, layout_words(&gpu.instances))];
         let processes = site.watch.processes_on(&gpu.uuid)?;
         for seat in seats {
-            proofs.push(in_place(seat, &self.of_seat[seat.seat], &processes)?);
+            // A cap on SMs, as MPS has it, shows in what the tenant sees of its device.
+            let entry = site.planned.seats.get(seat.seat).and_then(|s| site.planned.layout.get(s.entry));
+            let capped = entry.is_some_and(|entry| entry.sms.is_some());
+            proofs.push(in_place(seat, &self.of_seat[seat.seat], capped, &processes)?);
         }
         proofs.push(self.pairs(site, seats)?);
         Ok(proofs)
@@ -146,6 +150,9 @@ impl Seated {
             Apart::ComputeInstances => {
                 format!("each tenant has a compute instance of its own, and {together} pair(s) share a GPU instance")
             }
+            Apart::Entries if site.planned.sharing == SharingMode::MigMps => {
+                format!("{together} pair(s) of tenants share a MIG device, through MPS")
+            }
             Apart::Entries => format!("{together} pair(s) of tenants share a MIG device, in turns"),
         })
     }
@@ -180,15 +187,20 @@ fn layout_words(instances: &[Instance]) -> String {
     if instances.is_empty() { "empty".to_owned() } else { instances.iter().map(one).collect::<Vec<_>>().join(" + ") }
 }
 
-/// That the tenant of `seat` is in `instance`, by CUDA and by NVML.
-fn in_place(seat: &SeatEvidence, instance: &Instance, processes: &Processes) -> Result<String, BackendError> {
+/// That the tenant of `seat` is in `instance`, by CUDA and by NVML. `capped`: it sees fewer SMs than are there.
+fn in_place(
+    seat: &SeatEvidence,
+    instance: &Instance,
+    capped: bool,
+    processes: &Processes,
+) -> Result<String, BackendError> {
     let wrong = |what: String| Err(BackendError::arrangement(format!("seat {}: {what}", seat.seat)));
     let Some(seen) = &seat.device else { return wrong(format!("it sees no device, and was given {}", instance.uuid)) };
     let old_form = matches!(parse_mig_uuid(&instance.uuid), Ok(MigUuid::Instance { .. }));
     if !old_form && !seen.uuid.eq_ignore_ascii_case(&instance.uuid) {
         return wrong(format!("it was given {} and is on {}", instance.uuid, seen.uuid));
     }
-    if instance.sms.is_some_and(|sms| sms != seen.sms) {
+    if instance.sms.is_some_and(|sms| if capped { seen.sms > sms } else { seen.sms != sms }) {
         return wrong(format!(
             "it sees {} SMs, and {} has {}: it is on another device",
             seen.sms,

@@ -336,8 +336,8 @@ fn check_refuses_the_key_where_there_is_no_mps() {
 fn in_mig_every_instance_has_a_server_of_its_own() {
     let _alone = alone();
     let toml = "[[gpu]]\nmodel = \"a30\"\nmig = [\"2g.12gb\", \"2g.12gb\"]\n[mps]\n";
-    let inside = scenario(1, 1, "10ms", &["mig+mps"])
-        + "layout = [{ profile = \"2g.12gb\", tenants = 2, sms = \"50%\" }, \"2g.12gb\"]\nvictim_at = [\"0.0\"]\n";
+    let inside = scenario(1, 1, "10ms", &[])
+        + "[[arrangement]]\nname = \"inside\"\nsharing = \"mig+mps\"\nlayout = [{ profile = \"2g.12gb\", tenants = 2, sms = \"50%\" }, \"2g.12gb\"]\nvictim_at = [\"0.0\"]\n";
     let machine = StandIn::new(toml);
     let mut run = Run::start(&machine, "run", &inside, &[]);
     let dir = run.dir.clone();
@@ -350,8 +350,10 @@ fn in_mig_every_instance_has_a_server_of_its_own() {
     let clients = |p: &&String| p.split("has the clients ").nth(1).expect("clients").split(", ").count();
     let mut counts: Vec<usize> = servers.iter().map(clients).collect();
     counts.sort_unstable();
-    assert_eq!(counts[..2], [1, 2], "{proofs:#?}");
+    // At each of two restarts.
+    assert_eq!(counts, [1, 1, 2, 2], "{proofs:#?}");
     assert!(servers.iter().all(|p| p.contains(" on MIG-")), "{servers:#?}");
+    assert!(proofs.iter().any(|p| p.contains("share a MIG device, through MPS")), "{proofs:#?}");
     // Half of the 28 SMs of 2g.12gb.
     assert!(proofs.iter().any(|p| p.contains("seat 0.0 sees 14 SMs under its cap of 50%")), "{proofs:#?}");
 
