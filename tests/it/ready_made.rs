@@ -159,7 +159,11 @@ fn acceptance_and_certify_run() {
     for tier in [Tier::Acceptance, Tier::Certify] {
         for (name, text) in of_tier(tier) {
             let window = scenario::read(name, text, CATALOGUE).unwrap().design.window;
-            let short = text.replacen(&format!("window = \"{window}\""), "window = \"30ms\"\nblocks = 2", 1);
+            let short = text.replacen(
+                &format!("window = \"{window}\""),
+                "window = \"30ms\"\nmax_window = \"30ms\"\nblocks = 2",
+                1,
+            );
             assert_ne!(short, text, "{name}");
             let model = model(models(name)[0]);
             let (_, simulator) = machines(name, model).into_iter().next().unwrap();
