@@ -122,8 +122,8 @@ fn turns(spans: &[(Nanos, Nanos)], others: u32) -> Option<Turns> {
         // The first run began before the window, or at once: nobody knows.
         if !gaps.is_empty() {
             runs.push(*length);
-            lengths = lengths + *length;
-            works = works + *work;
+            lengths += *length;
+            works += *work;
         }
         gaps.push(gap);
         (*length, *work) = (Nanos::ZERO, Nanos::ZERO);
@@ -133,7 +133,7 @@ fn turns(spans: &[(Nanos, Nanos)], others: u32) -> Option<Turns> {
         if pause >= least {
             end_run(&mut length, &mut work, pause);
         } else {
-            length = length + pause;
+            length += pause;
         }
         let took = *end - *start;
         let stood = took.saturating_sub(service);

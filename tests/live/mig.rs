@@ -99,7 +99,7 @@ fn init_then_run_tests_every_profile_against_every_other_instance() {
     let arrangements = made["arrangement"].as_array_mut().unwrap();
     arrangements.retain(|a| a["sharing"].as_str() == Some("mig"));
     for arrangement in arrangements.iter_mut().filter_map(toml::Value::as_table_mut) {
-        arrangement.retain(|key, _| !["require", "expect"].contains(&key));
+        arrangement.retain(|key, _| !["require", "expect", "panel", "neighbours"].contains(&key));
     }
     let run = Run::start(&machine, "run", &toml::to_string(&made).unwrap(), &[]);
     let dir = run.dir.clone();
