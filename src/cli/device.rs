@@ -291,6 +291,37 @@ fn hardware(request: &str, wanted: Option<&str>, why: &str, host: &Host) -> Resu
     }
 }
 
+/// The GPUs of `--device all` by their UUIDs, in CUDA's order: those that CUDA sees and that the scenario wants, where
+/// there are several; else whatever is there is for [`select`] to judge.
+///
+/// # Errors
+/// Where the scenario wants none of them.
+pub(super) fn several(wanted: Option<&str>, host: &Host) -> Result<Vec<String>, CliError> {
+    let Detected::Driver(driver) = detect(host) else { return Ok(Vec::new()) };
+    let gpus = &driver.inventory.gpus;
+    let seen = driver.cuda.devices.iter().filter_map(|d| owner(gpus, &d.uuid));
+    // Of a GPU in MIG mode CUDA sees instances.
+    let mut known: Vec<usize> = Vec::new();
+    for gpu in seen {
+        if !known.contains(&gpu) {
+            known.push(gpu);
+        }
+    }
+    if known.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let fits = |gpu: &&usize| wanted.is_none_or(|p| named(p, &gpus[**gpu].name, gpus[**gpu].model.as_deref()));
+    let fitting: Vec<String> = known.iter().filter(fits).map(|gpu| gpus[*gpu].uuid.clone()).collect();
+    if fitting.is_empty() {
+        return Err(CliError::Environment(format!(
+            "the scenario asks for gpu = {:?}, and there are {}: run it elsewhere, or change `gpu`",
+            wanted.unwrap_or_default(),
+            list(gpus)
+        )));
+    }
+    Ok(fitting)
+}
+
 /// The GPU that a request names, and the MIG instance where it names one.
 pub(super) fn choose(driver: &Driver, request: &str, wanted: Option<&str>) -> Result<(usize, Option<usize>), CliError> {
     let gpus = &driver.inventory.gpus;
@@ -319,7 +350,8 @@ pub(super) fn choose(driver: &Driver, request: &str, wanted: Option<&str>) -> Re
             [_] => (0, None),
             _ => {
                 return Err(CliError::Usage(format!(
-                    "--device all: a run tests one GPU, and there are {}: choose one by its UUID, and begin a run for each",
+                    "--device all: only a new run takes several GPUs, one after another, and there are {}: choose one by its \
+                     UUID",
                     list(gpus)
                 )));
             }

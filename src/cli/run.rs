@@ -23,7 +23,7 @@ use crate::sharing::mps;
 use crate::verdict;
 use crate::workload::CATALOGUE;
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct Args {
     /// A scenario file, or the name of a built-in scenario; not needed with --resume.
     #[arg(required_unless_present = "resume")]
@@ -44,7 +44,7 @@ pub(super) struct Args {
 }
 
 /// What a command line may set over a scenario.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct Overrides {
     /// auto, cuda, cuda:INDEX, all, a UUID, sim, sim:MODEL or sim:MODEL/LAYOUT.
     #[arg(long)]
@@ -88,11 +88,40 @@ impl Overrides {
 }
 
 pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
-    let begun = Instant::now();
     let stop = stop_on_signals()?;
+    let gpus = match (&args.scenario, args.overrides.device.as_deref()) {
+        (Some(name), Some("all")) => super::device::several(args.overrides.load(name)?.scenario.gpu.as_deref(), host)?,
+        _ => Vec::new(),
+    };
+    if gpus.is_empty() { run_one(args, host, &stop) } else { run_each(args, &gpus, host, &stop) }
+}
+
+/// A run on each of these GPUs in turn, each in a directory of its own. One that fails costs the others nothing; the exit
+/// code is that of the gravest end.
+fn run_each(args: &Args, gpus: &[String], host: &Host, stop: &Arc<AtomicBool>) -> Result<Exit, CliError> {
+    let mut gravest = Exit::Ok;
+    for (index, uuid) in gpus.iter().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            super::say(&format!("not begun: {}", gpus[index..].join(", ")));
+            return Ok(gravest.max(Exit::Interrupted));
+        }
+        super::say(&format!("GPU {} of {}: {uuid}", index + 1, gpus.len()));
+        let mut one = args.clone();
+        one.overrides.device = Some(uuid.clone());
+        one.out = args.out.as_ref().map(|out| out.join(uuid));
+        gravest = match run_one(&one, host, stop) {
+            Ok(exit) => gravest.max(exit),
+            Err(error) => ended_by(&error, gravest)?,
+        };
+    }
+    Ok(gravest)
+}
+
+fn run_one(args: &Args, host: &Host, stop: &Arc<AtomicBool>) -> Result<Exit, CliError> {
+    let begun = Instant::now();
     let Started { device, mut dir, mut run } = match &args.resume {
-        Some(path) => resume(args, path, host, &stop)?,
-        None => create(args, host, &stop)?,
+        Some(path) => resume(args, path, host, stop)?,
+        None => create(args, host, stop)?,
     };
     let path = dir.path().to_owned();
     super::say(&format!("crosstalk {} · {}", env!("CARGO_PKG_VERSION"), run.manifest.device));
@@ -101,7 +130,7 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     }
 
     let bars = Bars::new(&run.manifest.plan, args.quiet);
-    let ended = experiment::run(device.backend.as_ref(), &mut dir, &mut run, &stop, &mut |p| bars.show(&p));
+    let ended = experiment::run(device.backend.as_ref(), &mut dir, &mut run, stop, &mut |p| bars.show(&p));
     bars.finish();
     if args.overrides.allow_reconfigure && run.manifest.provenance != Provenance::Simulated {
         say_renamed(run.manifest.plan.gpu());

@@ -357,7 +357,7 @@ pub struct Calibrated {
     pub judged: Vec<JudgedQuantile>,
 }
 
-/// The turns that tenants take in one place, as the device's own stamps show them: medians.
+/// The turns that tenants take in one place, as the device's own stamps show them: means of the middle half.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnsSeen {

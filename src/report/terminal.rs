@@ -442,7 +442,7 @@ fn turns(page: &mut Page, run: &RunReport) {
                     |switch| format!("a switch costs {}", time(switch.0 as f64)),
                 );
                 format!(
-                    ": a tenant runs {}, then waits {} for {}; {switch} (medians of {} turns)",
+                    ": a tenant runs {}, then waits {} for {}; {switch} (means of the middle half of {} turns)",
                     time(t.quantum.0 as f64),
                     time(t.gap.0 as f64),
                     count(t.others.into(), "other"),

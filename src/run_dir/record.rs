@@ -73,7 +73,7 @@ pub struct Calibration {
     pub turns: Option<Turns>,
 }
 
-/// The turns that tenants take on a GPU, as the device's own stamps of the victim's kernels show them: medians.
+/// The turns that tenants take on a GPU, as the device's own stamps of the victim's kernels show them: means of the middle half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Turns {

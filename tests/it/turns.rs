@@ -99,11 +99,11 @@ fn quantum_gap_and_switch_are_measured_where_tenants_take_turns() {
         let turns = run.calibrations.values().find_map(|c| c.turns);
         assert_eq!(turns.map(|t| t.others), others, "{arrangement}");
         let Some(turns) = turns else { continue };
-        let near = |measured: Nanos, us: u64| (measured.0 as f64 / (us * 1_000) as f64 - 1.0).abs() <= 0.05;
+        let near = |measured: Nanos, us: u64| (measured.0 as f64 / (us * 1_000) as f64 - 1.0).abs() <= 0.02;
         assert!(near(turns.quantum, slice.quantum_us), "{arrangement}: {turns:?}");
         let n = u64::from(turns.others);
         assert!(near(turns.gap, n * slice.quantum_us + (n + 1) * slice.switch_us), "{arrangement}: {turns:?}");
         let switch = turns.switch.expect("equal turns");
-        assert!(switch.0.abs_diff(slice.switch_us * 1_000) <= 80_000, "{arrangement}: {turns:?}");
+        assert!(switch.0.abs_diff(slice.switch_us * 1_000) <= 25_000, "{arrangement}: {turns:?}");
     }
 }

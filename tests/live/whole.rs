@@ -114,3 +114,25 @@ fn a_run_shows_what_time_slicing_does_and_proves_where_everybody_was() {
     say(&machine, &["verify", path(&dir)]).ended(0, &["8 arms", "verdict agree"]);
     assert_eq!(say(&machine, &["report", path(&dir)]).ended(0, &[]).out, said.out, "a report is what the run printed");
 }
+
+#[test]
+fn every_gpu_is_run_in_turn_each_in_a_directory_of_its_own() {
+    let _alone = alone();
+    let uuids = ["GPU-11111111-2222-8333-8444-555555555555", "GPU-21111111-2222-8333-8444-555555555555"];
+    let gpu = |uuid: &str| format!("{A30}uuid = \"{uuid}\"\n");
+    let machine = StandIn::new(&uuids.map(gpu).concat());
+    std::fs::write(machine.path().join("s.toml"), scenario(1, 1, "10ms", &["exclusive"])).unwrap();
+    let out = machine.path().join("both");
+    let args = ["run", "s.toml", "--device", "all", "--quiet", "--out", path(&out)];
+    say(&machine, &args).ended(0, &[&format!("GPU 1 of 2: {}", uuids[0]), &format!("GPU 2 of 2: {}", uuids[1])]);
+    for (index, uuid) in uuids.iter().enumerate() {
+        let dir = out.join(uuid);
+        assert_eq!(document(&dir, "manifest.json")["plan"]["gpu"], index);
+        let arranged = of_kind(&dir, "arranged");
+        assert!(arranged.iter().all(|event| event.to_string().contains(uuid)), "{arranged:#?}");
+        say(&machine, &["verify", path(&dir)]).ended(0, &[]);
+    }
+    // Beside what is there already nothing is measured: each says so, and the other's directory stays.
+    say(&machine, &args).ended(2, &["GPU 2 of 2"]);
+    assert_no_tenants(&machine);
+}

@@ -108,6 +108,24 @@ fn chosen(report: DriverReport, request: &str, wanted: Option<&str>) -> Result<(
 }
 
 #[test]
+fn all_is_every_gpu_that_is_seen_and_wanted() {
+    let of = |report: DriverReport, wanted| {
+        let (_root, host) = host(&[], &[]);
+        several(wanted, &host.with_driver(report)).map_err(|e| e.to_string())
+    };
+    let both = [fixture::FIRST, fixture::SECOND].map(|uuid| format!("GPU-{uuid}"));
+    assert_eq!(of(fixture::two(), None), Ok(both.to_vec()));
+    assert_eq!(of(fixture::two(), Some("*")), Ok(both.to_vec()));
+    assert!(of(fixture::two(), Some("T4")).unwrap_err().contains(fixture::SECOND), "what there is");
+    let mut hidden = fixture::two();
+    if let Ok(cuda) = &mut hidden.cuda {
+        cuda.devices.truncate(1);
+    }
+    assert_eq!(of(hidden, None), Ok(Vec::new()), "one that CUDA does not see is not taken");
+    assert_eq!(of(fixture::mig(), None), Ok(Vec::new()), "instances of one GPU are one GPU");
+}
+
+#[test]
 fn gpus_are_named_by_index_and_by_uuid() {
     let of = |request: &str| chosen(fixture::two(), request, None);
     assert_eq!(of("cuda:1"), Ok((1, None)));
@@ -116,7 +134,7 @@ fn gpus_are_named_by_index_and_by_uuid() {
     assert!(of("cuda:2").unwrap_err().contains("2 device(s)"));
     assert!(of("cuda:x").unwrap_err().contains("no index"));
     assert!(of("GPU-0").unwrap_err().contains(fixture::FIRST), "the choice is listed");
-    assert!(of("all").unwrap_err().contains("a run tests one GPU"));
+    assert!(of("all").unwrap_err().contains("only a new run takes several GPUs"));
     assert_eq!(chosen(fixture::driver(vec![fixture::gpu(fixture::FIRST)]), "all", None), Ok((0, None)));
 }
 

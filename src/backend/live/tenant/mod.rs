@@ -2,7 +2,7 @@
 //!
 //! The thread that reads never touches the device; one worker does, so that an order can arrive while noise runs. What
 //! it measures goes to the mapped [`Region`], never through the lines. A process may serve several seats: each has its own
-//! lines, region, reader and worker, and what they share of the device is in [`Commons`].
+//! lines, region, reader and worker, and what they share of the device is in `commons`.
 
 mod commons;
 mod compile;
