@@ -90,9 +90,12 @@ pub const CLAIMS: &[Claim] = &[
     not_yet(
         "mig-metrics",
         "GPU-level metrics do not say which tenant uses what",
-        "telemetry per instance from NVML, GPM and DCGM",
+        "a scenario of it; every run records what NVML, GPM and a DCGM exporter tell of each instance",
     ),
-    by_data("mig-ampere", "MIG needs Ampere or newer; time-slicing works on older parts", data::ampere),
+    Claim {
+        untested: Some("time-slicing on an older part"),
+        ..by_data("mig-ampere", "MIG needs Ampere or newer; time-slicing works on older parts", data::ampere)
+    },
     by_run(
         "mig-two-gpus",
         "two instances are, for the silicon, two GPUs",
@@ -123,7 +126,11 @@ pub const CLAIMS: &[Claim] = &[
         "achieved rates by kernel length and way of submission",
     ),
     not_yet("ts-fault", "a crash in one tenant can reach another (rare)", "the blast radius, repeated, with its bound"),
-    not_yet("ts-quantum", "tenants take turns of a few milliseconds", "quantum, gap and switch cost measured"),
+    not_yet(
+        "ts-quantum",
+        "tenants take turns of a few milliseconds",
+        "a scenario of it; every run in turns measures quantum, gap and switch",
+    ),
     not_yet(
         "ts-four",
         "beyond about four shares the switching hurts everyone's p99",

@@ -54,7 +54,7 @@ enum Verb {
     Check(check::Args),
     /// Run a scenario: measure, judge, report.
     Run(run::Args),
-    /// Put back the MIG layouts that a run changed and could not put back itself.
+    /// Put back what a killed run left: MIG layouts that it changed, MPS daemons that it started.
     Restore,
     /// Report on a run directory.
     Report(report::Args),

@@ -7,7 +7,7 @@ use super::{CliError, Exit};
 use crate::gpu::{Gpu, find_model};
 use crate::host::lock::GpuLock;
 use crate::nvml::Nvml;
-use crate::reconfigure::{self, Saved};
+use crate::reconfigure::{self, Saved, folders};
 use crate::sharing::mps;
 
 pub(super) fn run() -> Result<Exit, CliError> {
@@ -18,7 +18,12 @@ pub(super) fn run() -> Result<Exit, CliError> {
     let nvml = Nvml::load().map_err(|e| environment(e.what))?;
     let saved = Saved::all(nvml.provenance()).map_err(|e| environment(e.to_string()))?;
     if saved.is_empty() {
-        super::print("nothing to put back: every GPU is divided as it was found\n")?;
+        let places: Vec<String> =
+            folders(nvml.provenance()).iter().map(|folder| folder.display().to_string()).collect();
+        super::print(&format!(
+            "nothing to put back: no MIG layout is kept in {}. A run of another user keeps it in that user's folder\n",
+            places.join(" or ")
+        ))?;
         return Ok(Exit::Ok);
     }
     let mut exit = Exit::Ok;
@@ -61,8 +66,12 @@ fn one(nvml: &Nvml, path: &Path, saved: &Saved) -> Result<String, CliError> {
             let names: Vec<String> = there.iter().map(ToString::to_string).collect();
             return Err(environment(format!("GPU {uuid} is in use by {}: end that first", names.join(", "))));
         }
-        // The driver itself destroys no instance that is in use.
-        Err(_) => {}
+        Err(unknown) => {
+            return Err(environment(format!(
+                "nobody can tell who uses GPU {uuid}, so that it is not divided: {unknown}; restore where its processes can \
+                 be seen, as root on the host"
+            )));
+        }
     }
     let model = gpu.model.as_deref().and_then(find_model);
     saved.put_back(path, &nvml.divided(uuid), model).map_err(|error| {

@@ -15,7 +15,7 @@ use crate::gpu::{Gpu, Inventory};
 use crate::nvml::Nvml;
 use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
-use crate::reconfigure;
+use crate::reconfigure::{self, Saved};
 use crate::report::{Format, Style};
 use crate::run_dir::{Digest, Manifest, RecordedRun, RunDir};
 use crate::scenario::{self, Scenario, Tier};
@@ -132,7 +132,8 @@ fn run_one(args: &Args, host: &Host, stop: &Arc<AtomicBool>) -> Result<Exit, Cli
     let bars = Bars::new(&run.manifest.plan, args.quiet);
     let ended = experiment::run(device.backend.as_ref(), &mut dir, &mut run, stop, &mut |p| bars.show(&p));
     bars.finish();
-    if args.overrides.allow_reconfigure && run.manifest.provenance != Provenance::Simulated {
+    let put_back = || matches!(Saved::of(&run.manifest.plan.gpu().uuid, run.manifest.provenance), Ok(None));
+    if args.overrides.allow_reconfigure && run.manifest.provenance != Provenance::Simulated && put_back() {
         say_renamed(run.manifest.plan.gpu());
     }
     let ended = match ended {

@@ -215,11 +215,17 @@ fn calibrate(
             return Ok(Calibrated::Interrupted);
         }
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
-            session.restart(CALIBRATION)?;
-            let evidence = session.evidence();
-            let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
-            session.close()?;
-            Ok(calibration.map(|calibration| (calibration, evidence)))
+            let calibrated = session.restart(CALIBRATION).and_then(|()| {
+                let evidence = session.evidence();
+                let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
+                Ok(calibration.map(|calibration| (calibration, evidence)))
+            });
+            match (calibrated, session.close()) {
+                (calibrated, Ok(())) => calibrated,
+                (Ok(_), Err(left)) => Err(left),
+                // What was changed is not put back: nothing more is measured on such a machine.
+                (Err(error), Err(left)) => Err(BackendError::device(format!("{}; and {}", error.what, left.what))),
+            }
         });
         match calibration {
             Ok(None) => return Ok(Calibrated::Interrupted),
@@ -305,8 +311,17 @@ impl<'a> Context<'a> {
             let mut open = None;
             let mut lost = 0;
             for generation in work {
-                let given_up =
-                    self.run_generation(generation, &mut open, &mut lost, &mut |happened| record(vec![happened]))?;
+                let given_up = match self
+                    .run_generation(generation, &mut open, &mut lost, &mut |happened| record(vec![happened]))
+                {
+                    Ok(given_up) => given_up,
+                    Err(error) => {
+                        return Err(match close(open) {
+                            Ok(()) => error,
+                            Err(left) => after(&error, &left),
+                        });
+                    }
+                };
                 if given_up.0.is_some() {
                     close(open)?;
                     return Ok(given_up);
@@ -447,6 +462,11 @@ impl<'a> Context<'a> {
         }
         Ok(Ok(()))
     }
+}
+
+/// What ended a run, after which something could not be put back.
+fn after(error: &ExperimentError, left: &ExperimentError) -> ExperimentError {
+    BackendError::device(format!("{error}; and {left}")).into()
 }
 
 fn close(open: Open<'_>) -> Result<(), ExperimentError> {

@@ -1,7 +1,7 @@
 //! Do no harm: no noise on a GPU that may be somebody's.
 
+use super::GpuProcess;
 use super::processes::{Processes, Who, classify};
-use super::{GpuProcess, Nvml};
 
 /// By what right a run makes noise on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,18 +28,8 @@ pub struct Occupied {
     pub cure: String,
 }
 
-impl Nvml {
-    /// Whether a run may make noise on the whole GPU `uuid`: its tenants are `ours`; `gpu_is_mine` is what the user gave
-    /// by `--gpu-is-mine`.
-    ///
-    /// # Errors
-    /// Where anybody else is there, or may be.
-    pub fn exclusive_use(&self, uuid: &str, ours: &[u32], gpu_is_mine: &[String]) -> Result<ExclusiveUse, Occupied> {
-        exclusive_use(&self.processes(uuid), uuid, ours, gpu_is_mine)
-    }
-}
-
-/// Whether a run may make noise on the whole GPU `uuid`, whose processes these are.
+/// Whether a run may make noise on the whole GPU `uuid`, whose processes these are: its tenants are `ours`; `gpu_is_mine`
+/// is what the user gave by `--gpu-is-mine`.
 ///
 /// # Errors
 /// Where anybody else is there, or may be.

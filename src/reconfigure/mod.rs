@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use saved::{Saved, SavedError};
+pub use saved::{Saved, SavedError, folders};
 
 use crate::gpu::{Gpu, GpuModel, Instance, find_model, place_layout};
 use crate::nvml::{Divide, DriverProfile, GpuInstance, NvmlError, NvmlErrorKind};

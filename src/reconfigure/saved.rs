@@ -53,7 +53,7 @@ impl SavedError {
 
 /// Folders that may hold saved layouts, the one to write to first. That of a stand-in is the stand-in's own: equal UUIDs
 /// in two folders are two GPUs.
-fn folders(provenance: Provenance) -> Vec<PathBuf> {
+pub fn folders(provenance: Provenance) -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let (Provenance::StandIn, Some(folder)) = (provenance, variable("CROSSTALK_STAND_IN")) {
         return vec![folder];
@@ -106,17 +106,25 @@ impl Saved {
     fn write_in(&self, folder: &Path) -> Result<PathBuf, SavedError> {
         fs::create_dir_all(folder).map_err(SavedError::io(folder))?;
         let path = folder.join(file_name(&self.gpu));
-        let temporary = path.with_extension("json.tmp");
         let write = || {
-            let mut file = File::create(&temporary)?;
+            let mut file = tempfile::Builder::new().prefix(".saving-").tempfile_in(folder)?;
             serde_json::to_writer_pretty(&mut file, self)?;
             file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
+            file.as_file().sync_all()?;
+            // Never over another: that one says how the machine was found.
+            file.persist_noclobber(&path).map_err(|e| e.error)?;
             File::open(folder)?.sync_all()
         };
-        write().map_err(SavedError::io(&path))?;
-        Ok(path)
+        match write() {
+            Ok(()) => Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(SavedError {
+                path,
+                why: "what was there before an earlier change is kept here, and is not put back yet: run `crosstalk \
+                      restore` first"
+                    .to_owned(),
+            }),
+            Err(error) => Err(SavedError::io(&path)(error)),
+        }
     }
 
     /// All that are saved, in order of their files. One that cannot be read is an error, never passed over.

@@ -68,6 +68,11 @@ pub trait Arranged {
         Vec::new()
     }
 
+    /// GPUs beside the one under test, by UUID, on which tenants are: nobody else may be there either.
+    fn elsewhere(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Proves that every tenant is where the mode puts it, after each restart and before anything is measured: the proofs
     /// in words. That each seat sees its one device is proved already.
     ///

@@ -1,4 +1,4 @@
-//! Tenants in MIG instances that are there: each a process that sees one MIG device, proved from both sides. CUDA says
+//! Tenants in MIG instances that are there: each a process that sees one MIG device, proved from both sides where both can be read. CUDA says
 //! from inside which device the process has; NVML says from outside what that device is, and in which instance the
 //! process is.
 

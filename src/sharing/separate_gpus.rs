@@ -67,6 +67,8 @@ pub(super) fn assign(found: &Found<'_>) -> Result<Vec<String>, SharingError> {
 struct Separate {
     /// Of each seat, its GPU.
     gpus: Vec<Gpu>,
+    /// Those beside the one under test.
+    elsewhere: Vec<String>,
     /// The GPUs beside the one under test, which is locked already.
     _locks: Vec<GpuLock>,
 }
@@ -79,18 +81,23 @@ fn arrange(site: &Site<'_>) -> Result<Box<dyn Arranged>, BackendError> {
         Found { mode: planned.sharing, layout, seats, as_found: true, inventory: site.inventory, gpu: site.gpu };
     let uuids = assign(&found).map_err(|error| BackendError::arrangement(error.what))?;
     let mut locks = Vec::new();
-    for uuid in uuids.iter().filter(|uuid| **uuid != site.gpu().uuid) {
+    let elsewhere: Vec<String> = uuids.iter().filter(|uuid| **uuid != site.gpu().uuid).cloned().collect();
+    for uuid in &elsewhere {
         let lock = GpuLock::acquire(uuid, site.inventory.provenance, None, &AtomicBool::new(false));
         locks.push(lock.map_err(|error| BackendError::arrangement(error.to_string()))?);
         site.watch.check_exclusive_on(uuid, &[])?;
     }
     let gpus = uuids.iter().filter_map(|uuid| site.inventory.gpus.iter().find(|g| g.uuid == *uuid).cloned()).collect();
-    Ok(Box::new(Separate { gpus, _locks: locks }))
+    Ok(Box::new(Separate { gpus, elsewhere, _locks: locks }))
 }
 
 impl Arranged for Separate {
     fn place(&self, seat: usize) -> Place {
         Place::own(seat, self.gpus[seat].uuid.clone())
+    }
+
+    fn elsewhere(&self) -> Vec<String> {
+        self.elsewhere.clone()
     }
 
     fn prove(&self, site: &Site<'_>, seats: &[SeatEvidence]) -> Result<Vec<String>, BackendError> {

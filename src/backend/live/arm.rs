@@ -63,6 +63,9 @@ impl Arm<'_, '_> {
         let ours: Vec<u32> =
             self.crew.tenants.iter().map(Tenant::pid).chain(self.crew.helpers.iter().copied()).collect();
         watch.check_exclusive(&ours)?;
+        for uuid in &self.crew.elsewhere {
+            watch.check_exclusive_on(uuid, &ours)?;
+        }
         let before = watch.health()?;
         self.wash_out()?;
         self.start_noise()?;

@@ -52,6 +52,8 @@ pub(super) struct Crew {
     pub(super) loaded: Vec<Loaded>,
     /// Processes of ours on the GPU beside them.
     pub(super) helpers: Vec<u32>,
+    /// GPUs beside the one under test that they are on.
+    pub(super) elsewhere: Vec<String>,
     /// Since when the neighbours are quiet: their last completion, or the end of the restart.
     pub(super) quiet_since: Nanos,
     /// Not everybody has cores of its own.
@@ -100,8 +102,11 @@ impl<'a> LiveSession<'a> {
     ) -> Result<(Crew, Evidence), BackendError> {
         let settings = &self.live.settings;
         // Loading calls every program once: that is noise to whoever else is on the GPU.
-        let helpers = arranged.helpers();
+        let (helpers, elsewhere) = (arranged.helpers(), arranged.elsewhere());
         self.live.watch().check_exclusive(&helpers)?;
+        for uuid in &elsewhere {
+            self.live.watch().check_exclusive_on(uuid, &helpers)?;
+        }
         let places: Vec<Place> = self.seats().into_iter().map(|seat| arranged.place(seat)).collect();
         let placement = self.live.cores.place(self.grid().neighbour_seats.len());
         let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
@@ -130,7 +135,9 @@ impl<'a> LiveSession<'a> {
         }
         let (too_few_cores, host_probe) = (placement.too_few, placement.host_probe);
         let tenants = std::mem::take(tenants);
-        let crew = Crew { tenants, loaded, helpers, quiet_since: now(), too_few_cores, host_probe, _pinned: pinned };
+        let quiet_since = now();
+        let crew =
+            Crew { tenants, loaded, helpers, elsewhere, quiet_since, too_few_cores, host_probe, _pinned: pinned };
         Ok((crew, Evidence { seats, proofs }))
     }
 
@@ -271,16 +278,13 @@ impl<'a> LiveSession<'a> {
 impl Session for LiveSession<'_> {
     fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
         self.take_down()?;
-        let arranged = match self.arranged.take() {
-            Some(arranged) => arranged,
-            None => {
-                self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
-                sharing::arrange(&self.site())?
-            }
-        };
+        if self.arranged.is_none() {
+            self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
+            self.arranged = Some(sharing::arrange(&self.site())?);
+        }
+        let Some(arranged) = self.arranged.as_deref() else { return Ok(()) };
         let mut tenants = Vec::new();
-        let brought_up = self.bring_up(arranged.as_ref(), generation, &mut tenants);
-        self.arranged = Some(arranged);
+        let brought_up = self.bring_up(arranged, generation, &mut tenants);
         let (crew, evidence) = brought_up.map_err(|error| self.gave_up(&mut tenants, error))?;
         (self.crew, self.evidence) = (Some(crew), evidence);
         Ok(())
@@ -300,8 +304,10 @@ impl Session for LiveSession<'_> {
     }
 
     fn close(mut self: Box<Self>) -> Result<(), BackendError> {
-        self.take_down()?;
-        self.put_back()
+        match (self.take_down(), self.put_back()) {
+            (Err(stuck), Err(left)) => Err(BackendError::device(format!("{}; and {}", stuck.what, left.what))),
+            (down, back) => down.and(back),
+        }
     }
 }
 

@@ -153,8 +153,9 @@ impl NvmlWatch {
     }
 }
 
-impl Watch for NvmlWatch {
-    fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
+impl NvmlWatch {
+    /// Nobody is on `uuid` but `ours`, once the driver has forgotten those that ended.
+    fn nobody_else(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
         let crew = match ours {
             [] => lock(&self.state).crew.clone(),
             ours => {
@@ -167,12 +168,18 @@ impl Watch for NvmlWatch {
         let ended = |pid: u32| crew.contains(&pid) || (in_proc && !Path::new(&format!("/proc/{pid}")).exists());
         let until = now() + FORGETS.0;
         loop {
-            let processes = self.processes_on(&self.uuid)?;
-            match self.use_by(&processes, ours) {
+            let processes = self.processes_on(uuid)?;
+            match self.use_of(uuid, &processes, ours) {
                 Err(_) if only_the_ended(&processes, ours, ended) && now() < until => std::thread::sleep(FORGETS.1),
                 right => return right.map(drop),
             }
         }
+    }
+}
+
+impl Watch for NvmlWatch {
+    fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
+        self.nobody_else(&self.uuid, ours)
     }
 
     fn health(&self) -> Result<GpuHealth, BackendError> {
@@ -243,10 +250,9 @@ impl Watch for NvmlWatch {
         Box::new(self.nvml.divided(&self.uuid))
     }
 
+    /// Another GPU in use takes one arrangement along, not the run.
     fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
-        let processes = self.processes_on(uuid)?;
-        // Another GPU in use takes one arrangement along, not the run.
-        self.use_of(uuid, &processes, ours).map(drop).map_err(|e| BackendError::arrangement(e.what))
+        self.nobody_else(uuid, ours).map_err(|e| BackendError::arrangement(e.what))
     }
 }
 

@@ -14,6 +14,8 @@ use crate::units::{Nanos, Share};
 
 /// Connections of a client at most: more than 8 streams of a client share them anyway (toolchain.md).
 const CONNECTIONS: &str = "8";
+/// SMs by which a driver may round a cap up: less than a chunk of eight, the coarsest in which it deals them out.
+const ROUNDED_UP: u64 = 7;
 /// How long the driver may take to list a process that has a context.
 const LISTED: Nanos = Nanos::secs(3);
 /// How often it is asked meanwhile.
@@ -326,10 +328,35 @@ impl Clients {
             (Some((partition, sms)), _) => {
                 Ok(Some(format!("seat {id} sees the {sms} SMs of its partition {partition}")))
             }
-            (None, Some(share)) => Ok(Some(format!("seat {id} sees {} SMs under its cap of {share}", seen.sms))),
+            (None, Some(share)) => {
+                let device = &self.servings[part.serving].device;
+                let Some(all) = sms_of(site, device) else {
+                    return Ok(Some(format!(
+                        "seat {id} sees {} SMs under its cap of {share}; how many {device} has is not known",
+                        seen.sms
+                    )));
+                };
+                let most = (share.of(u64::from(all)) + ROUNDED_UP).min(u64::from(all));
+                if share < Share::percent(100) && u64::from(seen.sms) > most {
+                    return Err(BackendError::arrangement(format!(
+                        "{} sees {} of the {all} SMs of {device}, and its cap is {share}: the MPS server does not hold it to \
+                         the cap",
+                        Self::who(site, seat),
+                        seen.sms
+                    )));
+                }
+                Ok(Some(format!("seat {id} sees {} of {all} SMs under its cap of {share}", seen.sms)))
+            }
             (None, None) => Ok(None),
         }
     }
+}
+
+/// SMs of a GPU or of one of its instances, where the driver says.
+fn sms_of(site: &Site<'_>, device: &str) -> Option<u32> {
+    let gpu = site.gpu();
+    let instance = || gpu.instances.iter().find(|i| i.uuid.eq_ignore_ascii_case(device))?.sms;
+    if gpu.uuid.eq_ignore_ascii_case(device) { gpu.sms } else { instance() }
 }
 
 /// The driver's own list says that the tenants are MPS clients; where it cannot be read, that is said.
