@@ -98,11 +98,13 @@ struct Failing {
     restarts: Mutex<Vec<u32>>,
     /// Arms of calibrations that are lost before one succeeds.
     calibrations: Mutex<u32>,
+    /// What a session changed cannot be put back.
+    stays_changed: bool,
 }
 
 impl Failing {
     fn new(fails: fn(&ArmKey) -> Option<Reach>) -> Self {
-        Self { fails, restarts: Mutex::default(), calibrations: Mutex::default() }
+        Self { fails, restarts: Mutex::default(), calibrations: Mutex::default(), stays_changed: false }
     }
 
     fn lose_a_calibration(&self) -> bool {
@@ -153,7 +155,7 @@ impl Session for FailingSession<'_> {
     }
 
     fn close(self: Box<Self>) -> Result<(), BackendError> {
-        Ok(())
+        if self.0.stays_changed { Err(BackendError::device("the layout is not put back")) } else { Ok(()) }
     }
 }
 
@@ -222,6 +224,24 @@ fn a_lost_device_ends_the_run_and_keeps_what_was_measured() {
     assert!(ended.unwrap_err().contains("died of signal 9"));
     assert_eq!(run.arms.len(), 3, "block 0");
     assert!(!run.finished);
+}
+
+#[test]
+fn what_is_not_put_back_ends_the_run_and_is_told_beside_what_went_wrong() {
+    let nothing: fn(&ArmKey) -> Option<Reach> = |_| None;
+    let calibration: fn(&ArmKey) -> Option<Reach> = |key| (key.block == u32::MAX).then_some(Reach::Arm);
+    for (lost_calibrations, fails, wrong) in [(0, nothing, ""), (1, calibration, "died of signal 9; and ")] {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Manifest::new(jiff::civil::date(2026, 5, 1), Provenance::StandIn, "a stand-in", &stand_in(), "");
+        let mut dir = RunDir::create(folder.path(), &manifest).unwrap();
+        let backend = Failing { stays_changed: true, ..Failing::new(fails) };
+        *backend.calibrations.lock().unwrap() = lost_calibrations;
+        let mut recorded = RecordedRun::new(manifest);
+        let ended = run(&backend, &mut dir, &mut recorded, &AtomicBool::new(false), &mut |_| {});
+        let told = ended.unwrap_err().to_string();
+        assert!(told.contains(&format!("{wrong}the layout is not put back")), "{told}");
+        assert!(recorded.calibrations.is_empty(), "nothing goes on from there");
+    }
 }
 
 #[test]

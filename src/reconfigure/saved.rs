@@ -220,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_there_first_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved().write_in(folder.path()).unwrap();
+        let first = fs::read_to_string(&path).unwrap();
+        let changed = Saved { before: saved().asked, ..saved() };
+        assert!(changed.write_in(folder.path()).unwrap_err().to_string().contains("run `crosstalk restore` first"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_never_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = saved().write_in(folder.path()).unwrap();
