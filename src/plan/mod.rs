@@ -91,6 +91,9 @@ pub struct PlannedArrangement {
     pub mps_daemon: MpsDaemon,
     /// Its layout as resolved.
     pub layout: Vec<LayoutEntry>,
+    /// The scenario takes the layout that is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_found: bool,
     /// Its seats, in layout order.
     pub seats: Vec<Seat>,
     /// Why it cannot run here, where it cannot: its cells are Skipped with this reason.

@@ -180,6 +180,7 @@ impl Resolver<'_> {
             sharing: wanted.sharing,
             mps_daemon: wanted.mps_daemon,
             layout: wanted.layout.clone().unwrap_or_default(),
+            as_found: wanted.layout.is_none(),
             seats: Vec::new(),
             skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()),
             grids: Vec::new(),
@@ -285,7 +286,7 @@ impl Resolver<'_> {
             mode: planned.sharing,
             layout: &planned.layout,
             seats: &planned.seats,
-            as_found: self.arrangement.layout.is_none(),
+            as_found: planned.as_found,
             inventory: self.inventory,
             gpu: self.gpu,
         }

@@ -282,7 +282,7 @@ pub fn announced(plan: &Plan) -> Vec<String> {
     let line = |a: &PlannedArrangement| {
         let (layout, seats) = (&a.layout, &a.seats);
         let inventory = &plan.inventory;
-        let there = Found { mode: a.sharing, layout, seats, as_found: true, inventory, gpu: plan.gpu };
+        let there = Found { mode: a.sharing, layout, seats, as_found: a.as_found, inventory, gpu: plan.gpu };
         if a.skipped.is_some() || !sharing::can_be_made(a.sharing) || sharing::devices(&there).is_ok() {
             return None;
         }

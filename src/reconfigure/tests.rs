@@ -1,8 +1,10 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
-use crate::gpu::{find_model, models, parse_layout};
+use crate::gpu::{Inventory, find_model, models, parse_layout};
 use crate::nvml::ComputeInstance;
+use crate::plan::Terms;
+use crate::provenance::Provenance;
 use crate::units::Bytes;
 
 /// A driver by a model's data, which gives up after so many changes, as one does whose caller is killed.
@@ -267,4 +269,41 @@ fn the_inventory_tells_the_same_layout_as_the_driver() {
     let lines = renamed(&gpu(divided.clone()), &gpu(again));
     assert_eq!(lines, ["2g.20gb at slice 2: MIG-2g.20gb-3, GPU instance 3 is now MIG-new, GPU instance 4"]);
     assert!(renamed(&gpu(divided.clone()), &gpu(divided)).is_empty());
+}
+
+#[test]
+fn a_layout_that_is_only_a_part_of_what_is_there_is_announced_and_made() {
+    let model = find_model("h100-sxm").unwrap();
+    let instance = |profile: &str, gpu_instance, compute_instance, start| Instance {
+        uuid: format!("MIG-{gpu_instance}-{compute_instance}"),
+        profile: profile.to_owned(),
+        start: Some(start),
+        size: Some(4),
+        gpu_instance: Some(gpu_instance),
+        compute_instance: Some(compute_instance),
+        ..Instance::default()
+    };
+    let gpu = Gpu {
+        uuid: "GPU-0".to_owned(),
+        name: model.name.clone(),
+        model: Some(model.id.clone()),
+        mig: Some(true),
+        instances: vec![instance("1c.3g.40gb", 1, 0, 0), instance("1c.3g.40gb", 1, 1, 0), instance("3g.40gb", 2, 0, 4)],
+        ..Gpu::default()
+    };
+    let inventory = Inventory { provenance: Provenance::StandIn, driver: None, cuda: None, gpus: vec![gpu] };
+    let announced = |layout: &str| {
+        let text = format!(
+            "schema = 1\nname = \"t\"\nneighbour = [{{ noise = \"idle\" }}]\n[victim]\npanel = [{{ probe = \"launch\" }}]\n\
+             [[arrangement]]\nname = \"a\"\nsharing = \"mig-compute-instances\"\nlayout = {layout}\n"
+        );
+        let scenario = crate::scenario::read("t.toml", &text, crate::workload::CATALOGUE).unwrap();
+        let terms = Terms { allow_reconfigure: true, victim_on: None };
+        let plan = Plan::resolve_on(&scenario, &inventory, 0, Some(model), terms).unwrap();
+        assert_eq!(plan.arrangements[0].skipped, None);
+        super::announced(&plan)
+    };
+    let made = announced("[{ profile = \"3g.40gb\", tenants = 2 }]");
+    assert!(matches!(&made[..], [line] if line.contains("destroys 3g.40gb at slice 4")), "{made:?}");
+    assert!(announced("\"as-found\"").is_empty(), "what is there is taken as it is");
 }

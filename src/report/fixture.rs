@@ -66,6 +66,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         sharing,
         mps_daemon: MpsDaemon::Own,
         layout: vec![entry.clone(), entry],
+        as_found: false,
         seats: shares
             .iter()
             .enumerate()

@@ -62,7 +62,7 @@ pub(super) fn arrange(site: &Site<'_>, apart: Apart) -> Result<Box<dyn Arranged>
 fn found<'a>(site: &Site<'a>, inventory: &'a Inventory, gpu: usize) -> Found<'a> {
     let planned = site.planned;
     let (layout, seats) = (&planned.layout, &planned.seats);
-    Found { mode: planned.sharing, layout, seats, as_found: true, inventory, gpu }
+    Found { mode: planned.sharing, layout, seats, as_found: planned.as_found, inventory, gpu }
 }
 
 /// The instances of `machine`, where they are what the arrangement asks for.

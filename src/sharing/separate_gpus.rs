@@ -77,8 +77,14 @@ struct Separate {
 fn arrange(site: &Site<'_>) -> Result<Box<dyn Arranged>, BackendError> {
     let planned = site.planned;
     let (layout, seats) = (&planned.layout, &planned.seats);
-    let found =
-        Found { mode: planned.sharing, layout, seats, as_found: true, inventory: site.inventory, gpu: site.gpu };
+    let found = Found {
+        mode: planned.sharing,
+        layout,
+        seats,
+        as_found: planned.as_found,
+        inventory: site.inventory,
+        gpu: site.gpu,
+    };
     let uuids = assign(&found).map_err(|error| BackendError::arrangement(error.what))?;
     let mut locks = Vec::new();
     let elsewhere: Vec<String> = uuids.iter().filter(|uuid| **uuid != site.gpu().uuid).cloned().collect();

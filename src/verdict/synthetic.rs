@@ -191,6 +191,7 @@ impl Lab {
                 sharing: self.sharing,
                 mps_daemon: MpsDaemon::Own,
                 layout: vec![entry.clone(), entry],
+                as_found: false,
                 seats: vec![seat(0), seat(1)],
                 skipped: None,
                 grids: vec![Grid {

@@ -97,6 +97,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         sharing: SharingMode::Mps,
         mps_daemon: MpsDaemon::Own,
         layout: Vec::new(),
+        as_found: false,
         seats: vec![seat("0"), seat("1")],
         skipped: None,
         grids: vec![Grid {

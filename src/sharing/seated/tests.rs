@@ -135,12 +135,14 @@ impl Bench {
 
     fn planned(&self, layout: Option<&[LayoutEntry]>) -> PlannedArrangement {
         let model = crate::gpu::find_model("a30");
+        let as_found = layout.is_none();
         let (layout, seats) = crate::sharing::resolve(self.mode, layout, &gpu(self.before.clone()), model).unwrap();
         PlannedArrangement {
             name: "a".to_owned(),
             sharing: self.mode,
             mps_daemon: MpsDaemon::default(),
             layout,
+            as_found,
             seats,
             skipped: None,
             grids: Vec::new(),
