@@ -304,6 +304,6 @@ fn a_layout_that_is_only_a_part_of_what_is_there_is_announced_and_made() {
         super::announced(&plan)
     };
     let made = announced("[{ profile = \"3g.40gb\", tenants = 2 }]");
-    assert!(matches!(&made[..], [line] if line.contains("destroys 3g.40gb at slice 4")), "{made:?}");
+    assert!(matches!(&made[..], [line] if line.contains("creates 3g.40gb at slice 4 in 1c + 1c")), "{made:?}");
     assert!(announced("\"as-found\"").is_empty(), "what is there is taken as it is");
 }
