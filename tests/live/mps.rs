@@ -123,7 +123,7 @@ fn tenants_are_clients_of_a_server_of_the_runs_own_and_nothing_is_left() {
     tenants.iter().for_each(|pid| has(&["has the clients", &pid.to_string()]));
     has(&["lists 2 tenants as MPS clients (M+C)"]);
     // 50 % of 56 SMs.
-    has(&["seat 0 sees 28 SMs under its cap of 50%"]);
+    has(&["seat 0 sees 28 of 56 SMs under its cap of 50%"]);
     has(&["server.log", "Volta MPS: hello"]);
     assert!(!proofs.iter().any(|p| p.contains("valid credentials")), "harmless: {proofs:#?}");
 }
@@ -355,7 +355,7 @@ fn in_mig_every_instance_has_a_server_of_its_own() {
     assert!(servers.iter().all(|p| p.contains(" on MIG-")), "{servers:#?}");
     assert!(proofs.iter().any(|p| p.contains("share a MIG device, through MPS")), "{proofs:#?}");
     // Half of the 28 SMs of 2g.12gb.
-    assert!(proofs.iter().any(|p| p.contains("seat 0.0 sees 14 SMs under its cap of 50%")), "{proofs:#?}");
+    assert!(proofs.iter().any(|p| p.contains("seat 0.0 sees 14 of 28 SMs under its cap of 50%")), "{proofs:#?}");
 
     machine.configure(&format!("{toml}fall_back_from = 1\n"));
     gives_up(&machine, &inside, &["runs without MPS"]);
