@@ -127,6 +127,16 @@ fn init_then_run_tests_every_profile_against_every_other_instance() {
         assert_eq!(busy.len(), 3, "{arm:#?}");
         assert!(busy.iter().all(|n| n["completed"].as_u64().unwrap() > 0), "{arm:#?}");
     }
+    // The counters of each instance say the same: the neighbours' were busy in noisy arms alone.
+    for arm in &committed {
+        let counted = arm["summary"]["activity"].as_array().unwrap();
+        assert_eq!(counted.len(), 4, "{arm:#?}");
+        let victim = grids[arm["arm"]["grid"].as_u64().unwrap() as usize]["victim"].as_u64().unwrap() as usize;
+        let beside = |one: &&Value| one["gpu_instance"] != instances[victim]["gpu_instance"];
+        let busiest = counted.iter().filter(beside).map(|one| one["active"].as_f64().unwrap());
+        let (noisy, busiest) = (!arm["arm"]["neighbour"].is_null(), busiest.fold(0.0, f64::max));
+        assert_eq!(busiest > 0.5, noisy, "{busiest}: {arm:#?}");
+    }
 }
 
 #[test]
