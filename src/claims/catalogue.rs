@@ -5,7 +5,7 @@ use super::{Claim, Decided, data};
 const fn by_data(
     id: &'static str,
     claimed: &'static str,
-    decide: fn(&[crate::gpu::GpuModel]) -> super::Finding,
+    decide: fn(&[crate::gpu::GpuModel]) -> Option<super::Finding>,
 ) -> Claim {
     Claim { id, claimed, decided: Decided::Data(decide), untested: None }
 }

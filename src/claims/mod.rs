@@ -25,7 +25,7 @@ pub struct Claim {
 /// What decides a claim.
 enum Decided {
     /// The data of GPU models alone.
-    Data(fn(&[GpuModel]) -> Finding),
+    Data(fn(&[GpuModel]) -> Option<Finding>),
     /// A run of its scenario. Here stands what the simulator finds there; a test runs it and compares.
     Run {
         /// The simulated model.
@@ -49,10 +49,10 @@ pub struct Finding {
 }
 
 impl Claim {
-    /// What was found; `None` where this version tests nothing of it.
+    /// What was found; `None` where this version tests nothing of it, or the data do not tell.
     pub fn found(&self) -> Option<Finding> {
         match self.decided {
-            Decided::Data(decide) => Some(decide(models())),
+            Decided::Data(decide) => decide(models()),
             Decided::Run { on, holds, why } => {
                 Some(Finding { holds, why: why.to_owned(), by: format!("simulated {on}, not yet measured") })
             }

@@ -111,11 +111,17 @@ impl Instance {
     }
 }
 
+/// Two devices in one GPU instance: compute instances of one GPU instance.
+pub fn twins(instances: &[Instance]) -> Option<(&Instance, &Instance)> {
+    let devices = || instances.iter().filter(|instance| !instance.uuid.is_empty());
+    devices().enumerate().find_map(|(n, a)| Some((a, devices().skip(n + 1).find(|b| a.shares_gpu_instance(b))?)))
+}
+
 /// The inventory of a simulated machine with one GPU of this model: MIG on with these instances, or off without.
 /// UUIDs derive from the model and, for an instance, from its profile and place, so that equal machines have equal ones.
 pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
     let instance = |p: &Placement| {
-        let profile = model.mig.iter().flat_map(|m| &m.profiles).find(|q| q.name == p.profile);
+        let profile = model.profile(&p.profile);
         Instance {
             uuid: format!("MIG-{}", uuid(&[&model.id, &p.profile, &p.start.to_string()])),
             profile: p.profile.clone(),

@@ -181,7 +181,7 @@ fn known<'m, S: AsRef<str>>(
 }
 
 fn unknown<S: AsRef<str>>(model: &GpuModel, mig: &MigModel, name: &str, profiles: &[S]) -> LayoutError {
-    let owners: Vec<&str> = models().iter().filter(|m| profile_of(m, name).is_some()).map(|m| m.id.as_str()).collect();
+    let owners: Vec<&str> = models().iter().filter(|m| m.profile(name).is_some()).map(|m| m.id.as_str()).collect();
     let hint = match (owners.is_empty(), stand_in(mig, name)) {
         (false, Some(here)) => {
             format!(": that is the name on {}; the one of that shape here is {}", owners.join(", "), here.name)
@@ -194,17 +194,13 @@ fn unknown<S: AsRef<str>>(model: &GpuModel, mig: &MigModel, name: &str, profiles
     illegal(model, mig, LayoutProblem::UnknownProfile, text, profiles)
 }
 
-fn profile_of<'m>(model: &'m GpuModel, name: &str) -> Option<&'m MigProfile> {
-    model.mig.as_ref()?.profiles.iter().find(|p| p.name == name)
-}
-
 /// What somebody who wrote an unknown name may have meant here: the profile of the same shape as its namesakes on
 /// other models, else the nearest name. Where namesakes differ in shape (1g.10gb), most of them decide.
 fn stand_in<'m>(mig: &'m MigModel, name: &str) -> Option<&'m MigProfile> {
     let extension = |p: &MigProfile| p.name.find(['+', '-']).map(|at| p.name[at..].to_owned());
     let mut votes = vec![0; mig.profiles.len()];
     for model in models() {
-        let (Some(profile), Some(other)) = (profile_of(model, name), &model.mig) else { continue };
+        let (Some(profile), Some(other)) = (model.profile(name), &model.mig) else { continue };
         let same_shape = |p: &MigProfile| {
             p.slices == profile.slices
                 // The same part of the memory, in slices of either model.

@@ -147,4 +147,12 @@ mod tests {
             prop_assert_eq!(parse_mig_uuid(&mig.to_string()), Ok(mig));
         }
     }
+
+    #[test]
+    fn a_device_is_known_by_its_uuid_in_every_form() {
+        let (gpu, mig) = ("GPU-8f6e4a52-0000-1111-2222-333344445555", "MIG-8f6e4a52-0000-1111-2222-333344445555");
+        assert!(is_same_device(gpu, gpu) && is_same_device(mig, &mig.to_lowercase().replace("mig-", "MIG-")));
+        assert!(!is_same_device(gpu, mig), "a card is not its instance");
+        assert!(is_same_device("MIG-GPU-8f6e4a52-0000-1111-2222-333344445555/1/0", mig));
+    }
 }

@@ -273,3 +273,21 @@ pub struct MigProfile {
     /// Memory slices where one may start.
     pub starts: Vec<u32>,
 }
+
+impl GpuModel {
+    /// The data of its MIG profile of this name.
+    pub fn profile(&self, name: &str) -> Option<&MigProfile> {
+        self.mig.as_ref()?.profiles.iter().find(|profile| profile.name == name)
+    }
+}
+
+/// "2c.3g.40gb", as drivers name a compute instance: 2 compute slices of "3g.40gb". `None`: no name of one.
+pub fn compute_part(profile: &str) -> Option<(u32, &str)> {
+    let (slices, instance) = profile.split_once("c.")?;
+    Some((slices.parse().ok()?, instance))
+}
+
+/// The major number of a compute capability: 9 of "9.0".
+pub fn capability_major(compute_capability: &str) -> Option<u32> {
+    compute_capability.split('.').next()?.parse().ok()
+}

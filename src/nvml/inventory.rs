@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::reading;
 use super::{Nvml, NvmlError, NvmlErrorKind, Processes};
 use crate::backend::{GpuHealth, GpuReading};
-use crate::gpu::{Gpu, GpuModel, Instance, Inventory, Virtualization, models, parse_mig_uuid};
+use crate::gpu::{Gpu, GpuModel, Instance, Inventory, Virtualization, compute_part, models, parse_mig_uuid};
 use crate::units::Bytes;
 
 /// NVML's numbers of GPU instance profiles: a number space of its own, dense from 0. Newer drivers may know more.
@@ -321,8 +321,8 @@ fn compute_name(profile: &str, slices: Option<(u32, u32)>) -> String {
 
 /// Memory slices of a profile by the model's data.
 fn size_of(profile: &str, model: Option<&GpuModel>) -> Option<u32> {
-    let gpu_instance = profile.split_once("c.").map_or(profile, |(_, rest)| rest);
-    model?.mig.as_ref()?.profiles.iter().find(|p| p.name == gpu_instance).map(|p| p.size)
+    let gpu_instance = compute_part(profile).map_or(profile, |(_, rest)| rest);
+    Some(model?.profile(gpu_instance)?.size)
 }
 
 /// The name of a profile whose instance has no device to carry it: by the driver's id and the model's data. Ids mean

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use saved::{Saved, SavedError, folders};
 
-use crate::gpu::{Gpu, GpuModel, Instance, find_model, place_layout};
+use crate::gpu::{Gpu, GpuModel, Instance, compute_part, find_model, place_layout};
 use crate::nvml::{Divide, DriverProfile, GpuInstance, NvmlError, NvmlErrorKind};
 use crate::plan::{Plan, PlannedArrangement};
 use crate::provenance::Provenance;
@@ -103,7 +103,7 @@ pub fn placed(model: &GpuModel, wanted: &[(String, Vec<u32>)]) -> Result<Vec<Par
     let names: Vec<&str> = wanted.iter().map(|(profile, _)| profile.as_str()).collect();
     let placements = place_layout(model, &names).map_err(|e| ReconfigureError::new(e.to_string()))?;
     let part = |(place, (profile, compute)): (crate::gpu::Placement, &(String, Vec<u32>))| {
-        let whole = || model.mig.iter().flat_map(|m| &m.profiles).find(|p| p.name == *profile).map(|p| p.slices);
+        let whole = || model.profile(profile).map(|p| p.slices);
         let compute = if compute.is_empty() { whole().into_iter().collect() } else { compute.clone() };
         Part { profile: profile.clone(), start: place.start, size: place.size, compute }
     };
@@ -114,13 +114,9 @@ pub fn placed(model: &GpuModel, wanted: &[(String, Vec<u32>)]) -> Result<Vec<Par
 pub fn found(gpu: &Gpu, model: &GpuModel) -> Option<Vec<Part>> {
     let mut parts: Vec<(Instance, Part)> = Vec::new();
     for instance in &gpu.instances {
-        let (compute, profile) = match instance.profile.split_once("c.") {
-            Some((slices, profile)) => (slices.parse().ok(), profile),
-            None => {
-                let data = model.mig.iter().flat_map(|m| &m.profiles).find(|p| p.name == instance.profile);
-                (data.map(|p| p.slices), instance.profile.as_str())
-            }
-        };
+        let whole = || (model.profile(&instance.profile).map(|p| p.slices), instance.profile.as_str());
+        let (compute, profile) =
+            compute_part(&instance.profile).map_or_else(whole, |(slices, profile)| (Some(slices), profile));
         let compute = if instance.uuid.is_empty() { Vec::new() } else { vec![compute?] };
         match parts.iter_mut().find(|(other, _)| other.shares_gpu_instance(instance)) {
             Some((_, part)) => part.compute.extend(compute),

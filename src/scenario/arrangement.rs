@@ -7,6 +7,7 @@ use super::keys;
 use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, channel_of, seats_of};
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
+use crate::gpu::compute_part;
 use crate::units::Share;
 use crate::workload::Workload;
 
@@ -226,7 +227,7 @@ fn check_share<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, sharing: Shar
     match &entry.profile {
         None if sharing.needs_mig() => missing("a share without its `profile`", "a MIG profile such as \"3g.40gb\""),
         Some(profile) => {
-            let compute = compute_instance(profile);
+            let compute = compute_part(profile);
             let within = compute.map_or(profile.as_str(), |(_, instance)| instance);
             if !is_profile(within) {
                 missing(&format!("\"{profile}\""), "a MIG profile such as \"3g.40gb\" or \"1g.10gb+me\"");
@@ -266,12 +267,6 @@ fn check_layout<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, sharing: Sha
             "it for all or for none: an MPS server partitions for all clients",
         );
     }
-}
-
-/// "1c.3g.40gb" as (compute slices, profile of the GPU instance).
-fn compute_instance(profile: &str) -> Option<(u32, &str)> {
-    let (slices, instance) = profile.split_once("c.")?;
-    Some((slices.parse().ok()?, instance))
 }
 
 /// Whether `text` is spelled as a profile of a GPU instance: `<n>g.<n>gb`, then attributes after `+` or `-`.

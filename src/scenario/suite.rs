@@ -72,6 +72,18 @@ const OWN_SMS: &[(&str, &str)] = &[
     ("pcie", "not-isolated"),
 ];
 
+/// A probe for each channel that a neighbour may reach.
+const EVERY_CHANNEL: &[From] = &[
+    ("launch", A),
+    ("compute", C),
+    ("l2-chase", A),
+    ("hbm-chase", S),
+    ("tlb-chase", C),
+    ("strong-chase", A),
+    ("h2d", A),
+    ("inference", S),
+];
+
 /// Two processes in turns.
 pub(super) const TIME_SLICING_2: Template = Template {
     mode: SharingMode::TimeSlicing,
@@ -108,16 +120,7 @@ pub(super) const MPS: Template = Template {
     name: "mps-50-50",
     why: "two processes side by side, each with half of the SMs; memory is shared",
     keys: "layout = [{ sms = \"50%\" }, { sms = \"50%\" }]\n",
-    panel: &[
-        ("launch", A),
-        ("compute", C),
-        ("l2-chase", A),
-        ("hbm-chase", S),
-        ("tlb-chase", C),
-        ("strong-chase", A),
-        ("h2d", A),
-        ("inference", S),
-    ],
+    panel: EVERY_CHANNEL,
     neighbours: &[
         ("idle", S),
         ("compute-burst", S),
@@ -162,16 +165,7 @@ pub(super) const MIG: Template = Template {
     name: "mig-as-found",
     why: "the instances as found; MIG does not partition the PCIe link, the path of memory barriers, the last-level TLB",
     keys: "layout = \"as-found\"\n",
-    panel: &[
-        ("launch", A),
-        ("compute", C),
-        ("l2-chase", A),
-        ("hbm-chase", S),
-        ("tlb-chase", C),
-        ("strong-chase", A),
-        ("h2d", A),
-        ("inference", S),
-    ],
+    panel: EVERY_CHANNEL,
     neighbours: &[
         ("idle", S),
         ("compute-burst", S),

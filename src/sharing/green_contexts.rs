@@ -6,6 +6,7 @@ use super::mps::{check_sets, check_sum, chunk_of, set, whole_chunks};
 use super::streams::in_one_process;
 use super::{Mode, Request, Resolved, Seating, SharingError};
 use crate::backend::{BackendError, SeatEvidence};
+use crate::gpu::capability_major;
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
 use crate::units::Share;
@@ -100,7 +101,7 @@ fn prove(shares: &[Share], seats: &[SeatEvidence]) -> Result<Vec<String>, Backen
         let Some((has, seen)) = seen.as_ref().and_then(|seen| Some((seen.green_sms?, seen))) else {
             return Err(BackendError::arrangement(format!("seat {seat} is in no green context")));
         };
-        let major = seen.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let major = capability_major(&seen.compute_capability).unwrap_or(0);
         let promised = green_sms(shares.get(*seat).copied().unwrap_or_default(), seen.sms, major);
         // Drivers round up to their own granularity, which nowhere is coarser than that.
         if has < promised || has >= promised + COARSEST {

@@ -3,7 +3,7 @@
 use super::flat::{Keys, PLAIN, check_keys};
 use super::tree::Tree;
 use super::{Found, Request, Seating, SharingError};
-use crate::gpu::{Gpu, GpuModel, Instance, MigProfile, models, place_layout};
+use crate::gpu::{Gpu, GpuModel, Instance, MigProfile, compute_part, models, place_layout, twins};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::plan::Seat;
 use crate::scenario::{LayoutEntry, SharingMode};
@@ -22,7 +22,7 @@ pub(super) fn layout(request: &Request<'_>, takes: Keys, tenants: u32) -> Result
 
 /// Whether these GPU instances can exist: by the model's data, or, on an unknown model, because they do.
 pub(super) fn check_profiles(request: &Request<'_>, profiles: &[&str]) -> Result<(), SharingError> {
-    if let Some(name) = profiles.iter().find(|p| compute_slices(p).is_some()) {
+    if let Some(name) = profiles.iter().find(|p| compute_part(p).is_some()) {
         return Err(SharingError::new(format!(
             "{name:?} is a compute instance; under {} name the GPU instance, or use mig-compute-instances",
             request.mode
@@ -147,14 +147,6 @@ pub(super) fn instances_found<'a>(gpu: &'a Gpu, model: Option<&GpuModel>) -> Res
     }
 }
 
-/// Two devices in one GPU instance: compute instances of one GPU instance.
-pub(super) fn twins(instances: &[Instance]) -> Option<(&Instance, &Instance)> {
-    instances
-        .iter()
-        .enumerate()
-        .find_map(|(i, a)| instances[i + 1..].iter().find(|b| b.shares_gpu_instance(a)).map(|b| (a, b)))
-}
-
 fn list(instances: &[Instance]) -> String {
     if instances.is_empty() {
         return "none".to_owned();
@@ -162,17 +154,10 @@ fn list(instances: &[Instance]) -> String {
     instances.iter().map(|i| i.profile.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// "2c.3g.40gb" → 2 compute slices of "3g.40gb".
-pub(super) fn compute_slices(profile: &str) -> Option<(u32, &str)> {
-    let (slices, instance) = profile.split_once("c.")?;
-    Some((slices.parse().ok()?, instance))
-}
-
 /// The data of a profile.
 pub(super) fn profile<'m>(model: &'m GpuModel, name: &str) -> Result<&'m MigProfile, SharingError> {
     has_mig(model)?;
-    let known = model.mig.iter().flat_map(|m| &m.profiles).find(|p| p.name == name);
-    known.ok_or_else(|| SharingError::new(format!("{} has no profile {name:?}", model.id)))
+    model.profile(name).ok_or_else(|| SharingError::new(format!("{} has no profile {name:?}", model.id)))
 }
 
 /// Seats "0", "1", and "0.0", "0.1" where an entry holds several tenants.

@@ -5,11 +5,11 @@
 //! one begins), or a GPU instance that its `tenants` divide equally ("3g.40gb" with three tenants is three times 1c).
 
 use super::flat::{Keys, PLAIN, check_keys};
-use super::instances::{self, compute_slices, profile};
+use super::instances::{self, profile};
 use super::seated::{self, Apart};
 use super::tree::Tree;
 use super::{Found, Mode, Request, Resolved, Seating, SharingError};
-use crate::gpu::{Gpu, GpuModel, Instance, MigProfile};
+use crate::gpu::{Gpu, GpuModel, Instance, MigProfile, compute_part, twins};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::LayoutEntry;
 
@@ -159,7 +159,7 @@ impl Group<'_> {
 /// the layout that it asks for, makes of "as found" where each GPU instance holds one compute instance. `None` where two are
 /// there, or none can be divided.
 pub(super) fn divided(gpu: &Gpu, model: &GpuModel) -> Option<Vec<LayoutEntry>> {
-    if instances::twins(&gpu.instances).is_some() {
+    if twins(&gpu.instances).is_some() {
         return None;
     }
     let slices = |instance: &Instance| profile(model, &instance.profile).map_or(0, |p| p.slices);
@@ -170,7 +170,7 @@ pub(super) fn divided(gpu: &Gpu, model: &GpuModel) -> Option<Vec<LayoutEntry>> {
 /// "1c.3g.40gb": also for an entry that divides a GPU instance.
 fn share(entry: &LayoutEntry, model: &GpuModel) -> String {
     let name = entry.profile.as_deref().unwrap_or_default();
-    match (compute_slices(name), profile(model, name)) {
+    match (compute_part(name), profile(model, name)) {
         (None, Ok(parent)) if entry.tenants > 1 => format!("{}c.{name}", even(parent, entry.tenants)),
         _ => name.to_owned(),
     }
@@ -189,7 +189,7 @@ fn groups<'m>(layout: &[LayoutEntry], model: &'m GpuModel) -> Result<Vec<Group<'
     let mut open = false;
     for (index, entry) in layout.iter().enumerate() {
         let name = entry.profile.as_deref().unwrap_or_default();
-        let Some((slices, parent)) = compute_slices(name) else {
+        let Some((slices, parent)) = compute_part(name) else {
             let parent = profile_or_nearest(model, name)?;
             let each = if entry.tenants == 1 { parent.slices } else { even(parent, entry.tenants) };
             if each == 0 {

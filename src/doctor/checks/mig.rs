@@ -3,7 +3,7 @@
 use super::{ok, problem, warning};
 use crate::doctor::facts::{DRA_FILES, MIG_PARTED_FILES};
 use crate::doctor::{Facts, Finding};
-use crate::gpu::{Gpu, Instance};
+use crate::gpu::{Gpu, twins};
 
 fn gpus(facts: &Facts) -> &[Gpu] {
     facts.report.nvml.as_ref().map_or(&[], |s| &s.inventory.gpus)
@@ -76,13 +76,6 @@ pub(super) fn states(facts: &Facts) -> Vec<Finding> {
         found.push(ok("mig", format!("MIG is on with {instances} instance(s), each with its compute instance"), WHY));
     }
     found
-}
-
-fn twins(instances: &[Instance]) -> Option<(&Instance, &Instance)> {
-    let with_device = || instances.iter().filter(|i| !i.uuid.is_empty());
-    with_device()
-        .enumerate()
-        .find_map(|(n, a)| with_device().skip(n + 1).find(|b| a.shares_gpu_instance(b)).map(|b| (a, b)))
 }
 
 /// Who changes the layout behind a run's back.

@@ -13,7 +13,7 @@ pub use live::welcome;
 
 use super::flat::{self, Keys, PLAIN, of_sms};
 use super::{Mode, Request, Resolved, Seating, SharingError};
-use crate::gpu::GpuModel;
+use crate::gpu::{GpuModel, capability_major};
 use crate::machine::{Policy, SmShare, Topology};
 use crate::scenario::{LayoutEntry, SharingMode};
 use crate::units::{Bytes, Share};
@@ -144,7 +144,7 @@ pub(super) fn check_sets(seating: &Seating<'_>, own: fn(&LayoutEntry) -> Option<
 /// SMs are partitioned in chunks of so many: 8 from compute capability 9.0 on, 2 before (CUDA driver API,
 /// `cuDevSmResourceSplitByCount`; assumed to hold for static MPS partitions too).
 fn chunk(model: &GpuModel) -> u32 {
-    chunk_of(model.compute_capability.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0))
+    chunk_of(capability_major(&model.compute_capability).unwrap_or(0))
 }
 
 /// The same by the major compute capability.

@@ -10,6 +10,7 @@ use super::wait::Patience;
 use crate::cuda::{
     CudaError, Device, DeviceBuffer, Driver, Module, SUCCESS, Stream, memory_info, settle_default_stream,
 };
+use crate::gpu::{is_mig_uuid, is_same_device};
 use crate::host::clock::now;
 use crate::tenant::protocol::{ClockSync, DeviceSeen, Failed, Load};
 use crate::units::Nanos;
@@ -74,8 +75,8 @@ impl Gpu {
             )));
         }
         let device = Device::get(driver, 0)?;
-        let seen = format!("{}{}", if view::is_mig(uuid) { "MIG-" } else { "GPU-" }, device.uuid()?);
-        if !view::is_same(uuid, &seen) {
+        let seen = format!("{}{}", if is_mig_uuid(uuid) { "MIG-" } else { "GPU-" }, device.uuid()?);
+        if !is_same_device(uuid, &seen) {
             return Err(failed(format!(
                 "this process was to see {uuid} and sees {seen}: the layout has changed since it was read"
             )));
@@ -94,7 +95,7 @@ impl Gpu {
             free,
             cuda: driver.version()?,
         };
-        let view = view::view(&device, &seen, load.model.as_deref(), (major, minor), view::is_mig(uuid));
+        let view = view::view(&device, &seen, load.model.as_deref(), (major, minor), is_mig_uuid(uuid));
         let streams = [home.stream(driver)?, home.stream(driver)?];
         let mut kernels = Kernels { driver, capability: (major, minor), loaded: Vec::new() };
         let state = zeroed(driver, size_of::<State>() as u64)?;
