@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crosstalk::backend::sim::Simulator;
-use crosstalk::backend::{ArmKey, ArmPlan, Backend, Load, Window};
+use crosstalk::backend::{ArmKey, ArmPlan, Backend, Load, Purpose, Window};
 use crosstalk::gpu;
 use crosstalk::plan::Plan;
 use crosstalk::scenario;
@@ -38,7 +38,7 @@ fn noisy_arm(plan: &Plan) -> ArmPlan {
         })
         .collect();
     ArmPlan {
-        key: ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: Some(0) },
+        key: ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: Some(0), purpose: Purpose::Block },
         noise: Some(0),
         windows,
         washout: plan.design.washout,

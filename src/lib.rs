@@ -3,7 +3,8 @@
 //! Read in this order: [`units`], [`channel`] and [`provenance`] are the words; a [`scenario`] and an inventory of
 //! [`gpu`]s make a [`plan`]; an [`experiment`] runs it on a [`backend`], whose [`tenant`]s run programs of the
 //! [`workload`] catalogue, arranged by [`sharing`] mode on a [`machine`]; what was measured lies in a [`run_dir`];
-//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`claims`] are what people say of sharing, as tests;
+//! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`claims`] are what people say of sharing, as tests,
+//! and an [`observation`] is a fact of an arrangement that no latency shows;
 //! [`host`] is the machine below, [`cli`] one file per verb.
 
 pub mod backend;
@@ -19,6 +20,7 @@ pub mod gpu;
 pub mod host;
 pub mod machine;
 pub mod nvml;
+pub mod observation;
 pub mod plan;
 pub mod provenance;
 pub mod random;

@@ -1,5 +1,5 @@
 //! What an experiment asks of a backend: open an arrangement, restart its tenants, run an arm. Two backends: the
-//! simulator in virtual time, and (an issue of its own) host processes on real GPUs.
+//! simulator in virtual time, and host processes on real GPUs.
 
 pub mod live;
 mod readings;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpu::Inventory;
 use crate::host::probe::HostPauses;
+use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::tenant::protocol::{DeviceSeen, ProgramInfo};
@@ -41,11 +42,12 @@ pub trait Backend: Sync {
 
 /// One arranged layout with its tenants up.
 pub trait Session {
-    /// Restarts the tenants with fresh allocations; what follows depends on the generation, not on what ran before.
+    /// Restarts the tenants with fresh allocations, in this company; what follows depends on the generation and the company,
+    /// not on what ran before.
     ///
     /// # Errors
-    /// Where a tenant does not come up.
-    fn restart(&mut self, generation: u32) -> Result<(), BackendError>;
+    /// Where a tenant does not come up, or where the mode has no such company.
+    fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError>;
     /// What proves where each tenant is, since the last restart. Nothing in virtual time.
     fn evidence(&self) -> Evidence;
     /// Runs one arm.
@@ -53,11 +55,28 @@ pub trait Session {
     /// # Errors
     /// Where the arm could not be run to its end.
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError>;
+    /// Asks what only the backend can tell of the arrangement: one of [`crate::observation::CATALOGUE`] that no arm shows.
+    ///
+    /// # Errors
+    /// Where a tenant or the device is lost over it. What cannot be told is an [`Observed`] without a finding.
+    fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError>;
     /// Takes the tenants down and puts back what was changed.
     ///
     /// # Errors
     /// Where something could not be put back.
     fn close(self: Box<Self>) -> Result<(), BackendError>;
+}
+
+/// Who is there beside the victim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Company {
+    /// Every neighbour in its seat, as blocks have it.
+    #[default]
+    Beside,
+    /// Nobody: the other seats are empty, without processes, contexts or allocations.
+    Alone,
+    /// The noise inside the victim's own place: a stream of its process beside that of the probes; the other seats empty.
+    Within,
 }
 
 /// What a backend could not do, and what to do about it.
@@ -180,6 +199,34 @@ pub struct ArmKey {
     pub block: u32,
     /// Index into the plan's neighbours; `None`: quiet.
     pub neighbour: Option<usize>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Purpose::is_block")]
+    pub purpose: Purpose,
+}
+
+/// What an arm is for.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// A cell: the quiet or the noisy arm of a block.
+    #[default]
+    Block,
+    /// The A/A control: the second quiet arm of a block.
+    Again,
+    /// The presence control: quiet, without any neighbour's process. Its block is one of those that it is compared with.
+    Alone,
+    /// The sensitivity control: quiet or noisy, with the noise inside the victim's own place. Its pairs are numbered as the
+    /// blocks of their grid.
+    Within,
+}
+
+impl Purpose {
+    /// Whether it is an arm of a cell.
+    pub fn is_block(&self) -> bool {
+        *self == Self::Block
+    }
 }
 
 /// How a request ended.

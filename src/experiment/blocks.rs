@@ -1,6 +1,6 @@
 //! The arms of a block: pure, from plan, calibration and seed.
 
-use crate::backend::{ArmKey, ArmPlan, Load, Window};
+use crate::backend::{ArmKey, ArmPlan, Load, Purpose, Window};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan};
 use crate::random::{Key, Stream};
@@ -39,7 +39,7 @@ pub(crate) fn arms(
     states
         .into_iter()
         .map(|noise| ArmPlan {
-            key: ArmKey { arrangement, grid: grid_index, block, neighbour: noise },
+            key: ArmKey { arrangement, grid: grid_index, block, neighbour: noise, purpose: Purpose::Block },
             noise,
             windows: windows.clone(),
             washout: plan.design.washout,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::turns;
-use crate::backend::{ArmKey, ArmPlan, BackendError, Load, Session, Window};
+use crate::backend::{ArmKey, ArmPlan, BackendError, Load, Purpose, Session, Window};
 use crate::plan::{Grid, Plan};
 use crate::run_dir::{Calibration, JudgedBy, NeighbourCalibration, ProbeCalibration};
 use crate::scenario::{Arrivals, Design, Quantile};
@@ -40,7 +40,7 @@ pub(crate) fn calibrate(
     let grid = &plan.arrangements[arrangement].grids[grid_index];
     let states: Vec<Option<usize>> = std::iter::once(None).chain(grid.neighbours.iter().copied().map(Some)).collect();
     let arm = |noise, windows| ArmPlan {
-        key: ArmKey { arrangement, grid: grid_index, block: u32::MAX, neighbour: noise },
+        key: ArmKey { arrangement, grid: grid_index, block: u32::MAX, neighbour: noise, purpose: Purpose::Block },
         noise,
         windows,
         washout: plan.design.washout,
@@ -242,7 +242,7 @@ pub(crate) fn lowest_rate(design: &Design, q: Quantile, pooled: bool) -> Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Margins, Tier};
+    use crate::scenario::{Controls, Margins, Tier};
 
     /// p50 and p99 over 24 blocks of 400 ms, lengthened to 2 s at most.
     fn design() -> Design {
@@ -256,6 +256,9 @@ mod tests {
             drain: Nanos::secs(2),
             judged: vec![Quantile::P50, Quantile::P99],
             margins: Margins::default(),
+            looks: Vec::new(),
+            controls: Controls::default(),
+            max_duration: None,
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::backend::{ArmKey, Backend, BackendError, Evidence, Reach, Session};
+use crate::backend::{ArmKey, Backend, BackendError, Company, Evidence, Purpose, Reach, Session};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::run_dir::{Calibration, Encoded, Manifest, Note, RecordedRun, RunDir, RunDirError, encode};
@@ -215,7 +215,7 @@ fn calibrate(
             return Ok(Calibrated::Interrupted);
         }
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
-            let calibrated = session.restart(CALIBRATION).and_then(|()| {
+            let calibrated = session.restart(CALIBRATION, Company::Beside).and_then(|()| {
                 let evidence = session.evidence();
                 let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
                 Ok(calibration.map(|calibration| (calibration, evidence)))
@@ -263,9 +263,9 @@ fn remaining(plan: &Plan, arrangement: usize, run: &RecordedRun) -> Vec<Generati
     for (grid, planned) in plan.arrangements[arrangement].grids.iter().enumerate() {
         for (number, blocks) in generations(plan, planned) {
             let states = || std::iter::once(None).chain(planned.neighbours.iter().copied().map(Some));
-            let keys = blocks
-                .clone()
-                .flat_map(|block| states().map(move |neighbour| ArmKey { arrangement, grid, block, neighbour }));
+            let keys = blocks.clone().flat_map(|block| {
+                states().map(move |neighbour| ArmKey { arrangement, grid, block, neighbour, purpose: Purpose::Block })
+            });
             let missing: Vec<ArmKey> = keys.filter(|key| !run.arms.contains_key(key)).collect();
             if !missing.is_empty() {
                 work.push(Generation { grid, number, blocks, missing });
@@ -452,7 +452,7 @@ impl<'a> Context<'a> {
         if *up {
             return Ok(Ok(()));
         }
-        if let Err(error) = session.restart(generation.number) {
+        if let Err(error) = session.restart(generation.number, Company::Beside) {
             return Ok(Err(error));
         }
         *up = true;

@@ -7,10 +7,11 @@ use super::calibration::calibrate;
 use super::{Ended, Progress, run};
 use crate::backend::sim::Simulator;
 use crate::backend::{
-    ArmKey, ArmPlan, ArmRecord, ArmSummary, Backend, BackendError, Evidence, NeighbourSummary, Outcome, Reach, Sample,
-    Session, WindowSummary,
+    ArmKey, ArmPlan, ArmRecord, ArmSummary, Backend, BackendError, Company, Evidence, NeighbourSummary, Outcome, Reach,
+    Sample, Session, WindowSummary,
 };
 use crate::gpu::Inventory;
+use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::run_dir::{Manifest, RecordedRun, RunDir, load};
@@ -40,12 +41,16 @@ fn plan() -> Plan {
 struct Written(Option<Rate>, [Option<Rate>; 2]);
 
 impl Session for Written {
-    fn restart(&mut self, _generation: u32) -> Result<(), BackendError> {
+    fn restart(&mut self, _generation: u32, _company: Company) -> Result<(), BackendError> {
         Ok(())
     }
 
     fn evidence(&self) -> Evidence {
         Evidence::default()
+    }
+
+    fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
+        Ok(observation.unknown("a test of arms"))
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
@@ -136,7 +141,7 @@ impl Backend for Failing {
 }
 
 impl Session for FailingSession<'_> {
-    fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
+    fn restart(&mut self, generation: u32, _company: Company) -> Result<(), BackendError> {
         if generation != super::CALIBRATION {
             self.0.restarts.lock().unwrap().push(generation);
         }
@@ -145,6 +150,10 @@ impl Session for FailingSession<'_> {
 
     fn evidence(&self) -> Evidence {
         Evidence::default()
+    }
+
+    fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
+        Ok(observation.unknown("a test of arms"))
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {

@@ -10,8 +10,8 @@ use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe
 use crate::provenance::Provenance;
 use crate::run_dir::{Calibration, JudgedBy, Manifest, ProbeCalibration, RecordedRun, Turns};
 use crate::scenario::{
-    Accept, Arrivals, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Quantile, Rule, SharingMode, Slo, Tier,
-    Word,
+    Accept, Arrivals, Controls, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Quantile, Rule, SharingMode, Slo,
+    Tier, Word,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::verdict::{
@@ -30,6 +30,9 @@ fn design() -> Design {
         drain: Nanos::secs(2),
         judged: vec![Quantile::P50, Quantile::P99],
         margins: Margins::default(),
+        looks: Vec::new(),
+        controls: Controls::default(),
+        max_duration: None,
     }
 }
 
@@ -323,6 +326,7 @@ pub(super) fn run() -> RecordedRun {
         arms: BTreeMap::new(),
         skipped: BTreeMap::new(),
         given_up: BTreeMap::new(),
+        stopped: BTreeMap::new(),
         lost: BTreeMap::new(),
         finished: true,
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, DIGEST};
 use super::{ArmData, JudgedBy, Manifest, RecordedRun, RunDirError, SeriesData, hlog};
-use crate::backend::ArmKey;
+use crate::backend::{ArmKey, Purpose};
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
 use crate::stats::Bucket;
@@ -177,7 +177,11 @@ fn differences(
     let blocks: std::collections::BTreeSet<u32> =
         run.arms.keys().filter(|k| (k.arrangement, k.grid) == (arrangement, grid)).map(|k| k.block).collect();
     let difference = |block: u32, quantile: Quantile| {
-        let quiet = run.arms.get(&ArmKey { arrangement, grid, block, neighbour: None })?.series.get(series)?;
+        let quiet = run
+            .arms
+            .get(&ArmKey { arrangement, grid, block, neighbour: None, purpose: Purpose::Block })?
+            .series
+            .get(series)?;
         let (_, noisy) = noisy.iter().find(|(key, _)| key.block == block)?;
         ln_ratio_ppm(noisy.series.get(series)?, quiet, quantile)
     };

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::RunDirError;
-use crate::backend::ArmKey;
+use crate::backend::{ArmKey, Purpose};
 use crate::plan::Plan;
 
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -174,7 +174,14 @@ pub(super) fn arm_stem(plan: &Plan, key: &ArmKey) -> Result<String, RunDirError>
             None => return Err(not_of_plan(key)),
         },
     };
-    Ok(format!("{:04}-{name}", key.block))
+    // No name holds a comma: `safe` writes it otherwise.
+    let purpose = match key.purpose {
+        Purpose::Block => "",
+        Purpose::Again => ",again",
+        Purpose::Alone => ",alone",
+        Purpose::Within => ",within",
+    };
+    Ok(format!("{:04}-{name}{purpose}", key.block))
 }
 
 /// The arm's file.

@@ -179,7 +179,16 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
             Event::Arranged { .. } | Event::Note(_) => {}
         }
     }
-    let run = RecordedRun { manifest, calibrations, arms: BTreeMap::new(), skipped, given_up, lost, finished };
+    let run = RecordedRun {
+        manifest,
+        calibrations,
+        arms: BTreeMap::new(),
+        skipped,
+        given_up,
+        stopped: BTreeMap::new(),
+        lost,
+        finished,
+    };
     Ok(Opened { run, committed, whole: log.whole })
 }
 

@@ -148,6 +148,9 @@ pub struct RecordedRun {
     pub skipped: BTreeMap<usize, String>,
     /// Arrangements that were given up before their end, by index, with the reason.
     pub given_up: BTreeMap<usize, String>,
+    /// Looks (indices into the design's) at which every judged quantile of a neighbour was decided, by arrangement, grid and
+    /// neighbour: its later blocks have no arm. One that is not here ran to its end.
+    pub stopped: BTreeMap<(usize, usize, usize), usize>,
     /// Arms that could not be measured to their end, with the reason.
     pub lost: BTreeMap<ArmKey, String>,
     /// The run was finished, not interrupted.
@@ -163,6 +166,7 @@ impl RecordedRun {
             arms: BTreeMap::new(),
             skipped: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            stopped: BTreeMap::new(),
             lost: BTreeMap::new(),
             finished: false,
         }

@@ -42,6 +42,36 @@ pub struct Design {
     pub judged: Vec<Quantile>,
     /// Margins of the verdict.
     pub margins: Margins,
+    /// Looks at the data, rising in blocks; the last one is at all of them. Declared before the first arm.
+    pub looks: Vec<Look>,
+    /// What is run beside the cells to show that they mean something.
+    pub controls: Controls,
+    /// The longest that the plan may take on a GPU, all places counted; absent: no bound of its own.
+    #[serde(rename = "max_duration_ns", default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Nanos>,
+}
+
+/// One look at the data of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// Blocks after which it is taken.
+    pub blocks: u32,
+    /// Part of every error rate that it may spend; those of all looks add up to the whole.
+    pub spends: Share,
+}
+
+/// Controls of every grid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Controls {
+    /// A/A: every block has a second quiet arm.
+    pub again: bool,
+    /// Presence: arms without the neighbours' processes, one for each of so many generations.
+    pub presence: u32,
+    /// Sensitivity: pairs of arms with the noise inside the victim's own place, for each neighbour; none where the mode
+    /// needs none.
+    pub sensitivity: u32,
 }
 
 /// A quantile in units of 1/100 000: 50 000 is the median, 99 900 is p99.9.
@@ -108,6 +138,9 @@ impl Tier {
             drain: Nanos::millis(500),
             judged,
             margins: Margins::default(),
+            looks: vec![Look { blocks, spends: Share::percent(100) }],
+            controls: Controls::default(),
+            max_duration: None,
         }
     }
 }

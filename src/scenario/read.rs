@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::de::{DeTable, DeValue};
 
 use super::arrangement::{self, Declared};
-use super::design::{Design, Quantile, Tier};
+use super::design::{Design, Look, Quantile, Tier};
 use super::keys;
 use super::mistake::Mistakes;
 use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo};
@@ -144,6 +144,7 @@ fn design<'t>(r: &mut Reader<'t>, table: Option<&Table<'t>>, tier: Option<Tier>)
             }
         }
     }
+    d.looks = vec![Look { blocks: d.blocks, spends: Share::percent(100) }];
     d
 }
 

@@ -7,7 +7,7 @@ use super::cause::{self, Symptoms};
 use super::decide::{Evidence, decide};
 use super::types::{CellVerdict, Interval, Reason, RequirementState, SeriesVerdict, Verdict};
 use super::validity::{self, Findings};
-use crate::backend::ArmKey;
+use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
@@ -155,7 +155,13 @@ impl<'a> Cell<'a> {
     /// The blocks of one grid that have both arms.
     fn pairs<'b>(&self, run: &'b RecordedRun, grid: usize, first_block: u32) -> Vec<Pair<'b>> {
         let arm = |block: u32, neighbour: Option<usize>| {
-            run.arms.get(&ArmKey { arrangement: self.arrangement_index, grid, block, neighbour })
+            run.arms.get(&ArmKey {
+                arrangement: self.arrangement_index,
+                grid,
+                block,
+                neighbour,
+                purpose: Purpose::Block,
+            })
         };
         (first_block..first_block + self.plan.design.blocks)
             .filter_map(|block| Some(Pair { quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? }))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::date;
 
 use super::RunVerdict;
-use crate::backend::{ArmKey, ArmSummary, NeighbourSummary, WindowSummary};
+use crate::backend::{ArmKey, ArmSummary, NeighbourSummary, Purpose, WindowSummary};
 use crate::channel::Channel;
 use crate::cli::Exit;
 use crate::gpu::{Gpu, Inventory};
@@ -16,7 +16,8 @@ use crate::run_dir::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData,
 };
 use crate::scenario::{
-    Arrivals, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Quantile, Rule, SharingMode, Tier, Word,
+    Arrivals, Controls, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Quantile, Rule, SharingMode, Tier,
+    Word,
 };
 use crate::units::{Nanos, Rate, Share};
 
@@ -68,7 +69,7 @@ impl Lab {
                     ((*name).to_owned(), requests(&mut stream, Draw { block, neighbour, probe }))
                 });
                 let data = ArmData { summary: self.summary(), series: series.collect() };
-                arms.insert(ArmKey { arrangement: 0, grid: 0, block, neighbour }, data);
+                arms.insert(ArmKey { arrangement: 0, grid: 0, block, neighbour, purpose: Purpose::Block }, data);
             }
         }
         let probes = (0..self.panel.len()).map(|probe| ProbeCalibration {
@@ -101,6 +102,7 @@ impl Lab {
             arms,
             skipped: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            stopped: BTreeMap::new(),
             lost: BTreeMap::new(),
             finished: true,
         }
@@ -183,6 +185,9 @@ impl Lab {
                 drain: Nanos::secs(1),
                 judged: self.judged.iter().map(|(q, _)| *q).collect(),
                 margins: Margins::default(),
+                looks: vec![Look { blocks: self.blocks, spends: Share::percent(100) }],
+                controls: Controls::default(),
+                max_duration: None,
             },
             panel: panel.collect(),
             neighbours: neighbours.collect(),

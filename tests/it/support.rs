@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use crosstalk::backend::sim::Simulator;
-use crosstalk::backend::{ArmKey, ArmPlan, ArmRecord, Backend, Load, Window};
+use crosstalk::backend::{ArmKey, ArmPlan, ArmRecord, Backend, Load, Purpose, Window};
 use crosstalk::experiment;
 use crosstalk::gpu::{self, GpuModel};
 use crosstalk::plan::Plan;
@@ -154,7 +154,7 @@ impl Bench {
         let grid = (0..grids.len()).find(|n| fits(*n)).unwrap();
         let mut session = self.simulator.open(&self.plan, 0, grid).unwrap();
         let record = session.run_arm(&ArmPlan {
-            key: ArmKey { arrangement: 0, grid, block: 0, neighbour: noise },
+            key: ArmKey { arrangement: 0, grid, block: 0, neighbour: noise, purpose: Purpose::Block },
             noise,
             windows: vec![Window { probe, load, length }],
             washout: Nanos::millis(10),

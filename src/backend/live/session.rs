@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use crate::backend::{ArmPlan, ArmRecord, BackendError, Evidence, Reach, Session};
+use crate::backend::{ArmPlan, ArmRecord, BackendError, Company, Evidence, Reach, Session};
 use crate::host::clock::now;
 use crate::host::cores::{Pinned, Placement};
 use crate::host::thread;
+use crate::observation::{Observation, Observed};
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::scenario::{Arrivals, SharingMode};
@@ -276,7 +277,10 @@ impl<'a> LiveSession<'a> {
 }
 
 impl Session for LiveSession<'_> {
-    fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
+    fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
+        if company != Company::Beside {
+            return Err(BackendError::arrangement("this backend has no such company yet"));
+        }
         self.take_down()?;
         if self.arranged.is_none() {
             self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
@@ -292,6 +296,10 @@ impl Session for LiveSession<'_> {
 
     fn evidence(&self) -> Evidence {
         self.evidence.clone()
+    }
+
+    fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
+        Ok(observation.unknown("this backend cannot tell"))
     }
 
     /// Of an arm that is lost, all tenants are: none goes on in a state that nobody knows.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::backend::{ArmKey, ArmPlan, ArmRecord, EccErrors, Load, Outcome, Reach, Window};
+use crate::backend::{ArmKey, ArmPlan, ArmRecord, Company, EccErrors, Load, Outcome, Purpose, Reach, Window};
 use crate::gpu::{find_model, simulated};
 use crate::host::cores::{Core, Pinned};
 use crate::run_dir::{Manifest, RecordedRun, RunDir};
@@ -169,7 +169,7 @@ fn fixture_tenant() -> PathBuf {
 fn arm(noise: Option<usize>, load: Load) -> ArmPlan {
     let window = Window { probe: 0, load, length: Nanos::millis(60) };
     ArmPlan {
-        key: ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: noise },
+        key: ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: noise, purpose: Purpose::Block },
         noise,
         windows: vec![window.clone(), window],
         washout: Nanos::millis(1),
@@ -181,7 +181,7 @@ const OPEN: Load = Load::Open { rate: Rate::per_second(1_000), poisson: true };
 
 /// A quiet arm and a noisy one on fresh tenants.
 fn both_arms(session: &mut dyn Session) -> Result<(ArmRecord, ArmRecord), BackendError> {
-    session.restart(0)?;
+    session.restart(0, Company::Beside)?;
     Ok((session.run_arm(&arm(None, OPEN))?, session.run_arm(&arm(Some(0), OPEN))?))
 }
 
@@ -246,7 +246,7 @@ fn an_arm_holds_what_the_tenants_measured() {
     assert_eq!(seats[1].programs[0].name, "hbm-read");
     let pids: Vec<u32> = seats.iter().map(|s| s.pid).collect();
     assert_eq!(bench.survivors().len(), 2);
-    session.restart(1).unwrap();
+    session.restart(1, Company::Beside).unwrap();
     assert!(session.evidence().seats.iter().all(|s| !pids.contains(&s.pid)), "fresh processes");
     session.close().unwrap();
     bench.assert_nobody_survives();
@@ -256,7 +256,7 @@ fn an_arm_holds_what_the_tenants_measured() {
 fn a_closed_loop_completes_what_it_sends() {
     let bench = Bench::new("time-slicing", &[], Deadlines::default());
     let mut session = bench.open();
-    session.restart(0).unwrap();
+    session.restart(0, Company::Beside).unwrap();
     let record = session.run_arm(&arm(None, Load::Closed { depth: 1 })).unwrap();
     let window = &record.summary.windows[0];
     assert_eq!((window.planned, window.completed, window.late), (30, 30, 0));
@@ -414,10 +414,10 @@ fn no_tenant_starts_and_no_noise_begins_beside_strangers() {
     let bench = Bench::new("time-slicing", &[], Deadlines::default());
     let mut session = bench.open();
     bench.written.occupied.store(true, Ordering::Relaxed);
-    assert!(session.restart(0).unwrap_err().what.contains("drain it first"));
+    assert!(session.restart(0, Company::Beside).unwrap_err().what.contains("drain it first"));
     assert!(bench.survivors().is_empty());
     bench.written.occupied.store(false, Ordering::Relaxed);
-    session.restart(0).unwrap();
+    session.restart(0, Company::Beside).unwrap();
     bench.written.occupied.store(true, Ordering::Relaxed);
     assert_eq!(session.run_arm(&arm(Some(0), OPEN)).unwrap_err().reach, Reach::Device);
     assert!(!bench.written.calls.lock().unwrap().contains(&"start"));
@@ -428,7 +428,7 @@ fn no_tenant_starts_and_no_noise_begins_beside_strangers() {
 fn driver_trouble_ends_the_arm_and_a_lost_device_the_run() {
     let bench = Bench::new("time-slicing", &[], Deadlines::default());
     let mut session = bench.open();
-    session.restart(0).unwrap();
+    session.restart(0, Company::Beside).unwrap();
     bench.written.trouble.lock().unwrap().push("Xid 31 on GPU 0".to_owned());
     let error = session.run_arm(&arm(None, OPEN)).unwrap_err();
     assert_eq!((error.reach, error.what.as_str()), (Reach::Arm, "the driver reports: Xid 31 on GPU 0"));
@@ -442,7 +442,7 @@ fn driver_trouble_ends_the_arm_and_a_lost_device_the_run() {
 fn memory_that_gives_wrong_data_in_an_arm_ends_it_and_no_later_one() {
     let bench = Bench::new("time-slicing", &[], Deadlines::default());
     let mut session = bench.open();
-    session.restart(0).unwrap();
+    session.restart(0, Company::Beside).unwrap();
     bench.written.uncorrected.store(2, Ordering::Relaxed);
     let error = session.run_arm(&arm(None, OPEN)).unwrap_err();
     assert_eq!(error.reach, Reach::Arm);
@@ -455,7 +455,7 @@ fn memory_that_gives_wrong_data_in_an_arm_ends_it_and_no_later_one() {
 fn a_window_that_does_not_fit_is_refused_before_it_is_ordered() {
     let bench = Bench::new("time-slicing", &[], Deadlines::default());
     let mut session = bench.open();
-    session.restart(0).unwrap();
+    session.restart(0, Company::Beside).unwrap();
     let much = Load::Open { rate: Rate::per_second(50_000_000), poisson: false };
     let error = session.run_arm(&arm(None, much)).unwrap_err();
     assert_eq!(error.reach, Reach::Arrangement);
@@ -502,7 +502,7 @@ fn green_contexts_are_proved_by_the_sms_that_each_has() {
 fn a_green_context_with_fewer_sms_than_promised_is_no_arrangement() {
     let fixture = [("FIXTURE", "load:fewer-sms"), ("FIXTURE_ROLE", "neighbour")];
     let bench = Bench::new("green-contexts", &fixture, Deadlines::default());
-    let error = bench.open().restart(0).unwrap_err();
+    let error = bench.open().restart(0, Company::Beside).unwrap_err();
     assert_eq!(error.reach, Reach::Arrangement);
     assert!(error.what.contains("seat 1 was promised 8 SMs, and its green context has 2"), "{}", error.what);
     bench.assert_nobody_survives();

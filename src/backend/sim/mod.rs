@@ -5,9 +5,10 @@ mod arm;
 mod code;
 mod host;
 
-use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Evidence, Session};
+use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Company, Evidence, Session};
 use crate::gpu::{GpuModel, Inventory, Placement, simulated};
 use crate::machine::{Done, Leak, Machine, Topology};
+use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::random::{Key, Stream};
@@ -76,7 +77,7 @@ impl Backend for Simulator {
         let topology = sharing::topology(planned.sharing, &planned.layout, &planned.seats, self.model)
             .map_err(|e| BackendError::arrangement(format!("{}: {e}", planned.name)))?;
         let mut session = SimSession { simulator: self, plan, arrangement, grid, topology, state: None };
-        session.restart(0)?;
+        session.restart(0, Company::Beside)?;
         Ok(Box::new(session))
     }
 }
@@ -115,7 +116,10 @@ struct Neighbour {
 }
 
 impl Session for SimSession<'_> {
-    fn restart(&mut self, generation: u32) -> Result<(), BackendError> {
+    fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
+        if company != Company::Beside {
+            return Err(BackendError::arrangement("this backend has no such company yet"));
+        }
         let planned = &self.plan.arrangements[self.arrangement];
         let grid = &planned.grids[self.grid];
         let key = [
@@ -174,6 +178,10 @@ impl Session for SimSession<'_> {
 
     fn evidence(&self) -> Evidence {
         Evidence::default()
+    }
+
+    fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
+        Ok(observation.unknown("this backend cannot tell"))
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {

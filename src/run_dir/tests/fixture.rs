@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::backend::{
     ArmKey, ArmRecord, ArmSummary, DcgmReading, DcgmValue, EccErrors, GpuActivity, GpuHealth, GpuReading,
-    NeighbourSummary, OomEvent, Outcome, PcieLink, RemappedRows, Sample, WindowSummary,
+    NeighbourSummary, OomEvent, Outcome, PcieLink, Purpose, RemappedRows, Sample, WindowSummary,
 };
 use crate::channel::Channel;
 use crate::gpu::{Gpu, Inventory};
@@ -19,7 +19,7 @@ use crate::run_dir::{
     ArmData, Calibration, Digest, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, RunDir,
     RunDirError, encode, load,
 };
-use crate::scenario::{Arrivals, Design, Expectation, Margins, MpsDaemon, Quantile, SharingMode, Tier};
+use crate::scenario::{Arrivals, Controls, Design, Expectation, Margins, MpsDaemon, Quantile, SharingMode, Tier};
 use crate::units::{Nanos, Rate, Share};
 use crate::verdict::{RequirementState, RunVerdict};
 
@@ -51,6 +51,9 @@ pub(super) fn manifest() -> Manifest {
             drain: Nanos::millis(100),
             judged: vec![Quantile::P50, Quantile::P99],
             margins: Margins::default(),
+            looks: Vec::new(),
+            controls: Controls::default(),
+            max_duration: None,
         },
         panel: vec![PlannedProbe {
             name: SERIES[0].to_owned(),
@@ -118,7 +121,7 @@ pub(super) fn keys() -> Vec<ArmKey> {
     for arrangement in 0..2 {
         for block in 0..2 {
             for neighbour in [None, Some(0), Some(1)] {
-                keys.push(ArmKey { arrangement, grid: 0, block, neighbour });
+                keys.push(ArmKey { arrangement, grid: 0, block, neighbour, purpose: Purpose::Block });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::fixture::*;
-use crate::backend::{ArmKey, ArmRecord, Outcome};
+use crate::backend::{ArmKey, ArmRecord, Outcome, Purpose};
 use crate::run_dir::files::{arm_file, safe};
 use crate::run_dir::samples::{self, Label};
 use crate::run_dir::{ArmData, Digest, Note, RunDir, RunDirError, SeriesData, encode, load, verify};
@@ -184,7 +184,7 @@ fn the_digest_pools_and_pairs() {
     assert_eq!((digest.series.len(), digest.histogram_digits), (12, 3));
     let noisy = &digest.series[2];
     assert_eq!((noisy.arrangement, noisy.neighbour, noisy.series.as_str()), (0, Some(0), SERIES[0]));
-    let key = |block, neighbour| ArmKey { arrangement: 0, grid: 0, block, neighbour };
+    let key = |block, neighbour| ArmKey { arrangement: 0, grid: 0, block, neighbour, purpose: Purpose::Block };
     let of = |block, neighbour| &run.arms[&key(block, neighbour)].series[SERIES[0]];
     assert_eq!(noisy.completed, of(0, Some(0)).latency.len() + of(1, Some(0)).latency.len());
     // Samples 10, 19 and 28 of each arm did not end well; the first belongs to series 0 as does the last (timed out).

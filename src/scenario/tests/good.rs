@@ -6,8 +6,8 @@ use proptest::sample::{select, subsequence};
 use super::{CATALOGUE, GOOD};
 use crate::field::Value;
 use crate::scenario::{
-    Accept, Arrangement, Arrivals, Design, Expectation, LayoutEntry, Margins, MpsDaemon, Neighbour, Probe, Quantile,
-    Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown, schema,
+    Accept, Arrangement, Arrivals, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour, Probe,
+    Quantile, Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown, schema,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Role, Workload};
@@ -214,7 +214,18 @@ fn design() -> impl Strategy<Value = Design> {
             )| {
                 let judged = judged.into_iter().collect();
                 let margins = Margins { p50, p99, p999 };
-                Design { tier, blocks, blocks_per_generation, window, max_window, washout, drain, judged, margins }
+                Design {
+                    blocks,
+                    blocks_per_generation,
+                    window,
+                    max_window,
+                    washout,
+                    drain,
+                    judged,
+                    margins,
+                    looks: vec![Look { blocks, spends: Share::percent(100) }],
+                    ..tier.defaults()
+                }
             },
         )
 }
