@@ -6,6 +6,7 @@
 mod cause;
 mod cell;
 mod decide;
+mod decided;
 #[cfg(test)]
 mod known_truth;
 mod requirements;
@@ -17,6 +18,7 @@ mod types;
 mod validity;
 mod warnings;
 
+pub(crate) use decided::decided;
 pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 pub use warnings::foreseen;
