@@ -72,12 +72,17 @@ impl Durations {
 
     /// Counts `count` durations in `bucket`.
     pub fn add(&mut self, bucket: Bucket, count: u32) {
+        self.len += u64::from(count);
+        // Rising durations, as merged and sorted ones are, need no search.
+        if count > 0 && self.counts.last().is_none_or(|(last, _)| *last < bucket) {
+            self.counts.push((bucket, count));
+            return;
+        }
         match self.counts.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
             Ok(at) => self.counts[at].1 += count,
             Err(at) if count > 0 => self.counts.insert(at, (bucket, count)),
             Err(_) => {}
         }
-        self.len += u64::from(count);
     }
 
     /// Gives back the memory kept for further buckets.
