@@ -41,7 +41,7 @@ pub fn bootstrap_log_ratio(
     if blocks != noisy.blocks() || quiet.total() == 0 || noisy.total() == 0 {
         return None;
     }
-    let resamples = RESAMPLES.max(libm::ceil(BEYOND / alpha.0.min(alpha.1)) as usize);
+    let resamples = resamples(alpha);
     let ones = vec![1; blocks];
     let rows = (quiet.row(&ones, q, 0), noisy.row(&ones, q, 0));
     let hints = (rows.0.unwrap_or(usize::MAX), rows.1.unwrap_or(usize::MAX));
@@ -66,6 +66,20 @@ pub fn bootstrap_log_ratio(
         high: order_statistic(&mut most, alpha.1, true),
         deviation: deviation(&least, &most),
     })
+}
+
+/// One-sided bounds of a mean at 1 − `alpha` (low, high), values drawn with replacement (percentile interval).
+pub(super) fn mean_bounds(values: &[f64], alpha: (f64, f64), stream: &mut Stream) -> Option<(f64, f64)> {
+    let resamples = resamples(alpha);
+    let n = values.len() as u64;
+    let mut means: Vec<f64> =
+        (0..resamples).map(|_| (0..n).map(|_| values[stream.below(n) as usize]).sum::<f64>() / n as f64).collect();
+    Some((order_statistic(&mut means, alpha.0, false)?, order_statistic(&mut means, alpha.1, true)?))
+}
+
+/// Resamples that bounds at these levels need.
+fn resamples(alpha: (f64, f64)) -> usize {
+    RESAMPLES.max(libm::ceil(BEYOND / alpha.0.min(alpha.1)) as usize)
 }
 
 /// What is known of ln(noisy ÷ quiet) where either may lie at +∞ (`None`), that is somewhere beyond the deadline.

@@ -1,6 +1,7 @@
 //! Counts of latencies, of one arm and pooled over arms.
 
 use super::durations::{Bucket, Durations};
+use super::slo::Over;
 use crate::scenario::Quantile;
 
 /// Latencies of one series in one arm, and how many of its requests were never served.
@@ -24,12 +25,26 @@ impl<'a> Counts<'a> {
 
     /// The bucket of the quantile `q`; `None` where it lies at +∞, or where there is nothing.
     pub fn bucket(self, q: Quantile) -> Option<Bucket> {
-        let rank = rank_of(q, self.total())?;
+        self.at_rank(rank_of(q, self.total())?)
+    }
+
+    /// The bucket of the request with this rank from one on; `None` where it lies at +∞, or where there are fewer.
+    pub(super) fn at_rank(self, rank: u64) -> Option<Bucket> {
         let mut seen = 0;
         self.served.iter().find_map(|(bucket, count)| {
             seen += count;
             (seen >= rank).then_some(bucket)
         })
+    }
+
+    /// How many requests took longer than `bound_ns`: (for certain, at most). They differ by those that share a bucket
+    /// with the bound; what was never served is over every bound.
+    pub fn over(self, bound_ns: u64) -> (Over, Over) {
+        let of = |over: fn(Bucket, u64) -> bool| {
+            let served: u64 = self.served.iter().filter(|(b, _)| over(*b, bound_ns)).map(|(_, count)| count).sum();
+            Over { over: served + self.unserved, total: self.total() }
+        };
+        (of(|bucket, bound| bucket.lowest() > bound), of(|bucket, bound| bucket.highest() > bound))
     }
 
     /// The quantile `q` in nanoseconds, the middle of its bucket; `None` as in [`Self::bucket`].

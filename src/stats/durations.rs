@@ -25,7 +25,8 @@ impl Bucket {
         (self.0 >> RESOLVED_BITS).saturating_sub(1)
     }
 
-    fn lowest(self) -> u64 {
+    /// Its lowest value, nanoseconds.
+    pub fn lowest(self) -> u64 {
         u64::from(self.0 - (self.shift() << RESOLVED_BITS)) << self.shift()
     }
 
