@@ -152,6 +152,7 @@ pub(super) fn series(name: &str, quantile: Quantile, verdict: Verdict, ratio: (f
         noisy_ns: Some(quiet * ratio.0),
         requests: (24_000, 24_013),
         blocks: 24,
+        level: 0.01,
         cause: None,
         required: None,
         expected: None,
@@ -170,6 +171,7 @@ pub(super) fn cell(name: &str, at: (usize, usize), verdict: Verdict, series: Vec
         series,
         notes: Vec::new(),
         neighbour_rate: Some(0.9973),
+        decided_after: None,
         requirement: RequirementState::NotRequired,
         surprises: Vec::new(),
     }

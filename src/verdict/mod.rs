@@ -6,8 +6,10 @@
 mod cause;
 mod cell;
 mod decide;
+mod estimate;
 #[cfg(test)]
 mod known_truth;
+mod looks;
 mod requirements;
 #[cfg(test)]
 mod synthetic;
@@ -17,9 +19,12 @@ mod types;
 mod validity;
 mod warnings;
 
+pub use looks::decided;
 pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 pub use warnings::foreseen;
+
+use looks::Extent;
 
 use crate::channel::Channel;
 use crate::plan::Plan;
@@ -27,9 +32,6 @@ use crate::run_dir::RecordedRun;
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::episode_share;
 use crate::workload::PLACEBO;
-
-/// Level of every one-sided bound that an Isolated rests on.
-const ALPHA: f64 = 0.01;
 
 /// Lowest quantile that sees an episode which a part of the arms alone has.
 const TAIL: Quantile = Quantile(95_000);
@@ -84,12 +86,13 @@ fn apply_placebo(plan: &Plan, cells: &mut [CellVerdict]) {
 /// in the tail: medians see none, whatever the number of blocks.
 fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
     let isolated = || cells.iter().flat_map(|cell| &cell.series).filter(|s| s.verdict == Verdict::Isolated);
-    let blocks = if isolated().next().is_some() {
-        isolated().filter(|s| s.quantile >= TAIL).map(|s| s.blocks).min()
+    if isolated().next().is_some() {
+        isolated().filter(|s| s.quantile >= TAIL).map(|s| episode_share(s.blocks, s.level)).reduce(f64::max)
     } else {
-        plan.design.judged.iter().any(|q| *q >= TAIL).then_some(plan.design.blocks)
-    };
-    blocks.map(|blocks| episode_share(blocks, ALPHA))
+        let whole = Extent::at(&plan.design, usize::MAX);
+        let tail = plan.design.judged.iter().any(|q| *q >= TAIL);
+        tail.then(|| episode_share(whole.blocks, whole.alpha()))
+    }
 }
 
 /// A share of arms in whole per cent, rounded up: the promise is made for the greater share.
