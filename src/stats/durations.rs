@@ -20,6 +20,15 @@ impl Bucket {
         Self((shift << RESOLVED_BITS) + (ns >> shift) as u32)
     }
 
+    /// Buckets that hold something in any of `durations`, rising. By a mark per bucket: there are 57,000 at most, and
+    /// sorting what the arms of a cell hold takes as long as all of its bootstraps.
+    pub(super) fn union<'a>(durations: impl Iterator<Item = &'a Durations> + Clone) -> Vec<Self> {
+        let end = durations.clone().filter_map(|d| d.counts.last()).map(|(bucket, _)| bucket.0 as usize + 1).max();
+        let mut held = vec![false; end.unwrap_or(0)];
+        durations.flat_map(|d| &d.counts).for_each(|(bucket, _)| held[bucket.0 as usize] = true);
+        held.iter().enumerate().filter(|(_, held)| **held).map(|(bucket, _)| Self(bucket as u32)).collect()
+    }
+
     /// Its width as a power of two.
     fn shift(self) -> u32 {
         (self.0 >> RESOLVED_BITS).saturating_sub(1)

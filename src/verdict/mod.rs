@@ -16,6 +16,8 @@ mod synthetic;
 #[cfg(test)]
 mod tests;
 mod types;
+#[cfg(test)]
+mod validation;
 mod validity;
 mod warnings;
 
