@@ -329,6 +329,7 @@ pub(super) fn run() -> RecordedRun {
         skipped: BTreeMap::new(),
         given_up: BTreeMap::new(),
         stopped: BTreeMap::new(),
+        no_control: BTreeMap::new(),
         lost: BTreeMap::new(),
         finished: true,
     }
