@@ -21,7 +21,7 @@ const HALVES: &str =
 fn a_finding_decides_the_exit_code_and_stands_in_the_reports() {
     let scratch = Scratch::new();
     for (name, text, code, words) in [
-        ("met", text(COMPUTE, "issue-hog", SLICES), 0, "here, turns: milliseconds: a tenant runs 2.0"),
+        ("met", text(COMPUTE, "issue-hog", SLICES), 0, "here, turns: milliseconds: a tenant runs 2."),
         ("contrary", text(COMPUTE, "issue-hog", HALVES), 1, "here, turns: none: the victim's kernels ran on"),
         ("untold", text(COMPUTE, "d2h", SLICES), 4, "here, turns: – (cannot be told): it takes a probe"),
         ("any", text(COMPUTE, "d2h", &SLICES.replace("milliseconds", "any")), 0, "here, turns: – (cannot be told)"),
