@@ -85,6 +85,8 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -274,6 +276,7 @@ pub(super) fn verdict() -> RunVerdict {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
         }],
+        observed: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
 }
@@ -331,6 +334,7 @@ pub(super) fn run() -> RecordedRun {
         stopped: BTreeMap::new(),
         no_control: BTreeMap::new(),
         lost: BTreeMap::new(),
+        observed: BTreeMap::new(),
         finished: true,
     }
 }

@@ -10,6 +10,7 @@ mod estimate;
 #[cfg(test)]
 mod known_truth;
 mod looks;
+mod observed;
 mod requirements;
 #[cfg(test)]
 mod synthetic;
@@ -22,6 +23,7 @@ mod validity;
 mod warnings;
 
 pub use looks::decided;
+pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 pub use warnings::foreseen;
@@ -48,7 +50,9 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         cell.worst = decide::worst(cell);
         requirements::apply(&run.manifest, cell);
     }
-    let requirement = cells.iter().map(|cell| cell.requirement).max().unwrap_or(RequirementState::NotRequired);
+    let observed = observed::judge(run);
+    let states = cells.iter().map(|cell| cell.requirement).chain(observed.iter().map(|o| o.requirement));
+    let requirement = states.max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
@@ -56,6 +60,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         warnings: warnings::of(run, &cells),
         not_tested: not_tested(plan, &cells),
         cells,
+        observed,
     }
 }
 

@@ -105,6 +105,7 @@ impl Lab {
             stopped: BTreeMap::new(),
             no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
+            observed: BTreeMap::new(),
             finished: true,
         }
     }
@@ -209,6 +210,8 @@ impl Lab {
                 }],
                 require: Expectation::default(),
                 expect: Expectation::default(),
+                observe: Vec::new(),
+                against: None,
             }],
             accepted: Vec::new(),
         }
