@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 use crate::gpu::Inventory;
 use crate::observation::Asked;
-use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo};
+use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo, TimeSlice};
 use crate::units::{Nanos, Share};
 
 /// What a run will do: complete, so that everything right of the run directory needs nothing else.
@@ -91,6 +91,9 @@ pub struct PlannedArrangement {
     /// Whose control daemon MPS runs under.
     #[serde(default, skip_serializing_if = "MpsDaemon::is_own")]
     pub mps_daemon: MpsDaemon,
+    /// Level of the time slice that is to be set; absent: whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_slice: Option<TimeSlice>,
     /// Its layout as resolved.
     pub layout: Vec<LayoutEntry>,
     /// The scenario takes the layout that is there.

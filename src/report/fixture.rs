@@ -68,6 +68,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         name: name.to_owned(),
         sharing,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: vec![entry.clone(), entry],
         as_found: false,
         seats: shares

@@ -1,7 +1,7 @@
 //! Every key of a scenario: the one table from which reader, JSON Schema, reference and tests derive.
 
 use super::expectation::Word;
-use super::model::{MpsDaemon, SharingMode};
+use super::model::{MpsDaemon, SharingMode, TimeSlice};
 use super::schema as json;
 use crate::channel::Channel;
 use crate::field::{Field, Kind, Shape};
@@ -203,6 +203,12 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         "mps_daemon",
         Kind::Word(&[MpsDaemon::Own.id(), MpsDaemon::Running.id()]),
         "Under mps and mig+mps: a control daemon of the run's own, which it is unless given, or the one that is running.",
+    ),
+    Field::optional(
+        "time_slice",
+        Kind::Word(&[TimeSlice::Default.id(), TimeSlice::Short.id(), TimeSlice::Medium.id(), TimeSlice::Long.id()]),
+        "Under time-slicing: level of the time slice, set for the arrangement under --allow-reconfigure; whatever it is \
+         unless given.",
     ),
     Field::optional("panel", Kind::List(&Kind::Name), "Probes that run here, by name; all of them unless given."),
     Field::optional(

@@ -77,6 +77,9 @@ impl Scenario {
         if [SharingMode::Mps, SharingMode::MigMps].contains(&a.sharing) {
             keys.text("mps_daemon", a.mps_daemon.id());
         }
+        if let Some(level) = a.time_slice {
+            keys.text("time_slice", level.id());
+        }
         match &a.layout {
             None => keys.text("layout", "as-found"),
             Some(layout) => {

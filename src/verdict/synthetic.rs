@@ -197,6 +197,7 @@ impl Lab {
                 name: "pair".to_owned(),
                 sharing: self.sharing,
                 mps_daemon: MpsDaemon::Own,
+                time_slice: None,
                 layout: vec![entry.clone(), entry],
                 as_found: false,
                 seats: vec![seat(0), seat(1)],

@@ -99,6 +99,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         name: name.to_owned(),
         sharing: SharingMode::Mps,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: Vec::new(),
         as_found: false,
         seats: vec![seat("0"), seat("1")],

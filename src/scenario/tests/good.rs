@@ -8,8 +8,8 @@ use crate::field::Value;
 use crate::observation::Asked;
 use crate::scenario::{
     Accept, Arrangement, Arrivals, Controls, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour,
-    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown,
-    schema,
+    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, TimeSlice, Word, keys, read, read_at_tier,
+    reference_markdown, schema,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Role, Workload};
@@ -325,6 +325,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         name: name.clone(),
                         sharing,
                         mps_daemon: if sharing == SharingMode::Mps { MpsDaemon::Running } else { MpsDaemon::Own },
+                        time_slice: (sharing == SharingMode::TimeSlicing).then_some(TimeSlice::Short),
                         layout,
                         panel,
                         neighbours,
