@@ -68,6 +68,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         name: name.to_owned(),
         sharing,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: vec![entry.clone(), entry],
         as_found: false,
         seats: shares
@@ -85,6 +86,8 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -152,6 +155,7 @@ pub(super) fn series(name: &str, quantile: Quantile, verdict: Verdict, ratio: (f
         noisy_ns: Some(quiet * ratio.0),
         requests: (24_000, 24_013),
         blocks: 24,
+        level: 0.01,
         cause: None,
         required: None,
         expected: None,
@@ -170,6 +174,7 @@ pub(super) fn cell(name: &str, at: (usize, usize), verdict: Verdict, series: Vec
         series,
         notes: Vec::new(),
         neighbour_rate: Some(0.9973),
+        decided_after: None,
         requirement: RequirementState::NotRequired,
         surprises: Vec::new(),
     }
@@ -272,6 +277,7 @@ pub(super) fn verdict() -> RunVerdict {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
         }],
+        observed: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
 }
@@ -329,6 +335,7 @@ pub(super) fn run() -> RecordedRun {
         stopped: BTreeMap::new(),
         no_control: BTreeMap::new(),
         lost: BTreeMap::new(),
+        observed: BTreeMap::new(),
         finished: true,
     }
 }

@@ -150,7 +150,7 @@ fn takes_turns(s: &Symptoms<'_>) -> bool {
     match cell.arrangement.sharing {
         SharingMode::TimeSlicing => true,
         SharingMode::MigTimeSlicing => {
-            cell.grids.iter().flat_map(|(_, grid)| &grid.neighbour_seats).any(|seat| entry(*seat) == entry(cell.victim))
+            cell.grids.iter().flat_map(|part| &part.grid.neighbour_seats).any(|seat| entry(*seat) == entry(cell.victim))
         }
         _ => false,
     }

@@ -6,22 +6,29 @@
 mod cause;
 mod cell;
 mod decide;
-mod decided;
+mod estimate;
 #[cfg(test)]
 mod known_truth;
+mod looks;
+mod observed;
 mod requirements;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]
 mod tests;
 mod types;
+#[cfg(test)]
+mod validation;
 mod validity;
 mod warnings;
 
-pub(crate) use decided::decided;
+pub use looks::decided;
+pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 pub use warnings::foreseen;
+
+use looks::Extent;
 
 use crate::channel::Channel;
 use crate::plan::Plan;
@@ -29,9 +36,6 @@ use crate::run_dir::RecordedRun;
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::episode_share;
 use crate::workload::PLACEBO;
-
-/// Level of every one-sided bound that an Isolated rests on.
-const ALPHA: f64 = 0.01;
 
 /// Lowest quantile that sees an episode which a part of the arms alone has.
 const TAIL: Quantile = Quantile(95_000);
@@ -46,7 +50,9 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         cell.worst = decide::worst(cell);
         requirements::apply(&run.manifest, cell);
     }
-    let requirement = cells.iter().map(|cell| cell.requirement).max().unwrap_or(RequirementState::NotRequired);
+    let observed = observed::judge(run);
+    let states = cells.iter().map(|cell| cell.requirement).chain(observed.iter().map(|o| o.requirement));
+    let requirement = states.max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
@@ -54,6 +60,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         warnings: warnings::of(run, &cells),
         not_tested: not_tested(plan, &cells),
         cells,
+        observed,
     }
 }
 
@@ -86,12 +93,13 @@ fn apply_placebo(plan: &Plan, cells: &mut [CellVerdict]) {
 /// in the tail: medians see none, whatever the number of blocks.
 fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
     let isolated = || cells.iter().flat_map(|cell| &cell.series).filter(|s| s.verdict == Verdict::Isolated);
-    let blocks = if isolated().next().is_some() {
-        isolated().filter(|s| s.quantile >= TAIL).map(|s| s.blocks).min()
+    if isolated().next().is_some() {
+        isolated().filter(|s| s.quantile >= TAIL).map(|s| episode_share(s.blocks, s.level)).reduce(f64::max)
     } else {
-        plan.design.judged.iter().any(|q| *q >= TAIL).then_some(plan.design.blocks)
-    };
-    blocks.map(|blocks| episode_share(blocks, ALPHA))
+        let whole = Extent::at(&plan.design, usize::MAX);
+        let tail = plan.design.judged.iter().any(|q| *q >= TAIL);
+        tail.then(|| episode_share(whole.blocks, whole.alpha()))
+    }
 }
 
 /// A share of arms in whole per cent, rounded up: the promise is made for the greater share.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedVerdict;
 use crate::channel::Channel;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Quantile, Word};
@@ -139,6 +140,8 @@ pub struct SeriesVerdict {
     pub requests: (u64, u64),
     /// Blocks with both arms.
     pub blocks: u32,
+    /// One-sided level of its upper bound, with what its look may spend.
+    pub level: f64,
     /// Why, where it is not isolated.
     pub cause: Option<Cause>,
     /// What was required of it, where something was.
@@ -185,6 +188,9 @@ pub struct CellVerdict {
     pub notes: Vec<Reason>,
     /// Neighbour's rate in noisy arms ÷ its solo rate in the same place.
     pub neighbour_rate: Option<f64>,
+    /// Blocks after which everything was decided, where that was before the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_after: Option<u32>,
     /// Whether what was required holds, over all its series.
     pub requirement: RequirementState,
     /// Series × quantiles whose verdict is not what was expected, as sentences.
@@ -207,6 +213,9 @@ pub struct Warning {
 pub struct RunVerdict {
     /// Cells in plan order: arrangement, seat, neighbour.
     pub cells: Vec<CellVerdict>,
+    /// Observations that the plan asks for, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedVerdict>,
     /// Something was required at all.
     pub requires: bool,
     /// Worst state over all cells.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cell::{Cell, Pair};
+use super::cell::{Cell, Pair, Part};
 use super::types::Reason;
 use crate::backend::{ArmSummary, NeighbourSummary, WindowSummary};
 use crate::run_dir::{ArmData, RecordedRun};
@@ -157,7 +157,7 @@ pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usi
         return Intensity { reason: None, rate: None };
     }
     let (mut reason, mut rates) = (None, Vec::new());
-    for (index, grid) in &cell.grids {
+    for Part { index, grid, .. } in &cell.grids {
         let arms: Vec<&ArmSummary> = pairs.get(index).into_iter().flatten().map(|pair| &pair.noisy.summary).collect();
         if arms.is_empty() {
             continue;

@@ -4,41 +4,34 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 
+use super::looks::{Extent, declared_scope};
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{ALPHA, PLACEBO, cell, requirements, scope_percent};
+use super::{PLACEBO, cell, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
-use crate::scenario::{Arrivals, SharingMode, Tier};
+use crate::scenario::{Arrivals, SharingMode};
 use crate::stats::{blocks_for_share, episode_share};
-
-/// π* that a tier declares (verdict.md, "The design").
-fn declared_scope(tier: Tier) -> f64 {
-    match tier {
-        Tier::Smoke => 0.25,
-        Tier::Acceptance => 0.10,
-        Tier::Certify => 0.05,
-    }
-}
 
 /// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
 /// day by which accepted risks expire.
 pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if !requirements::requires(plan) {
+    if !requirements::requires(plan) && !observed::requires(plan) {
         warn(
             "nothing is required: this run cannot fail".to_owned(),
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
         );
     }
-    let needed = blocks_for_share(declared_scope(plan.design.tier), ALPHA);
+    let level = Extent::at(&plan.design, usize::MAX).alpha();
+    let needed = blocks_for_share(declared_scope(plan.design.tier), level);
     if plan.design.blocks < needed {
         warn(
             format!(
                 "{} blocks see episodes in at least {} % of the arms; the tier promises {} %",
                 plan.design.blocks,
-                scope_percent(episode_share(plan.design.blocks, ALPHA)),
+                scope_percent(episode_share(plan.design.blocks, level)),
                 scope_percent(declared_scope(plan.design.tier)),
             ),
             &format!("set `blocks` to {needed} or more"),
