@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use crate::experiment::{self, Ended};
 use crate::gpu::{Gpu, Inventory};
 use crate::nvml::Nvml;
-use crate::plan::{Plan, Terms};
+use crate::plan::{Plan, PlanError, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure::{self, Saved};
 use crate::report::{Format, Style};
@@ -83,6 +83,9 @@ impl Overrides {
         let (inventory, gpu) = (&selected.inventory, selected.gpu);
         let terms = Terms { allow_reconfigure: self.allow_reconfigure, victim_on: selected.victim_on.as_deref() };
         let plan = Plan::resolve_on(scenario, inventory, gpu, selected.model, terms)?;
+        if let Some(why) = experiment::too_long(&plan) {
+            return Err(PlanError(vec![why]).into());
+        }
         Ok((selected, plan))
     }
 }

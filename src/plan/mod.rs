@@ -1,5 +1,6 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
+mod controls;
 mod resolve;
 
 use serde::{Deserialize, Serialize};
@@ -134,14 +135,8 @@ pub struct Grid {
     pub first_block: u32,
 }
 
+pub use controls::exercised_channels;
 pub use resolve::{PlanError, Terms};
-
-impl PlannedArrangement {
-    /// Arms that it runs, calibration aside.
-    pub fn arms(&self, blocks: u32) -> u64 {
-        self.grids.iter().map(|g| u64::from(blocks) * (g.neighbours.len() as u64 + 1)).sum()
-    }
-}
 
 impl Plan {
     /// The GPU under test.

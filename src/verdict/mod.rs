@@ -68,9 +68,9 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         cell.worst = decide::worst(cell);
         requirements::apply(&run.manifest, cell);
     }
-    requirements::apply_to_slos(run, &cells, &mut slos);
+    let open = requirements::apply_to_slos(run, &mut slos);
     let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
-    let requirement = states.max().unwrap_or(RequirementState::NotRequired);
+    let requirement = states.chain([open]).max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,

@@ -103,6 +103,7 @@ impl Lab {
             skipped: BTreeMap::new(),
             given_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
+            no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
             finished: true,
         }

@@ -2,7 +2,7 @@
 
 use crosstalk::backend::Backend;
 use crosstalk::backend::sim::Simulator;
-use crosstalk::experiment::{Length, lengths, one_place_each};
+use crosstalk::experiment::{Length, lengths, one_place_each, planned_arms};
 use crosstalk::gpu::{GpuModel, parse_layout};
 use crosstalk::plan::Plan;
 use crosstalk::scenario::{self, BUILTIN, Tier};
@@ -171,7 +171,7 @@ fn acceptance_and_certify_run() {
             let folder = tempfile::tempdir().unwrap();
             let (run, _) = run_in(&folder.path().join("run"), &simulator, &plan, &short);
             assert!(run.skipped.is_empty(), "{name}: {:?}", run.skipped);
-            let arms: u64 = plan.arrangements.iter().map(|a| a.arms(2)).sum();
+            let arms: u64 = (0..plan.arrangements.len()).map(|a| planned_arms(&plan, a)).sum();
             assert_eq!(run.arms.len() as u64, arms, "{name}");
         }
     }
