@@ -3,9 +3,26 @@
 //! An observation comes out as one of its findings, or untold. A scenario asks for it by its id and may require a finding;
 //! what could not be told meets no requirement.
 
+pub(crate) mod accounting;
+pub(crate) mod all_reduce;
+pub(crate) mod ipc;
+pub(crate) mod layout_change;
+pub(crate) mod metrics;
+pub(crate) mod peers;
+mod told;
+pub(crate) mod visibility;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use accounting::ACCOUNTING;
+pub use all_reduce::ALL_REDUCE;
+pub use ipc::IPC;
+pub use layout_change::LAYOUT_CHANGE;
+pub use metrics::METRICS;
+pub use peers::PEER_ACCESS;
+pub use visibility::VISIBILITY;
 
 /// Something that can be observed of an arrangement.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +62,8 @@ pub struct Observed {
 }
 
 /// Everything that can be observed, in the order of lists and documents.
-pub const CATALOGUE: &[&Observation] = &[];
+pub const CATALOGUE: &[&Observation] =
+    &[&PEER_ACCESS, &IPC, &ALL_REDUCE, &VISIBILITY, &ACCOUNTING, &METRICS, &LAYOUT_CHANGE];
 
 /// The observation of this id.
 pub fn find(id: &str) -> Option<&'static Observation> {
