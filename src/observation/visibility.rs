@@ -1,7 +1,7 @@
 //! What a process sees that does not say which MIG instance it wants.
 
 use super::{By, Observation, Observed};
-use crate::gpu::{Gpu, is_same_device};
+use crate::gpu::Gpu;
 use crate::tenant::question::DeviceLine;
 
 /// `visibility`.
@@ -27,12 +27,10 @@ pub(crate) struct Look {
 
 /// Which device of `gpu` that is.
 fn kind(gpu: &Gpu, device: &DeviceLine) -> Kind {
-    if is_same_device(&gpu.uuid, &format!("GPU-{}", bare(&device.uuid))) {
-        // Drivers before R470 give an instance the UUID of its GPU. Without MIG fewer SMs are a cap of MPS.
-        let part = gpu.mig == Some(true) && gpu.sms.is_some_and(|all| device.sms < all);
-        return if part { Kind::Instance } else { Kind::Whole };
-    }
     let same = |uuid: &str| bare(uuid).eq_ignore_ascii_case(bare(&device.uuid));
+    if same(&gpu.uuid) {
+        return Kind::Whole;
+    }
     if gpu.instances.iter().any(|instance| same(&instance.uuid)) { Kind::Instance } else { Kind::Elsewhere }
 }
 
@@ -111,7 +109,7 @@ mod tests {
 
     fn card() -> Gpu {
         let instance = |uuid: &str| Instance { uuid: uuid.to_owned(), ..Instance::default() };
-        Gpu { uuid: CARD.to_owned(), sms: Some(56), mig: Some(true), instances: MIG.map(instance).to_vec(), ..Gpu::default() }
+        Gpu { uuid: CARD.to_owned(), sms: Some(56), instances: MIG.map(instance).to_vec(), ..Gpu::default() }
     }
 
     fn look(visible: &str, seen: &[(&str, u32)]) -> Look {
@@ -135,8 +133,6 @@ mod tests {
         }
         let whole = judge(&[look("unset", &[(CARD, 56)]), look("0", &[(MIG[0], 28)])]);
         assert_eq!(whole.finding.as_deref(), Some("whole-gpu"));
-        // An instance under the UUID of its GPU is told by its SMs.
-        assert_eq!(judge(&[look("unset", &[(CARD, 28)])]).finding.as_deref(), Some("one-instance"));
         let other = judge(&[look("unset", &[("GPU-21111111-2222-8333-8444-555555555555", 56)])]);
         assert_eq!(other.finding.as_deref(), Some("nothing"), "another GPU is not this one");
         let none = Look { visible: "0".to_owned(), seen: Err("cuInit: CUDA error 100".to_owned()) };

@@ -228,6 +228,11 @@ impl Tenant {
         self.host.process.borrow().id()
     }
 
+    /// Whether an order waits for its answer.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Gives an order, to be answered within `limit`. The reply is for [`collect`].
     pub(super) fn order(&mut self, order: &Order, limit: Nanos) -> Result<(), Fault> {
         let (at, name) = (now(), order.name());

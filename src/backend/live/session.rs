@@ -40,9 +40,9 @@ pub(super) struct LiveSession<'a> {
     arrangement: usize,
     grid: usize,
     /// The machine as the mode needs it, from the first restart on.
-    arranged: Option<Box<dyn Arranged>>,
-    crew: Option<Crew>,
-    evidence: Evidence,
+    pub(super) arranged: Option<Box<dyn Arranged>>,
+    pub(super) crew: Option<Crew>,
+    pub(super) evidence: Evidence,
 }
 
 /// Tenants that are up. Dropped, they are killed.
@@ -83,7 +83,7 @@ impl<'a> LiveSession<'a> {
         std::iter::once(self.grid().victim).chain(self.grid().neighbour_seats.iter().copied()).collect()
     }
 
-    fn site(&self) -> Site<'a> {
+    pub(super) fn site(&self) -> Site<'a> {
         let settings = &self.live.settings;
         Site {
             inventory: &settings.inventory,
@@ -299,7 +299,7 @@ impl Session for LiveSession<'_> {
     }
 
     fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
-        Ok(observation.unknown("this backend cannot tell"))
+        super::ask::ask(self, observation)
     }
 
     /// Of an arm that is lost, all tenants are: none goes on in a state that nobody knows.
@@ -339,7 +339,7 @@ impl LiveSession<'_> {
         Ok(())
     }
 
-    fn before_kill(&self, pid: u32) {
+    pub(super) fn before_kill(&self, pid: u32) {
         if let Some(arranged) = &self.arranged {
             arranged.before_kill(pid);
         }
