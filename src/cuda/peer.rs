@@ -191,9 +191,8 @@ pub(crate) fn read(driver: &'static Driver, address: u64, length: usize) -> Resu
     let host = PinnedBuffer::new(driver, length)?;
     // SAFETY: pinned memory of that length, and device memory by the caller's word; the null stream is the default one, and is
     // waited for before the memory is read or freed.
-    let code = unsafe {
-        driver.cuMemcpyDtoHAsync_v2(host.host().cast::<c_void>(), address, length, std::ptr::null_mut())
-    };
+    let code =
+        unsafe { driver.cuMemcpyDtoHAsync_v2(host.host().cast::<c_void>(), address, length, std::ptr::null_mut()) };
     let copied = driver.check("cuMemcpyDtoHAsync_v2", code).and_then(|()| settle_default_stream(driver));
     copied?;
     // SAFETY: `length` bytes that were zeroed on allocation, and that nothing writes any more.

@@ -59,8 +59,7 @@ pub(crate) struct Nccl {
     ncclGetUniqueId: unsafe extern "C" fn(*mut Identity) -> u32,
     ncclCommInitRank: unsafe extern "C" fn(*mut Handle, c_int, Identity, c_int) -> u32,
     ncclCommDestroy: unsafe extern "C" fn(Handle) -> u32,
-    ncclAllReduce:
-        unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, Handle, CUstream) -> u32,
+    ncclAllReduce: unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, Handle, CUstream) -> u32,
 }
 
 impl Nccl {
@@ -95,9 +94,8 @@ impl Nccl {
         macro_rules! find {
             ($name:literal) => {
                 // SAFETY: the signatures are those of nccl.h since 2.0; the library is never unloaded.
-                *unsafe { library.get($name) }.map_err(|_| {
-                    format!("libnccl has no {}", String::from_utf8_lossy($name))
-                })?
+                *unsafe { library.get($name) }
+                    .map_err(|_| format!("libnccl has no {}", String::from_utf8_lossy($name)))?
             };
         }
         Ok(Self {
@@ -190,12 +188,17 @@ impl Communicator {
     ///
     /// # Safety
     /// `from` and `to` are device memory of `count` floats each, alive until `stream` is done.
-    pub(crate) unsafe fn all_reduce(&self, from: u64, to: u64, count: usize, stream: CUstream) -> Result<(), NcclError> {
+    pub(crate) unsafe fn all_reduce(
+        &self,
+        from: u64,
+        to: u64,
+        count: usize,
+        stream: CUstream,
+    ) -> Result<(), NcclError> {
         let address = |at: u64| std::ptr::without_provenance_mut::<c_void>(at as usize);
         // SAFETY: by the caller's word; the communicator is alive.
-        let code = unsafe {
-            (self.nccl.ncclAllReduce)(address(from), address(to), count, FLOAT32, SUM, self.handle, stream)
-        };
+        let code =
+            unsafe { (self.nccl.ncclAllReduce)(address(from), address(to), count, FLOAT32, SUM, self.handle, stream) };
         self.nccl.check("ncclAllReduce", code)
     }
 }

@@ -63,6 +63,9 @@ mod tests {
         assert_eq!(refused.finding.as_deref(), Some("refused"));
         assert!(refused.why.contains("rank 1: ncclCommInitRank: invalid usage"), "{refused:?}");
         let wrong = judge(2_708, &[right(None), Ok(Reduced { right: false, bytes_per_second: None })]);
-        assert_eq!((wrong.finding.as_deref(), wrong.why.as_str()), (Some("refused"), "NCCL 2.7.8: the sum of rank 1 is wrong"));
+        assert_eq!(
+            (wrong.finding.as_deref(), wrong.why.as_str()),
+            (Some("refused"), "NCCL 2.7.8: the sum of rank 1 is wrong")
+        );
     }
 }

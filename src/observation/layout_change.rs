@@ -54,8 +54,11 @@ pub(crate) fn judge(mode: &str, tried: &Tried) -> Observed {
             match ratio {
                 Some(ratio) if ratio > DISTURBED => LAYOUT_CHANGE.told("disturbs", done, figures),
                 Some(_) => LAYOUT_CHANGE.told("in-place", done, figures),
-                None => LAYOUT_CHANGE
-                    .told("in-place", format!("{done}; whether it felt that is not known: too few of its requests"), figures),
+                None => LAYOUT_CHANGE.told(
+                    "in-place",
+                    format!("{done}; whether it felt that is not known: too few of its requests"),
+                    figures,
+                ),
             }
         }
     }

@@ -80,7 +80,8 @@ mod tests {
         let one_way = judge(&given, &seen(Some([true, false]), None, None));
         assert_eq!(one_way.finding.as_deref(), Some("refused"));
         assert!(one_way.why.contains("and no back") && !one_way.figures.contains_key("rate_gb_s"), "{one_way:?}");
-        let call = Refusal { call: "cuCtxEnablePeerAccess".to_owned(), what: "CUDA error 217".to_owned(), code: Some(217) };
+        let call =
+            Refusal { call: "cuCtxEnablePeerAccess".to_owned(), what: "CUDA error 217".to_owned(), code: Some(217) };
         let refused = judge(&given, &seen(Some([true, true]), Some(call), None));
         assert!(refused.finding.as_deref() == Some("refused") && refused.why.contains("217"), "{refused:?}");
         let unseen = PeersSeen { devices: vec![line("MIG-a")], can: None, refused: None, bytes_per_second: None };

@@ -14,12 +14,7 @@ impl Observation {
         figures: impl IntoIterator<Item = (&'a str, Option<f64>)>,
     ) -> Observed {
         debug_assert!(self.findings.iter().any(|(known, _)| *known == finding), "{} has no {finding}", self.id);
-        Observed {
-            id: self.id.to_owned(),
-            finding: Some(finding.to_owned()),
-            why: why.into(),
-            figures: known(figures),
-        }
+        Observed { id: self.id.to_owned(), finding: Some(finding.to_owned()), why: why.into(), figures: known(figures) }
     }
 
     /// It could not be told, and these figures are what is known.

@@ -43,7 +43,8 @@ enum Kind {
 
 /// A UUID without "GPU-" or "MIG-".
 fn bare(uuid: &str) -> &str {
-    uuid.split_once('-').map_or(uuid, |(_, rest)| if uuid.starts_with("GPU-") || uuid.starts_with("MIG-") { rest } else { uuid })
+    uuid.split_once('-')
+        .map_or(uuid, |(_, rest)| if uuid.starts_with("GPU-") || uuid.starts_with("MIG-") { rest } else { uuid })
 }
 
 /// Judges what processes saw of `gpu`. `own`: the device that the seat has. `refuses`: our own assertion of a tenant's place,

@@ -79,7 +79,10 @@ pub trait Watch: Sync {
     /// Where the driver has no such account, or does not answer: its words.
     fn used_by_process(&self, since: u64) -> Result<Vec<ProcessUse>, NvmlError> {
         let _ = since;
-        Err(NvmlError { what: "nobody keeps an account of processes here".to_owned(), kind: NvmlErrorKind::NotSupported })
+        Err(NvmlError {
+            what: "nobody keeps an account of processes here".to_owned(),
+            kind: NvmlErrorKind::NotSupported,
+        })
     }
     /// What the driver says of the device with this UUID, a GPU or an instance: of its last second. Not in arms.
     fn telemetry(&self, uuid: &str) -> Telemetry {

@@ -79,8 +79,8 @@ pub(super) fn ask(scene: &Scene<'_>, observation: &Observation) -> Observed {
         ipc(near, scene.mps())
     } else if observation == &ALL_REDUCE {
         ALL_REDUCE.unknown(
-            "the simulator has no libnccl; NCCL refuses two ranks on one GPU from 2.5 on (NVIDIA/nccl issue 418), and runs them \
-             between MIG instances in its newest releases only (issue 1716)",
+            "the simulator has no libnccl; NCCL refuses two ranks on one GPU from 2.5 on (NVIDIA/nccl issue 418), is not supported \
+             with MIG (NVIDIA MIG User Guide), and runs there in its newest releases as an experiment (issue 1716)",
         )
     } else if observation == &VISIBILITY {
         visibility(scene)
@@ -98,11 +98,9 @@ pub(super) fn ask(scene: &Scene<'_>, observation: &Observation) -> Observed {
 fn peer_access(near: Near) -> Observed {
     match near {
         Near::SameDevice | Near::SameProcess => PEER_ACCESS.told("same-device", "both seats have one device", []),
-        Near::OtherInstance | Near::OtherCompute => PEER_ACCESS.told(
-            "refused",
-            "there is no peer access between instances of a GPU, over PCIe or NVLink (NVIDIA MIG User Guide, Application \
-             Considerations)",
-            [],
+        Near::OtherInstance | Near::OtherCompute => PEER_ACCESS.unknown(
+            "it depends on the driver, which is not simulated: instances of one GPU are peers from R570 on, and none are before \
+             (NVIDIA MIG User Guide, Application Considerations)",
         ),
         Near::OtherGpu => PEER_ACCESS.unknown("between GPUs it depends on the node's PCIe switches and NVLink"),
     }
@@ -216,8 +214,8 @@ fn layout_change(scene: &Scene<'_>) -> Observed {
         Some(extra) => LAYOUT_CHANGE.told(
             "in-place",
             format!(
-                "there is room for {extra}, and instances are created and destroyed beside running work (NVIDIA MIG User Guide, \
-                 Getting Started with MIG); {in_use}; what the victim feels of it only a card tells"
+                "there is room for {extra}, and in MIG mode instances come and go without a reset (NVIDIA MIG User Guide, \
+                 Deployment Considerations); {in_use}; what the victim feels of it only a card tells"
             ),
             [],
         ),

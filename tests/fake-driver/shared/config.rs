@@ -36,6 +36,9 @@ pub(crate) struct Config {
     /// The control daemon of MPS.
     #[serde(default)]
     pub(crate) mps: Mps,
+    /// The collective library.
+    #[serde(default)]
+    pub(crate) nccl: Nccl,
     /// What goes wrong.
     #[serde(default)]
     pub(crate) fault: Fault,
@@ -130,6 +133,9 @@ pub(crate) struct Gpu {
     /// Replays of the link.
     #[serde(default)]
     pub(crate) pcie_replays: u32,
+    /// It reaches the memory of other GPUs that say the same.
+    #[serde(default = "yes")]
+    pub(crate) peer_access: bool,
     /// Whether it has GPM; absent: from compute capability 9.0 on.
     pub(crate) gpm: Option<bool>,
     /// Values of GPM metrics, whatever happens. Others are what the machine does, where it tells, or not supported.
@@ -304,6 +310,22 @@ impl Default for Mps {
             sms_per_chunk: None,
             log: Vec::new(),
         }
+    }
+}
+
+/// The stand-in for libnccl.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nccl {
+    /// As ncclGetVersion encodes it.
+    pub(crate) version: i32,
+    /// It takes several ranks on one GPU, as NCCL has not since 2.5.
+    pub(crate) shares_gpu: bool,
+}
+
+impl Default for Nccl {
+    fn default() -> Self {
+        Self { version: 22_105, shares_gpu: false }
     }
 }
 

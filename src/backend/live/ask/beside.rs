@@ -102,7 +102,10 @@ impl<'s, 'a> Beside<'s, 'a> {
     pub(super) fn ask(&mut self, question: impl Fn(usize) -> Question) -> Result<Vec<Answer>, Stop> {
         let limit = ANSWER.min(self.session.live.settings.deadlines.load);
         let replies = self.order(|index| Order::Ask(question(index)), limit)?;
-        Ok(replies.into_iter().filter_map(|reply| if let Reply::Answered(a) = reply { Some(a) } else { None }).collect())
+        Ok(replies
+            .into_iter()
+            .filter_map(|reply| if let Reply::Answered(a) = reply { Some(a) } else { None })
+            .collect())
     }
 
     /// Asks the one at `index` alone.

@@ -60,7 +60,10 @@ pub(super) fn ask(session: &mut LiveSession<'_>, _pair: &Pair) -> Result<Observe
         return untold(format!("{mode}: the layout of this machine is owned by {owner} ({way}), and is left alone"));
     }
     let Some(model) = gpu.model.as_deref().and_then(find_model) else {
-        return untold(format!("{mode}: {} is no model that crosstalk knows: its layout is only used as found", gpu.name));
+        return untold(format!(
+            "{mode}: {} is no model that crosstalk knows: its layout is only used as found",
+            gpu.name
+        ));
     };
     let Some(victim) = compute_instance(session, &gpu) else {
         return untold(format!("{mode}: the driver does not say in which compute instance the victim is"));

@@ -25,7 +25,10 @@ pub(super) fn ask(session: &mut LiveSession<'_>, pair: &Pair) -> Result<Observed
     if let Err(Stop::Untold(_)) = pair.apart() {
         let one = "victim and neighbour live in one process".to_owned();
         let whole = watch.telemetry(&gpu.uuid).active.map(|active| format!("{active:.2}")).unwrap_or(one.clone());
-        return Ok(judge(&[source("NVML utilisation", Says::Whole(whole)), source("NVML by process", Says::Unknown(one))]));
+        return Ok(judge(&[
+            source("NVML utilisation", Says::Whole(whole)),
+            source("NVML by process", Says::Unknown(one)),
+        ]));
     }
     let mut loads = Loads::start(session, pair)?;
     // Which counters there are is read with the health.
@@ -123,10 +126,8 @@ mod tests {
 
     #[test]
     fn a_source_of_both_is_no_source_of_each() {
-        let of = |active: Result<f64, &str>| Telemetry {
-            active: active.map_err(str::to_owned),
-            memory_used: Ok(1 << 30),
-        };
+        let of =
+            |active: Result<f64, &str>| Telemetry { active: active.map_err(str::to_owned), memory_used: Ok(1 << 30) };
         let each = [of(Ok(0.0)), of(Ok(0.9))];
         assert_eq!(utilisation(&of(Ok(0.9)), &each, true), Says::Activity { victim: 0.0, neighbour: 0.9 });
         assert_eq!(utilisation(&of(Ok(0.9)), &each, false), Says::Whole("0.90".to_owned()));

@@ -193,9 +193,7 @@ fn mapped_rate(driver: &'static Driver, mapped: &Mapped, bytes: u64) -> Result<f
     let length = usize::try_from(bytes).unwrap_or(usize::MAX);
     rate(driver, bytes, || {
         // SAFETY: both hold that many bytes and live until `rate` has seen the default stream done.
-        let code = unsafe {
-            driver.cuMemcpyDtoDAsync_v2(to.address(), mapped.address(), length, std::ptr::null_mut())
-        };
+        let code = unsafe { driver.cuMemcpyDtoDAsync_v2(to.address(), mapped.address(), length, std::ptr::null_mut()) };
         driver.check("cuMemcpyDtoDAsync_v2", code)
     })
 }
