@@ -3,9 +3,9 @@
 mod blocks;
 pub(crate) mod calibration;
 mod length;
+mod observe;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +18,9 @@ use crate::provenance::Provenance;
 use crate::run_dir::{Calibration, Encoded, Manifest, Note, RecordedRun, RunDir, RunDirError, encode};
 
 use blocks::generations;
+use observe::turns;
+
+pub(crate) use observe::observing;
 
 pub use length::{Length, PlaceLength, lengths, one_place_each};
 
@@ -130,7 +133,11 @@ fn run_arrangements(
             None => calibrate(backend, plan, index, dir, run, stop, on)?,
         };
         match calibrated {
-            Calibrated::All => {}
+            Calibrated::All => {
+                if !observe::rest(backend, plan, index, dir, run, stop, on)? {
+                    return Ok(Ended::Interrupted);
+                }
+            }
             Calibrated::Interrupted => return Ok(Ended::Interrupted),
             Calibrated::Cannot(reason) => {
                 dir.skipped(index, &reason)?;
@@ -214,11 +221,14 @@ fn calibrate(
         if stop.load(Ordering::Relaxed) {
             return Ok(Calibrated::Interrupted);
         }
+        let due = observe::due(plan, arrangement, run);
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
             let calibrated = session.restart(CALIBRATION, Company::Beside).and_then(|()| {
                 let evidence = session.evidence();
                 let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
-                Ok(calibration.map(|calibration| (calibration, evidence)))
+                let Some(calibration) = calibration else { return Ok(None) };
+                let made = observe::here(plan, (arrangement, grid), &due, calibration.turns, session.as_mut(), stop)?;
+                Ok(Some((calibration, evidence, made)))
             });
             match (calibrated, session.close()) {
                 (calibrated, Ok(())) => calibrated,
@@ -229,12 +239,13 @@ fn calibrate(
         });
         match calibration {
             Ok(None) => return Ok(Calibrated::Interrupted),
-            Ok(Some((calibration, evidence))) => {
+            Ok(Some((calibration, evidence, made))) => {
                 if !evidence.seats.is_empty() {
                     dir.arranged(arrangement, grid, None, evidence)?;
                 }
                 dir.calibrated(&calibration)?;
                 run.calibrations.insert((arrangement, grid), calibration);
+                observe::record(arrangement, made, dir, run, on)?;
             }
             Err(error) if error.reach == Reach::Device => return Err(error.into()),
             Err(error) if error.reach == Reach::Arm && lost + 1 < LOST_IN_A_ROW => {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::gpu::Inventory;
+use crate::observation::Asked;
 use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo};
 use crate::units::{Nanos, Share};
 
@@ -104,6 +105,12 @@ pub struct PlannedArrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+    /// What is observed of it beside its cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observe: Vec<Asked>,
+    /// Index of the arrangement that observations compare it with, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<usize>,
 }
 
 /// One seat.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
 use crate::channel::Channel;
 use crate::gpu::{Gpu, GpuModel, Inventory};
+use crate::observation::{self, Asked};
 use crate::provenance::Provenance;
-use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario};
+use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode};
 use crate::sharing;
 use crate::units::Nanos;
 use crate::workload::Params;
@@ -186,6 +187,8 @@ impl Resolver<'_> {
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
+            observe: wanted.observe.clone(),
+            against: self.against(),
         };
         if planned.skipped.is_some() {
             return Ok(planned);
@@ -253,6 +256,20 @@ impl Resolver<'_> {
             }
         }
         Ok(planned)
+    }
+
+    /// The arrangement that observations compare this one with: as the scenario says, else its exclusive one.
+    fn against(&self) -> Option<usize> {
+        let wanted = self.arrangement;
+        let compares = |asked: &Asked| observation::find(&asked.id).is_some_and(|o| o.compares());
+        if !wanted.observe.iter().any(compares) {
+            return None;
+        }
+        let is_it = |other: &Arrangement| match &wanted.against {
+            Some(name) => other.name == *name,
+            None => other.sharing == SharingMode::Exclusive && other.name != wanted.name,
+        };
+        self.scenario.arrangements.iter().position(is_it)
     }
 
     /// Hardware is tested as it is: crosstalk never changes the MIG mode.

@@ -36,7 +36,9 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let plan = &run.manifest.plan;
     let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
     let accepted = accepted(run, &verdict.cells);
-    let requirements = requirements(plan, verdict, &cells, &accepted);
+    let observed = super::observed::of(plan, &verdict.observed);
+    let mut requirements = requirements(plan, verdict, &cells, &accepted);
+    super::observed::require(&mut requirements, &observed);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
@@ -48,6 +50,7 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
         scope: scope(plan, verdict),
         calibration: calibration(run),
         turns: turns(run),
+        observed,
         accepted,
         cells,
     }

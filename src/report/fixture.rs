@@ -85,6 +85,8 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -272,6 +274,7 @@ pub(super) fn verdict() -> RunVerdict {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
         }],
+        observed: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
 }
@@ -328,6 +331,7 @@ pub(super) fn run() -> RecordedRun {
         given_up: BTreeMap::new(),
         stopped: BTreeMap::new(),
         lost: BTreeMap::new(),
+        observed: BTreeMap::new(),
         finished: true,
     }
 }

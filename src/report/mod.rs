@@ -5,6 +5,7 @@ mod duration;
 mod format;
 mod json;
 mod model;
+mod observed;
 mod plan;
 mod terminal;
 mod text;
@@ -20,6 +21,7 @@ pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
     Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
 };
+pub use observed::ObservedHere;
 pub use plan::plan_text;
 
 /// A format of reports.

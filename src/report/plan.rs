@@ -13,7 +13,7 @@ use crate::verdict::Warning;
 use super::duration;
 use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
-use super::{Options, words};
+use super::{Options, observed, words};
 
 /// The plan as text, with how long each of its `places` takes, what it would reconfigure, a line each, and what is risky
 /// about it.
@@ -234,7 +234,7 @@ fn neighbours(page: &mut Page, plan: &Plan) {
 }
 
 fn arrangements(page: &mut Page, plan: &Plan) {
-    for a in &plan.arrangements {
+    for (index, a) in plan.arrangements.iter().enumerate() {
         page.heading(&format!("Arrangement {}: {}", a.name, a.sharing));
         if let Some(reason) = &a.skipped {
             page.paragraph(Line::of(Tint::Warn, "SKIPPED").with(Tint::Plain, &format!(": {reason}")), 2, 4);
@@ -249,6 +249,7 @@ fn arrangements(page: &mut Page, plan: &Plan) {
         let empty = "any: it decides no exit code";
         page.paragraph(plain(&format!("require {}", rules(&a.require, empty))), 2, 4);
         page.paragraph(plain(&format!("expect {}", rules(&a.expect, "nothing"))), 2, 4);
+        observed::planned(page, plan, index, a);
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, EVENTS};
 use super::{ArmData, Calibration, RunDirError};
 use crate::backend::{ArmKey, ArmSummary, Evidence};
+use crate::observation::Observed;
 use crate::provenance::Provenance;
 
 pub(super) const FORMAT: &str = "crosstalk-events";
@@ -73,6 +74,13 @@ pub(super) enum Event {
         /// The block.
         block: u32,
     },
+    /// What was observed of an arrangement beside its cells.
+    Observed {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// What.
+        observed: Observed,
+    },
     /// Something that a reader of the log wants to know.
     Note(Note),
 }
@@ -117,6 +125,15 @@ pub enum Note {
         arrangement: usize,
         /// Index of the grid.
         grid: usize,
+        /// Why.
+        reason: String,
+    },
+    /// An observation could not be brought to its end.
+    ObservationLost {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Id of the observation.
+        id: String,
         /// Why.
         reason: String,
     },

@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome};
+use crate::observation::Observed;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
@@ -153,6 +154,8 @@ pub struct RecordedRun {
     pub stopped: BTreeMap<(usize, usize, usize), usize>,
     /// Arms that could not be measured to their end, with the reason.
     pub lost: BTreeMap<ArmKey, String>,
+    /// What was observed beside the cells, by arrangement.
+    pub observed: BTreeMap<usize, Vec<Observed>>,
     /// The run was finished, not interrupted.
     pub finished: bool,
 }
@@ -168,6 +171,7 @@ impl RecordedRun {
             given_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
             lost: BTreeMap::new(),
+            observed: BTreeMap::new(),
             finished: false,
         }
     }

@@ -5,6 +5,7 @@ use toml::de::DeValue;
 use super::expectation::{Expectation, Rule};
 use super::keys;
 use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, channel_of, seats_of};
+use super::observe;
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
 use crate::gpu::compute_part;
@@ -57,6 +58,8 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         neighbour_at,
         require,
         expect,
+        observe: observe::read(r, t),
+        against: t.owned("against"),
     })
 }
 

@@ -179,6 +179,16 @@ pub(super) const ARRANGEMENT: &[Field] = &[
     ),
     Field::optional("require", Kind::Special(&REQUIRE), "What decides the exit code; nothing unless given."),
     Field::optional("expect", Kind::Special(&EXPECT), "Known physics: a surprise is a warning."),
+    Field::optional(
+        "observe",
+        Kind::Special(&OBSERVE),
+        "What is observed here beside the cells: observations by id, each with the finding that must come out, or \"any\".",
+    ),
+    Field::optional(
+        "against",
+        Kind::Name,
+        "The arrangement that observations compare this one with, by name; the exclusive one unless given.",
+    ),
 ];
 
 /// Shares of more tenants than MPS has clients are a slip of the pen.
@@ -288,6 +298,11 @@ pub(super) const EXPECT: Shape = Shape {
     name: "expect",
     expected: "a word other than \"any\", or a table of words by \"default\", channel, neighbour or \"neighbour/series\"",
     schema: json::expect,
+};
+pub(super) const OBSERVE: Shape = Shape {
+    name: "observe",
+    expected: "a table of observations and what must come out, such as { turns = \"milliseconds\" }",
+    schema: json::observe,
 };
 
 /// The tables of a scenario with their headings, in the order of the reference.

@@ -8,6 +8,7 @@ mod init;
 mod keys;
 mod mistake;
 mod model;
+mod observe;
 mod read;
 mod reference;
 mod schema;

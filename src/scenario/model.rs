@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::design::{Design, Quantile};
 use super::expectation::Expectation;
 use crate::channel::Channel;
+use crate::observation::Asked;
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Workload};
 
@@ -148,6 +149,10 @@ pub struct Arrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+    /// What is observed of it beside its cells, in the order of the catalogue.
+    pub observe: Vec<Asked>,
+    /// Name of the arrangement that observations compare it with; the scenario's exclusive one unless given.
+    pub against: Option<String>,
 }
 
 /// Whose control daemon tenants are clients of, under the modes with MPS.

@@ -6,6 +6,7 @@ use super::expectation::Expectation;
 use super::keys::SCHEMA_VERSION;
 use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo};
 use crate::field::Value;
+use crate::observation::ANY;
 use crate::workload::Params;
 
 impl Scenario {
@@ -75,6 +76,12 @@ impl Scenario {
         }
         expectation(&mut keys, "require", &a.require);
         expectation(&mut keys, "expect", &a.expect);
+        if !a.observe.is_empty() {
+            let mut asked = Keys::default();
+            a.observe.iter().for_each(|o| asked.text(&o.id, o.required.as_deref().unwrap_or(ANY)));
+            keys.put("observe", asked.inline());
+        }
+        keys.optional("against", a.against.as_deref());
         keys
     }
 }

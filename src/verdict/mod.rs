@@ -8,6 +8,7 @@ mod cell;
 mod decide;
 #[cfg(test)]
 mod known_truth;
+mod observed;
 mod requirements;
 #[cfg(test)]
 mod synthetic;
@@ -17,6 +18,7 @@ mod types;
 mod validity;
 mod warnings;
 
+pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
 pub use warnings::foreseen;
@@ -44,7 +46,9 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         cell.worst = decide::worst(cell);
         requirements::apply(&run.manifest, cell);
     }
-    let requirement = cells.iter().map(|cell| cell.requirement).max().unwrap_or(RequirementState::NotRequired);
+    let observed = observed::judge(run);
+    let states = cells.iter().map(|cell| cell.requirement).chain(observed.iter().map(|o| o.requirement));
+    let requirement = states.max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
@@ -52,6 +56,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         warnings: warnings::of(run, &cells),
         not_tested: not_tested(plan, &cells),
         cells,
+        observed,
     }
 }
 

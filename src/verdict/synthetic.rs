@@ -104,6 +104,7 @@ impl Lab {
             given_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
             lost: BTreeMap::new(),
+            observed: BTreeMap::new(),
             finished: true,
         }
     }
@@ -208,6 +209,8 @@ impl Lab {
                 }],
                 require: Expectation::default(),
                 expect: Expectation::default(),
+                observe: Vec::new(),
+                against: None,
             }],
             accepted: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedVerdict;
 use crate::channel::Channel;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Quantile, Word};
@@ -207,6 +208,9 @@ pub struct Warning {
 pub struct RunVerdict {
     /// Cells in plan order: arrangement, seat, neighbour.
     pub cells: Vec<CellVerdict>,
+    /// Observations that the plan asks for, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedVerdict>,
     /// Something was required at all.
     pub requires: bool,
     /// Worst state over all cells.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{ALPHA, PLACEBO, cell, requirements, scope_percent};
+use super::{ALPHA, PLACEBO, cell, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
@@ -26,7 +26,7 @@ fn declared_scope(tier: Tier) -> f64 {
 pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if !requirements::requires(plan) {
+    if !requirements::requires(plan) && !observed::requires(plan) {
         warn(
             "nothing is required: this run cannot fail".to_owned(),
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",

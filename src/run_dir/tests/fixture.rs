@@ -112,6 +112,8 @@ fn arrangement(name: &str) -> PlannedArrangement {
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -207,6 +209,7 @@ pub(super) fn verdict() -> RunVerdict {
         requirement: RequirementState::NotRequired,
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
+        observed: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }
 }

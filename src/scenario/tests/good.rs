@@ -5,6 +5,7 @@ use proptest::sample::{select, subsequence};
 
 use super::{CATALOGUE, GOOD};
 use crate::field::Value;
+use crate::observation::Asked;
 use crate::scenario::{
     Accept, Arrangement, Arrivals, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour, Probe,
     Quantile, Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown, schema,
@@ -277,8 +278,9 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
         .map(|name| {
             let (series, noise_names) = (series.clone(), noise_names.clone());
             let words = (select(Word::ALL), select(&Word::ALL[..4]), select(&Word::ALL[..4]));
-            (layout(), some_of(panel.len()), some_of(neighbours.len()), words).prop_map(
-                move |((sharing, layout), panel, neighbours, (any, word, other))| {
+            let required = proptest::option::of(select(vec!["none".to_owned(), "milliseconds".to_owned()]));
+            (layout(), some_of(panel.len()), some_of(neighbours.len()), words, (any::<bool>(), required)).prop_map(
+                move |((sharing, layout), panel, neighbours, (any, word, other), (asked, required))| {
                     let noise = &noise_names[neighbours[0]];
                     let rule = |key: String, word| Rule { key, word };
                     let series = &series[panel[0]];
@@ -297,6 +299,8 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         neighbour_at: None,
                         require: Expectation(require),
                         expect: Expectation(vec![rule("default".to_owned(), other)]),
+                        observe: asked.then(|| Asked { id: "turns".to_owned(), required }).into_iter().collect(),
+                        against: None,
                     }
                 },
             )

@@ -148,6 +148,8 @@ impl Bench {
             grids: Vec::new(),
             require: Expectation::default(),
             expect: Expectation::default(),
+            observe: Vec::new(),
+            against: None,
         }
     }
 
