@@ -47,8 +47,13 @@ builtin![
     "claims/mig-l2",
     "claims/mig-bandwidth",
     "claims/mig-tail",
+    "claims/mig-static",
+    "claims/mig-whole",
+    "claims/mig-nccl",
+    "claims/mig-metrics",
     "claims/mig-two-gpus",
     "claims/ts-compute",
+    "claims/ts-bill",
     "claims/mps-fair",
     "claims/mig-ts",
 ];
