@@ -19,6 +19,8 @@ mod modes_one_process;
 #[cfg(test)]
 mod mps;
 #[cfg(test)]
+mod observations;
+#[cfg(test)]
 mod occupied;
 #[cfg(test)]
 mod reconfigure;

@@ -123,6 +123,11 @@ impl StandIn {
         }
     }
 
+    /// The machine has NCCL, too.
+    pub(crate) fn add_nccl(&self) {
+        std::os::unix::fs::symlink(built("libnccl.so"), self.path().join("libnccl.so.2")).expect("a link");
+    }
+
     /// The machine has no MPS.
     pub(crate) fn remove_mps(&self) {
         for name in MPS {
