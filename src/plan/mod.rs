@@ -1,5 +1,6 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
+mod pace;
 mod resolve;
 
 use serde::{Deserialize, Serialize};

@@ -46,6 +46,12 @@ fn instances_for_mps_are_made_each_with_a_server_of_its_own_and_put_back() {
     ] {
         assert!(proofs.iter().any(|p| p.contains(words)), "{words} not in: {proofs:#?}");
     }
+
+    // A daemon that does not come up costs the instances that were made for it.
+    machine.configure(&halves("", "[mps]\nstart_error = \"no permission\"\n"));
+    Run::start(&machine, "refused", &clients(), &[FLAG]).end().ended(3, &["no permission"]);
+    assert_clean(&machine);
+    assert_halves(&machine);
 }
 
 /// What is left of a run that is dead is put back, and nothing of MPS lives.
