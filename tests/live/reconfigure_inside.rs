@@ -116,8 +116,11 @@ fn parts(gpu: &str) -> String {
     )
 }
 
-/// (slices, profile, first slice) of the compute instances of each GPU instance, by its place, in the stand-in's state.
-fn places(machine: &StandIn) -> Vec<(u64, Vec<(u64, u64, u64)>)> {
+/// (slices, profile, first slice) of a compute instance.
+type Inside = (u64, u64, u64);
+
+/// The compute instances of each GPU instance, by its place, in the stand-in's state.
+fn places(machine: &StandIn) -> Vec<(u64, Vec<Inside>)> {
     let made: Value = serde_json::from_str(&std::fs::read_to_string(machine.path().join("layout.0")).unwrap()).unwrap();
     let n = |v: &Value, key: &str| v[key].as_u64().unwrap();
     let one = |i: &Value| {
