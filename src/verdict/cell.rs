@@ -227,7 +227,9 @@ impl<'a> Cell<'a> {
         };
         let first = part.grid.first_block;
         (first..first + part.extent.blocks)
-            .filter_map(|block| Some(Pair { block, quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? }))
+            .filter_map(|block| {
+                Some(Pair { block, quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? })
+            })
             .collect()
     }
 
@@ -422,8 +424,8 @@ impl<'a> Cell<'a> {
         let tolerated = e.quiet_ns.map(|ns| 0.25 * ns * self.plan.design.margins.of(q).0);
         let host = tolerated.and_then(|tolerated| host::moved(&subject.pairs, q, tolerated));
         let host_mediated = host.zip(tolerated);
-        let host_mediated =
-            host_mediated.map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
+        let host_mediated = host_mediated
+            .map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
         let (carried, drift) = self.quiet_arms(run, subject, q, by);
         let steep = drift.filter(|d| d.is_steep(margins.0)).map(Drift::reason);
         let blocks = subject.sides.arms.len() as u32;
@@ -469,7 +471,8 @@ impl<'a> Cell<'a> {
             })
         });
         let noisy_arms: Vec<&ArmData> = subject.pairs.iter().map(|pair| pair.noisy).collect();
-        let saturated = subject.findings.backlog.and_then(|_| slo::saturated(&noisy_arms, subject.probe, subject.series));
+        let saturated =
+            subject.findings.backlog.and_then(|_| slo::saturated(&noisy_arms, subject.probe, subject.series));
         // At the user's own load a latency under a growing backlog measures the arm's length, and nothing of the tenant.
         let told = saturated.is_none() || probe.slos.is_empty();
         let row = SeriesVerdict {
