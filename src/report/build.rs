@@ -37,7 +37,9 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
     let accepted = accepted(run, &verdict.cells);
     let objectives = controls::objectives(plan, verdict);
-    let requirements = requirements(plan, verdict, &cells, &objectives, &accepted);
+    let observed = super::observed::of(plan, &verdict.observed);
+    let mut requirements = requirements(plan, verdict, &cells, &objectives, &accepted);
+    super::observed::require(&mut requirements, &observed);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
@@ -51,6 +53,7 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
         scope: scope(plan, verdict),
         calibration: calibration(run),
         turns: turns(run),
+        observed,
         accepted,
         cells,
     }

@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedHere;
 use crate::channel::Channel;
 use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
@@ -58,6 +59,9 @@ pub struct RunReport {
     /// The turns that tenants take, per arrangement in which they take turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnsSeen>,
+    /// What was observed beside the cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedHere>,
 }
 
 /// What was run, and where.

@@ -60,7 +60,8 @@ mod tests {
     fn autoregressions_have_the_times_of_theory() {
         for (rho, expected) in [(0.0, 1.0), (0.5, 3.0), (0.9, 19.0), (0.98, 99.0)] {
             let found = time(&autoregression(rho, 24, 5_000)).unwrap();
-            assert!((found / expected - 1.0).abs() < 0.15, "ρ = {rho}: {found} for {expected}");
+            // At ρ = 0.98 the estimate has a relative deviation of √(4M/n) = √(4 × 495/120 000) = 13 % (Sokal, eq. 3.19).
+            assert!((found / expected - 1.0).abs() < 0.3, "ρ = {rho}: {found} for {expected}");
         }
     }
 

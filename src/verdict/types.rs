@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedVerdict;
 use crate::channel::Channel;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Quantile, Word};
@@ -388,6 +389,9 @@ pub struct RunVerdict {
     /// Objectives in plan order: arrangement, seat, quiet arms, neighbours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slos: Vec<SloVerdict>,
+    /// Observations that the plan asks for, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedVerdict>,
     /// Something was required at all.
     pub requires: bool,
     /// Worst state over all cells.

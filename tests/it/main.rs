@@ -12,6 +12,7 @@ mod crash;
 mod determinism;
 mod leaks;
 mod modes;
+mod observations;
 mod quickstart;
 mod ready_made;
 mod saturated;

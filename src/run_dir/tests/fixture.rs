@@ -99,6 +99,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         name: name.to_owned(),
         sharing: SharingMode::Mps,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: Vec::new(),
         as_found: false,
         seats: vec![seat("0"), seat("1")],
@@ -112,6 +113,8 @@ fn arrangement(name: &str) -> PlannedArrangement {
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -210,6 +213,7 @@ pub(super) fn verdict() -> RunVerdict {
         controls: Vec::new(),
         slos: Vec::new(),
         assumed: Vec::new(),
+        observed: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }
 }
