@@ -17,6 +17,7 @@ use crate::run_dir::{Calibration, Note, RecordedRun, RunDir, RunDirError};
 
 use sessions::{Context, GivenUp, Happened, Sessions};
 
+pub(crate) use blocks::order;
 pub use length::{Length, PlaceLength, lengths, one_place_each, too_long};
 pub use looks::planned_arms;
 
