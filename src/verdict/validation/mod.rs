@@ -4,10 +4,12 @@
 //! reduced grid runs with the other tests; the whole of it with `cargo test --release --lib validation -- --ignored`, which
 //! writes docs/verdict-validation.md.
 
+mod example;
 mod grid;
 mod mutants;
 mod noise;
 mod power;
+mod reference;
 mod rules;
 mod slo;
 mod trial;

@@ -215,6 +215,9 @@ fn what_so_many_trials_show() {
 
 /// Parts of the docs that tests make: between `<!-- NAME -->` and `<!-- end of NAME -->`. `CROSSTALK_BLESS=1` writes them.
 pub(super) fn compare_with_docs(file: &str, name: &str, table: &str) {
+    // Several tests write into one file.
+    static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _writing = WRITING.lock();
     let path = format!("{}/docs/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
