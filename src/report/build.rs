@@ -11,9 +11,9 @@ use crate::verdict::{accept_names, scope_percent};
 use super::format::{count, nine_digits};
 use super::model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
-    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
+    Objective, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
 };
-use super::words;
+use super::{controls, words};
 
 /// What no run of crosstalk says anything about.
 const NEVER_TESTED: &[&str] = &["capacity of side channels", "driver, firmware and container escape"];
@@ -36,13 +36,16 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let plan = &run.manifest.plan;
     let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
     let accepted = accepted(run, &verdict.cells);
-    let requirements = requirements(plan, verdict, &cells, &accepted);
+    let objectives = controls::objectives(plan, verdict);
+    let requirements = requirements(plan, verdict, &cells, &objectives, &accepted);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
         requirements,
         rows: rows(plan, &verdict.cells, &columns),
         columns: columns.into_values().collect(),
+        controls: controls::shown(plan, verdict),
+        objectives,
         surprises: surprises(&verdict.cells),
         warnings: verdict.warnings.clone(),
         scope: scope(plan, verdict),
@@ -157,6 +160,7 @@ fn cell(c: &CellVerdict) -> Cell {
         expected: expected(c),
         requirement: c.requirement,
         neighbour_rate: c.neighbour_rate.and_then(nine_digits),
+        decided_after: c.decided_after,
         worst: c.worst.filter(|i| *i < c.series.len()),
         series: c.series.iter().map(series).collect(),
     };
@@ -239,17 +243,24 @@ fn series(s: &SeriesVerdict) -> Series {
         noisy_requests: s.requests.1,
         blocks: s.blocks,
         cause: s.cause.clone(),
+        saturated: s.saturated.map(controls::saturated),
         required: s.required,
         expected: s.expected,
     }
 }
 
-fn ratio(i: Interval) -> Ratio {
+pub(super) fn ratio(i: Interval) -> Ratio {
     Ratio { estimate: nine_digits(i.estimate), low: i.low.and_then(nine_digits), high: i.high.and_then(nine_digits) }
 }
 
-fn requirements(plan: &Plan, verdict: &RunVerdict, cells: &[Cell], accepted: &[AcceptedRisk]) -> Requirements {
-    let items: Vec<Requirement> = cells
+fn requirements(
+    plan: &Plan,
+    verdict: &RunVerdict,
+    cells: &[Cell],
+    objectives: &[Objective],
+    accepted: &[AcceptedRisk],
+) -> Requirements {
+    let mut items: Vec<Requirement> = cells
         .iter()
         .zip(&verdict.cells)
         .filter(|(c, _)| c.requirement != RequirementState::NotRequired)
@@ -261,9 +272,15 @@ fn requirements(plan: &Plan, verdict: &RunVerdict, cells: &[Cell], accepted: &[A
                 .filter(|(a, risk)| a.state == AcceptState::InForce && covers(plan, risk, judged))
                 .map(|(a, _)| format!("{} (by {}, until {})", a.reason, a.by, a.until))
                 .collect();
-            Requirement { cell: c.name.clone(), state: c.requirement, text: words::requirement(c, &risks) }
+            Requirement {
+                cell: c.name.clone(),
+                objective: false,
+                state: c.requirement,
+                text: words::requirement(c, &risks),
+            }
         })
         .collect();
+    items.extend(objectives.iter().filter_map(controls::requirement));
     Requirements { state: verdict.requirement, summary: summary(verdict.requires, &items), items }
 }
 
@@ -279,15 +296,29 @@ fn summary(requires: bool, items: &[Requirement]) -> String {
     let (met, accepted) = (of(RequirementState::Met), of(RequirementState::Accepted));
     let (open, failed) = (of(RequirementState::Undecided), of(RequirementState::NotMet));
     if open == 0 && failed == 0 && accepted == 0 {
-        return format!("All requirements met, in {}.", count(met, "cell"));
+        return format!("All requirements met, in {}.", of_what(items, RequirementState::Met));
     }
     let mut parts = Vec::new();
-    for (n, what) in [(failed, "not met"), (open, "undecided"), (accepted, "not met and accepted"), (met, "met")] {
+    for (n, state, what) in [
+        (failed, RequirementState::NotMet, "not met"),
+        (open, RequirementState::Undecided, "undecided"),
+        (accepted, RequirementState::Accepted, "not met and accepted"),
+        (met, RequirementState::Met, "met"),
+    ] {
         if n > 0 {
-            parts.push(format!("{what} in {}", count(n, "cell")));
+            parts.push(format!("{what} in {}", of_what(items, state)));
         }
     }
     format!("Requirements: {}.", parts.join(", "))
+}
+
+/// "3 cells and 2 objectives".
+fn of_what(items: &[Requirement], state: RequirementState) -> String {
+    let (objectives, cells): (Vec<&Requirement>, _) =
+        items.iter().filter(|item| item.state == state).partition(|item| item.objective);
+    let parts = [(cells.len(), "cell"), (objectives.len(), "objective")];
+    let parts = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n as u64, what));
+    parts.collect::<Vec<_>>().join(" and ")
 }
 
 /// Accepted risks, with what became of each. The day of the run decides whether one had run out.
@@ -343,6 +374,7 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
     let mut not_tested = verdict.not_tested.clone();
     not_tested.extend(NEVER_TESTED.iter().map(|s| (*s).to_owned()));
     Scope {
+        assumed: verdict.assumed.clone(),
         text: format!(
             "Isolated means: against these neighbours, within {} % at {}, {episodes}.",
             margins.join("/"),

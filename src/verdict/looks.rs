@@ -7,23 +7,15 @@
 use std::collections::BTreeMap;
 
 use super::cell::Cell;
+use super::controls;
 use super::types::{SeriesVerdict, Verdict};
 use crate::plan::Plan;
 use crate::run_dir::{JudgedBy, RecordedRun};
-use crate::scenario::{Design, Tier};
+use crate::scenario::Design;
 use crate::stats::blocks_for_share;
 
 /// Level of every one-sided bound that an Isolated rests on, all looks together.
 pub(super) const ALPHA: f64 = 0.01;
-
-/// π* that a tier declares (verdict.md, "The design").
-pub(super) fn declared_scope(tier: Tier) -> f64 {
-    match tier {
-        Tier::Smoke => 0.25,
-        Tier::Acceptance => 0.10,
-        Tier::Certify => 0.05,
-    }
-}
 
 /// Up to where the arms of a grid are judged beside one neighbour, and what that look may spend.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,7 +68,7 @@ impl Extent {
     /// The fewest blocks that an Isolated needs here: before the last look, what the tier's π* takes at the level of this
     /// one. At the last look the scope says what the blocks suffice for.
     pub(super) fn least_for_isolated(&self, plan: &Plan) -> u32 {
-        if self.last { 0 } else { blocks_for_share(declared_scope(plan.design.tier), self.alpha()) }
+        if self.last { 0 } else { blocks_for_share(plan.design.tier.scope(), self.alpha()) }
     }
 }
 
@@ -89,7 +81,10 @@ pub fn decided(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: us
     let plan = &run.manifest.plan;
     let Some(cell) = Cell::at_look(run, arrangement, grid, neighbour, look) else { return false };
     let last = Extent::at(&plan.design, look).last;
-    let judged = cell.judge(run, &mut BTreeMap::new());
+    let mut tables = BTreeMap::new();
+    // Of the controls only A/A runs with the blocks.
+    let again = controls::of_again(run, arrangement, grid, Extent::at(&plan.design, look), &mut tables);
+    let judged = cell.judge(run, &BTreeMap::from([((arrangement, grid), again)]), &mut tables).cell;
     let done = |s: &&SeriesVerdict| match s.verdict {
         Verdict::Isolated | Verdict::Violated => true,
         Verdict::Degraded => {
@@ -108,7 +103,7 @@ mod tests {
     use super::super::{Reason, judge};
     use super::*;
     use crate::random::Stream;
-    use crate::scenario::{Look, Margins};
+    use crate::scenario::{Look, Margins, Tier};
     use crate::units::Share;
 
     /// 48 blocks with looks after 12, 24 and 48 of them, beside a neighbour that slows everything `ratio`-fold.

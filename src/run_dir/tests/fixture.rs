@@ -207,6 +207,9 @@ pub(super) fn verdict() -> RunVerdict {
         requirement: RequirementState::NotRequired,
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
+        controls: Vec::new(),
+        slos: Vec::new(),
+        assumed: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }
 }
