@@ -10,8 +10,8 @@ use crate::verdict::{accept_names, scope_percent};
 
 use super::format::{count, nine_digits};
 use super::model::{
-    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
-    Objective, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
+    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Objective, Progress, Ratio,
+    Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
 };
 use super::{controls, words};
 

@@ -284,10 +284,7 @@ pub(super) fn verdict() -> RunVerdict {
         scope_share: Some(0.174_596),
         controls: controls(),
         slos: slos(),
-        assumed: vec![
-            "host placebo not run in turns".to_owned(),
-            "no sensitivity control exists for pcie".to_owned(),
-        ],
+        assumed: vec!["host placebo not run in turns".to_owned(), "no sensitivity control exists for pcie".to_owned()],
         warnings: vec![Warning {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
@@ -317,8 +314,10 @@ fn controls() -> Vec<ControlVerdict> {
     let again = "quiet against quiet within the margins over 24 blocks, worst inference p99 1.01× [0.98 1.04]";
     let wide = "quiet against quiet is too wide after 24 blocks: inference p99 1.02× [0.93 1.12]; about 31 blocks would decide";
     let apart = "an idle neighbour's process is not to be told from none, 6 of 6 generations, largest inference p99 1.01× [0.97 1.05]";
-    let moved = "hbm-chase p50 service time 1.84× in the victim's own place, slower in 5 of 5 pairs, through hbm-bandwidth";
-    let still = "inference p50 service time 1.01× in the victim's own place, slower in 3 of 5 pairs: l2 was not exercised";
+    let moved =
+        "hbm-chase p50 service time 1.84× in the victim's own place, slower in 5 of 5 pairs, through hbm-bandwidth";
+    let still =
+        "inference p50 service time 1.01× in the victim's own place, slower in 3 of 5 pairs: l2 was not exercised";
     vec![
         one(Control::Again, 0, Passed, again),
         one(Control::Presence, 0, Passed, apart),
@@ -348,7 +347,10 @@ fn slos() -> Vec<SloVerdict> {
     let saturated = Saturated { growth: 412.3, served: 1_980.0, planned: 2_500.0, service_ns: Some(504_000.0) };
     vec![
         one(0, None, SloState::Met, Some((0.001_2, 0.000_8, 0.001_7))),
-        SloVerdict { requirement: RequirementState::NotMet, ..one(0, Some(0), SloState::Missed, Some((0.031, 0.025, 0.038))) },
+        SloVerdict {
+            requirement: RequirementState::NotMet,
+            ..one(0, Some(0), SloState::Missed, Some((0.031, 0.025, 0.038)))
+        },
         one(0, Some(1), SloState::Met, Some((0.004, 0.003, 0.006))),
         SloVerdict { saturated: Some(saturated), ..one(1, Some(1), SloState::Missed, None) },
         one(1, None, SloState::Undecided { reason: near.to_owned() }, Some((0.009, 0.007, 0.012))),

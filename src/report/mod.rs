@@ -19,7 +19,8 @@ mod tests;
 pub use json::{report_schema, run_schema};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,
-    Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
+    Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns,
+    TurnsSeen, VerdictWord, Why,
 };
 pub use plan::plan_text;
 

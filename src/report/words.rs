@@ -69,8 +69,11 @@ pub(super) fn reason(reason: &Reason) -> Why {
         ),
         Reason::Drift { per_block } => (
             "drift",
-            format!("the quiet arms {} by {} from block to block", if *per_block > 0.0 { "rise" } else { "fall" },
-                percent(per_block.abs())),
+            format!(
+                "the quiet arms {} by {} from block to block",
+                if *per_block > 0.0 { "rise" } else { "fall" },
+                percent(per_block.abs())
+            ),
             "let the machine come to rest before the run, or make its blocks shorter".to_owned(),
         ),
         Reason::ArmsLost { arms, what } => (
@@ -170,7 +173,9 @@ pub(super) fn worse<'a>(a: &'a Reason, b: &'a Reason) -> &'a Reason {
         Reason::CarryOver { ratio } => libm::fabs(libm::log(*ratio)),
         Reason::Drift { per_block } => libm::fabs(*per_block),
         // What cannot be said beats what can: the greater number would otherwise promise too much.
-        Reason::Underpowered { blocks_needed, .. } | Reason::ControlUndecided { blocks_needed, .. } => blocks_needed.map_or(f64::INFINITY, f64::from),
+        Reason::Underpowered { blocks_needed, .. } | Reason::ControlUndecided { blocks_needed, .. } => {
+            blocks_needed.map_or(f64::INFINITY, f64::from)
+        }
         _ => 0.0,
     };
     if badness(b) > badness(a) { b } else { a }

@@ -78,8 +78,7 @@ impl Expectation {
 
 impl Word {
     /// Every word.
-    pub const ALL: &[Self] =
-        &[Self::Isolated, Self::Degraded, Self::Violated, Self::NotIsolated, Self::Any, Self::Met];
+    pub const ALL: &[Self] = &[Self::Isolated, Self::Degraded, Self::Violated, Self::NotIsolated, Self::Any, Self::Met];
 
     /// The word as written.
     pub const fn id(self) -> &'static str {

@@ -154,7 +154,10 @@ fn clock(s: &Symptoms<'_>, times: (f64, f64)) -> Option<Found> {
     (quiet > CLOCK_FELL * noisy && cycles <= margin && cycles.abs() <= CLOCK_AGREEMENT * fell).then(|| {
         let (time, cycles) = (times.1 / times.0, libm::exp(cycles));
         let q = s.quantile;
-        cause("clock", format!("SM clock {quiet:.0} → {noisy:.0} MHz, time up {time:.2}× and cycles {cycles:.2}× ({q})"))
+        cause(
+            "clock",
+            format!("SM clock {quiet:.0} → {noisy:.0} MHz, time up {time:.2}× and cycles {cycles:.2}× ({q})"),
+        )
     })
 }
 

@@ -97,7 +97,11 @@ impl<'a> Of<'a> {
             neighbour: None,
             purpose: Purpose::Block,
         };
-        self.run.arms.range(first..).next().is_some_and(|(k, _)| (k.arrangement, k.grid) == (self.arrangement, self.index))
+        self.run
+            .arms
+            .range(first..)
+            .next()
+            .is_some_and(|(k, _)| (k.arrangement, k.grid) == (self.arrangement, self.index))
     }
 
     fn arm(&self, block: u32, neighbour: Option<usize>, purpose: Purpose) -> Option<&'a ArmData> {
@@ -134,7 +138,9 @@ impl<'a> Of<'a> {
             let judged = cell::judged(self.run, self.arrangement, self.index, *probe);
             let judged: Vec<_> = judged.into_iter().filter(|(_, by)| *by != JudgedBy::TooFew).collect();
             let series = self.plan.panel[*probe].series.iter();
-            series.flat_map(|s| judged.iter().map(|(q, by)| (s.as_str(), *q, *by)).collect::<Vec<_>>()).collect::<Vec<_>>()
+            series
+                .flat_map(|s| judged.iter().map(|(q, by)| (s.as_str(), *q, *by)).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
         };
         self.grid.probes.iter().flat_map(of_probe).collect()
     }
@@ -157,7 +163,7 @@ impl<'a> Of<'a> {
         }
         let judged = self.judged();
         let levels =
-            Levels { lower: FALSE_ALARM / (2 * judged.len().max(1)) as f64 * extent.spends, upper: extent.alpha() };
+            Levels { lower: FALSE_ALARM / (2 * judged.len().max(1)) as f64 * extent.spends, upper: extent.upper() };
         let (mut moved, mut open, mut worst) = (Vec::new(), Vec::new(), None::<(f64, String)>);
         let mut needed = Some(0);
         for (series, q, by) in judged {
@@ -203,9 +209,15 @@ impl<'a> Of<'a> {
                 |n| format!("about {n} blocks would decide"),
             );
             let open = open.join(", ");
-            (ControlOutcome::Undecided, format!("quiet against quiet is too wide after {blocks} blocks: {open}; {decide}"))
+            (
+                ControlOutcome::Undecided,
+                format!("quiet against quiet is too wide after {blocks} blocks: {open}; {decide}"),
+            )
         } else if let Some((_, worst)) = worst {
-            (ControlOutcome::Passed, format!("quiet against quiet within the margins over {blocks} blocks, worst {worst}"))
+            (
+                ControlOutcome::Passed,
+                format!("quiet against quiet within the margins over {blocks} blocks, worst {worst}"),
+            )
         } else {
             (ControlOutcome::Undecided, "nothing is judged here".to_owned())
         };
@@ -272,7 +284,10 @@ impl<'a> Of<'a> {
         let worst = worst.map_or_else(String::new, |(_, text)| format!(", largest {text}"));
         let (outcome, text) = if !moved.is_empty() {
             controls.failed.get_or_insert(Reason::ControlFailed { control: Control::Presence });
-            (ControlOutcome::Failed, format!("an idle neighbour's process moves the victim, {over}: {}", moved.join(", ")))
+            (
+                ControlOutcome::Failed,
+                format!("an idle neighbour's process moves the victim, {over}: {}", moved.join(", ")),
+            )
         } else if open > 0 {
             let text = format!("no significant difference to an empty seat, {over}; {open} too wide to bound{worst}");
             (ControlOutcome::Undecided, text)

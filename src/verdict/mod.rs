@@ -130,7 +130,9 @@ fn tested(plan: &Plan, cell: &CellVerdict) -> Vec<Channel> {
 fn was_judged(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Isolated | Verdict::Degraded | Verdict::Violated => true,
-        Verdict::Inconclusive { reason } => matches!(reason, Reason::Underpowered { .. } | Reason::ControlUndecided { .. }),
+        Verdict::Inconclusive { reason } => {
+            matches!(reason, Reason::Underpowered { .. } | Reason::ControlUndecided { .. })
+        }
         Verdict::Skipped { .. } => false,
     }
 }

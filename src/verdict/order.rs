@@ -104,4 +104,3 @@ impl Drift {
         libm::fabs(self.per_block) * self.blocks > margin
     }
 }
-

@@ -21,7 +21,8 @@ pub(super) fn is_missing(run: &RecordedRun, arrangement: usize, victim: usize) -
     let of: Vec<(usize, usize)> =
         grids.flat_map(|(i, grid)| grid.neighbours.iter().filter(|n| is(plan, **n)).map(move |n| (i, *n))).collect();
     let recorded = |(grid, neighbour): &(usize, usize)| {
-        let of = |k: &&crate::backend::ArmKey| (k.arrangement, k.grid, k.purpose) == (arrangement, *grid, Purpose::Block);
+        let of =
+            |k: &&crate::backend::ArmKey| (k.arrangement, k.grid, k.purpose) == (arrangement, *grid, Purpose::Block);
         run.arms.keys().filter(of).any(|k| k.neighbour == Some(*neighbour))
     };
     !of.is_empty() && !of.iter().any(recorded)

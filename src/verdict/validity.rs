@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cell::{Cell, Pair, Part};
 use super::types::Reason;
-use crate::backend::{
-    ArmKey, ArmSummary, GpuHealth, HealthChange, NeighbourSummary, Purpose, WindowSummary,
-};
+use crate::backend::{ArmKey, ArmSummary, GpuHealth, HealthChange, NeighbourSummary, Purpose, WindowSummary};
 use crate::nvml::{IN_USE, assumed_use};
 use crate::run_dir::{ArmData, RecordedRun};
 use crate::scenario::SharingMode;
@@ -145,7 +143,9 @@ pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findi
 
 /// Requests of these arms that were sent late, where they are too many.
 pub(super) fn late(arms: &[&ArmData], probe: usize, series: &str) -> Option<Reason> {
-    Some(Side::of(arms, probe, series).late).filter(|share| *share > TOLERATED).map(|share| Reason::LateRequests { share })
+    Some(Side::of(arms, probe, series).late)
+        .filter(|share| *share > TOLERATED)
+        .map(|share| Reason::LateRequests { share })
 }
 
 /// One side of a series' pairs.
