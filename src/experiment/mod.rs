@@ -18,8 +18,8 @@ use crate::run_dir::{Calibration, Note, RecordedRun, RunDir, RunDirError};
 use observe::turns;
 use sessions::{Context, GivenUp, Happened, Sessions};
 
+pub(crate) use blocks::order;
 pub(crate) use observe::observing;
-
 pub use length::{Length, PlaceLength, lengths, one_place_each, too_long};
 pub use looks::planned_arms;
 
