@@ -3,6 +3,9 @@
 //! An observation comes out as one of its findings, or untold. A scenario asks for it by its id and may require a finding;
 //! what could not be told meets no requirement.
 
+pub(crate) mod compared;
+pub(crate) mod fairness;
+pub(crate) mod own_compute;
 mod render;
 pub(crate) mod turns;
 
@@ -60,7 +63,8 @@ pub struct Observed {
 }
 
 /// Everything that can be observed, in the order of lists and documents.
-pub const CATALOGUE: &[&Observation] = &[&turns::TURNS];
+pub const CATALOGUE: &[&Observation] =
+    &[&turns::TURNS, &own_compute::OWN_COMPUTE, &fairness::FAIRNESS, &compared::ALONE, &compared::TOGETHER];
 
 /// The word of a scenario that requires nothing: the observation is made and recorded.
 pub const ANY: &str = "any";
@@ -84,7 +88,7 @@ impl Observation {
 
     /// Whether it compares its arrangement with another one.
     pub(crate) fn compares(&self) -> bool {
-        false
+        [compared::ALONE.id, compared::TOGETHER.id].contains(&self.id)
     }
 
     /// What a scenario may write of it: its findings, and that none is required.

@@ -74,11 +74,8 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
     }
     let open = requirements::apply_to_slos(run, &mut slos);
     let observed = observed::judge(run);
-    let states = cells
-        .iter()
-        .map(|cell| cell.requirement)
-        .chain(slos.iter().map(|slo| slo.requirement))
-        .chain(observed.iter().map(|o| o.requirement));
+    let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
+    let states = states.chain(observed.iter().map(|o| o.requirement));
     let requirement = states.chain([open]).max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,

@@ -383,15 +383,15 @@ pub struct Warning {
 pub struct RunVerdict {
     /// Cells in plan order: arrangement, seat, neighbour.
     pub cells: Vec<CellVerdict>,
+    /// Observations that the plan asks for, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedVerdict>,
     /// Controls in plan order: arrangement, grid, control.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<ControlVerdict>,
     /// Objectives in plan order: arrangement, seat, quiet arms, neighbours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slos: Vec<SloVerdict>,
-    /// Observations that the plan asks for, in its order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub observed: Vec<ObservedVerdict>,
     /// Something was required at all.
     pub requires: bool,
     /// Worst state over all cells.

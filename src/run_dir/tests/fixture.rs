@@ -210,10 +210,10 @@ pub(super) fn verdict() -> RunVerdict {
         requirement: RequirementState::NotRequired,
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
+        observed: Vec::new(),
         controls: Vec::new(),
         slos: Vec::new(),
         assumed: Vec::new(),
-        observed: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }
 }
