@@ -2,17 +2,17 @@
 
 use super::{By, Observation, Observed};
 use crate::gpu::GpuModel;
-use crate::reconfigure::Part;
+use crate::reconfigure::{Compute, Part};
 
 /// `layout-change`.
 pub const LAYOUT_CHANGE: Observation = Observation {
     id: "layout-change",
-    what: "whether instances are created and destroyed in a free place beside the running victim, and that its own instance \
-           cannot be destroyed (needs --allow-reconfigure; the MIG mode is read, never set)",
+    what: "Whether instances are created and destroyed in a free place beside the running victim, and that its own instance \
+           cannot be destroyed (needs --allow-reconfigure; the MIG mode is read, never set).",
     findings: &[
-        ("in-place", "an instance came and went beside the victim, whose p99 stayed within a tenth"),
-        ("refused", "the driver changes nothing while the victim runs"),
-        ("disturbs", "the victim's instance was destroyed under it, or its p99 rose by more than a tenth"),
+        ("in-place", "An instance came and went beside the victim, whose p99 stayed within a tenth."),
+        ("refused", "The driver changes nothing while the victim runs."),
+        ("disturbs", "The victim's instance was destroyed under it, or its p99 rose by more than a tenth."),
     ],
     by: By::Backend,
 };
@@ -80,7 +80,12 @@ pub(crate) fn room(model: &GpuModel, there: &[Part]) -> Option<Part> {
             return None;
         }
         let start = *profile.starts.iter().find(|start| free(**start, profile.size))?;
-        Some(Part { profile: profile.name.clone(), start, size: profile.size, compute: vec![profile.slices] })
+        Some(Part {
+            profile: profile.name.clone(),
+            start,
+            size: profile.size,
+            compute: vec![Compute::of(profile.slices)],
+        })
     })
 }
 

@@ -5,9 +5,12 @@
 
 pub(crate) mod accounting;
 pub(crate) mod all_reduce;
+pub(crate) mod compared;
+pub(crate) mod fairness;
 pub(crate) mod ipc;
 pub(crate) mod layout_change;
 pub(crate) mod metrics;
+pub(crate) mod own_compute;
 pub(crate) mod peers;
 mod render;
 mod told;
@@ -75,8 +78,20 @@ pub struct Observed {
 }
 
 /// Everything that can be observed, in the order of lists and documents.
-pub const CATALOGUE: &[&Observation] =
-    &[&turns::TURNS, &PEER_ACCESS, &IPC, &ALL_REDUCE, &VISIBILITY, &ACCOUNTING, &METRICS, &LAYOUT_CHANGE];
+pub const CATALOGUE: &[&Observation] = &[
+    &turns::TURNS,
+    &own_compute::OWN_COMPUTE,
+    &fairness::FAIRNESS,
+    &compared::ALONE,
+    &compared::TOGETHER,
+    &PEER_ACCESS,
+    &IPC,
+    &ALL_REDUCE,
+    &VISIBILITY,
+    &ACCOUNTING,
+    &METRICS,
+    &LAYOUT_CHANGE,
+];
 
 /// The word of a scenario that requires nothing: the observation is made and recorded.
 pub const ANY: &str = "any";
@@ -100,7 +115,7 @@ impl Observation {
 
     /// Whether it compares its arrangement with another one.
     pub(crate) fn compares(&self) -> bool {
-        false
+        [compared::ALONE.id, compared::TOGETHER.id].contains(&self.id)
     }
 
     /// What a scenario may write of it: its findings, and that none is required.

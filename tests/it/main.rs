@@ -8,6 +8,7 @@ mod catalogue;
 mod claims;
 mod claims_observed;
 mod cli;
+mod controls;
 mod crash;
 mod determinism;
 mod leaks;

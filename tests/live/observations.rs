@@ -10,8 +10,7 @@ use crate::support::alone;
 use crate::support::run::{A30, Run, assert_no_tenants, of_kind, path, say, scenario};
 use crate::support::stand_in::StandIn;
 
-const ALL: [&str; 7] =
-    ["peer-access", "ipc", "all-reduce", "visibility", "accounting", "metrics", "layout-change"];
+const ALL: [&str; 7] = ["peer-access", "ipc", "all-reduce", "visibility", "accounting", "metrics", "layout-change"];
 
 /// A scenario of one arrangement, of which these are observed.
 fn observing(sharing: &str, ids: &[&str]) -> String {
@@ -56,7 +55,12 @@ fn tenants_in_turns_on_one_device_are_open_to_each_other_and_each_has_its_accoun
     assert_found(&all, "peer-access", Some("same-device"), &["both seats have GPU-"]);
     assert_found(&all, "ipc", Some("supported"), &["wrote a pattern"]);
     assert_found(&all, "all-reduce", Some("works"), &["NCCL 2.28.3: 2 ranks have the right sum"]);
-    assert_found(&all, "visibility", Some("whole-gpu"), &["unset shows the whole GPU, 56 SMs", "\"0\" shows the whole"]);
+    assert_found(
+        &all,
+        "visibility",
+        Some("whole-gpu"),
+        &["unset shows the whole GPU, 56 SMs", "\"0\" shows the whole"],
+    );
     assert_found(&all, "accounting", Some("tells"), &[]);
     let figures = &all["accounting"]["figures"];
     let share = |name: &str| figures[name].as_f64().unwrap();
@@ -72,9 +76,8 @@ fn tenants_in_turns_on_one_device_are_open_to_each_other_and_each_has_its_accoun
 fn instances_are_closed_to_each_other_and_their_layout_is_asked_for_permission() {
     let _alone = alone();
     let gpu = "GPU-11111111-2222-8333-8444-555555555555";
-    let machine = StandIn::new(&format!(
-        "[[gpu]]\nmodel = \"h100-sxm\"\nuuid = \"{gpu}\"\nmig = [\"3g.40gb\", \"2g.20gb\"]\n"
-    ));
+    let machine =
+        StandIn::new(&format!("[[gpu]]\nmodel = \"h100-sxm\"\nuuid = \"{gpu}\"\nmig = [\"3g.40gb\", \"2g.20gb\"]\n"));
     machine.add_nccl();
     let toml = observing("\"mig\"\nvictim_at = [\"1\"]", &ALL);
     let all = seen(&machine, &toml, &[]);
@@ -95,7 +98,10 @@ fn instances_are_closed_to_each_other_and_their_layout_is_asked_for_permission()
     assert_found(&all, "layout-change", Some("refused"), &said);
     let kept = |name: &str| name.starts_with("mig-before-");
     let names = std::fs::read_dir(machine.path()).unwrap().flatten().map(|e| e.file_name());
-    assert!(!names.into_iter().any(|name| kept(&name.to_string_lossy())), "what was written down is not needed any more");
+    assert!(
+        !names.into_iter().any(|name| kept(&name.to_string_lossy())),
+        "what was written down is not needed any more"
+    );
 }
 
 #[test]

@@ -137,14 +137,14 @@ fn saved(
     };
     let extra = room(model, &before);
     let asked: Vec<Part> = before.iter().chain(extra.as_ref()).cloned().collect();
-    let saved = Saved::new(gpu, before.clone(), asked);
+    let saved = Saved::layout(gpu, before.clone(), asked);
     let path = match saved.write(session.live.settings.inventory.provenance) {
         Ok(path) => path,
         Err(error) => return untold(error.to_string()),
     };
     let tried = change(&before, extra.as_ref());
-    match saved.put_back(&path, driver, Some(model)) {
-        Ok(()) => tried,
+    match saved.put_back(&path, Some((driver, Some(model)))) {
+        Ok(_) => tried,
         Err(error) => Err(Stop::Lost(BackendError::device(format!(
             "the MIG layout of GPU {} is not put back: {error}. It was {}; `crosstalk restore` tries again",
             gpu.uuid,
@@ -175,8 +175,8 @@ fn attempt(
         let with: Vec<Part> = before.iter().chain([extra]).cloned().collect();
         // What is there belongs to this run as long as the file says what it was; only `extra` is ever destroyed.
         let made = reconfigure::make(driver, Some(model), &with, &[before])
-            .and_then(|()| reconfigure::make(driver, Some(model), before, &[std::slice::from_ref(extra)]));
-        (extra.to_string(), made.map_err(|error| error.what))
+            .and_then(|_| reconfigure::make(driver, Some(model), before, &[std::slice::from_ref(extra)]));
+        (extra.to_string(), made.map(drop).map_err(|error| error.what))
     });
     (destroyed, changed)
 }
@@ -251,6 +251,11 @@ mod tests {
         Err(NvmlError { what: "the driver's words".to_owned(), kind })
     }
 
+    /// A compute instance that fills its GPU instance.
+    fn whole(slices: u32) -> ComputeInstance {
+        ComputeInstance { id: 0, slices, profile: 0, start: 0, size: slices }
+    }
+
     impl Fake {
         fn new(profiles: &[&str]) -> Self {
             let model = find_model("h100-sxm").unwrap();
@@ -259,7 +264,7 @@ mod tests {
             let mut one = |part: Part| {
                 next += 1;
                 let profile = model.profile(&part.profile).unwrap();
-                let compute = vec![ComputeInstance { id: 0, slices: profile.slices }];
+                let compute = vec![whole(profile.slices)];
                 GpuInstance { id: next, profile: profile.id, start: part.start, size: part.size, compute }
             };
             let there = placed(model, &wanted).unwrap().into_iter().map(&mut one).collect();
@@ -304,10 +309,16 @@ mod tests {
             self.there.borrow_mut().push(GpuInstance { id: 9, profile, start, size, compute: Vec::new() });
             Ok(9)
         }
-        fn create_compute(&self, gpu_instance: u32, slices: u32) -> Result<u32, NvmlError> {
+        fn create_compute(
+            &self,
+            gpu_instance: u32,
+            slices: u32,
+            _profile: Option<u32>,
+            _place: Option<(u32, u32)>,
+        ) -> Result<u32, NvmlError> {
             let mut there = self.there.borrow_mut();
             let instance = there.iter_mut().find(|i| i.id == gpu_instance).unwrap();
-            instance.compute.push(ComputeInstance { id: 0, slices });
+            instance.compute.push(whole(slices));
             Ok(0)
         }
         fn destroy(&self, gpu_instance: u32) -> Result<(), NvmlError> {
