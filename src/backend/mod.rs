@@ -68,7 +68,8 @@ pub trait Session {
 }
 
 /// Who is there beside the victim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Company {
     /// Every neighbour in its seat, as blocks have it.
     #[default]
@@ -77,6 +78,13 @@ pub enum Company {
     Alone,
     /// The noise inside the victim's own place: a stream of its process beside that of the probes; the other seats empty.
     Within,
+}
+
+impl Company {
+    /// Whether it is that of blocks.
+    pub fn is_beside(&self) -> bool {
+        *self == Self::Beside
+    }
 }
 
 /// What a backend could not do, and what to do about it.
@@ -204,6 +212,13 @@ pub struct ArmKey {
     pub purpose: Purpose,
 }
 
+impl ArmKey {
+    /// Whether it is one of the arms of `block` that belong together, as [`Purpose::of_block`] says.
+    pub(crate) fn belongs(&self, arrangement: usize, grid: usize, block: u32, purpose: Purpose) -> bool {
+        (self.arrangement, self.grid, self.block, self.purpose.of_block()) == (arrangement, grid, block, purpose)
+    }
+}
+
 /// What an arm is for.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
@@ -226,6 +241,30 @@ impl Purpose {
     /// Whether it is an arm of a cell.
     pub fn is_block(&self) -> bool {
         *self == Self::Block
+    }
+
+    /// The purpose that stands for all arms which are measured together: a block's second quiet arm is one of the block.
+    pub(crate) fn of_block(self) -> Self {
+        if self == Self::Again { Self::Block } else { self }
+    }
+
+    /// The company in which its arms are run.
+    pub(crate) fn company(self) -> Company {
+        match self {
+            Self::Block | Self::Again => Company::Beside,
+            Self::Alone => Company::Alone,
+            Self::Within => Company::Within,
+        }
+    }
+
+    /// Its word on the wire, which also keys random streams.
+    pub(crate) const fn id(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Again => "again",
+            Self::Alone => "alone",
+            Self::Within => "within",
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::experiment::Progress;
+use crate::experiment::{Progress, planned_arms};
 use crate::plan::Plan;
 
 /// One bar per arrangement, on standard error; nothing where that is no terminal.
@@ -23,8 +23,9 @@ impl Bars {
         let bars = plan
             .arrangements
             .iter()
-            .map(|arrangement| {
-                let bar = all.add(ProgressBar::new(arrangement.arms(plan.design.blocks)));
+            .enumerate()
+            .map(|(index, arrangement)| {
+                let bar = all.add(ProgressBar::new(planned_arms(plan, index)));
                 bar.set_style(style.clone());
                 bar.set_prefix(format!("{:width$}", arrangement.name));
                 bar.set_message("waiting");

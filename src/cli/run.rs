@@ -12,8 +12,8 @@ use jiff::civil::Date;
 
 use crate::experiment::{self, Ended};
 use crate::gpu::{Gpu, Inventory};
-use crate::nvml::Nvml;
-use crate::plan::{Plan, Terms};
+use crate::nvml::{Nvml, time_slice};
+use crate::plan::{Plan, PlanError, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure::{self, Saved};
 use crate::report::{Format, Style};
@@ -55,7 +55,8 @@ pub(super) struct Overrides {
     /// smoke, acceptance or certify.
     #[arg(long)]
     tier: Option<Tier>,
-    /// An arrangement may divide a GPU in MIG mode otherwise than it is; what was there is put back.
+    /// An arrangement may divide a GPU in MIG mode otherwise than it is, or set another time-slice level; what was there is
+    /// put back.
     #[arg(long)]
     allow_reconfigure: bool,
 }
@@ -81,8 +82,18 @@ impl Overrides {
     pub(super) fn plan(&self, scenario: &Scenario, host: &Host) -> Result<(Selected, Plan), CliError> {
         let selected = select(self.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
         let (inventory, gpu) = (&selected.inventory, selected.gpu);
-        let terms = Terms { allow_reconfigure: self.allow_reconfigure, victim_on: selected.victim_on.as_deref() };
+        let asks = scenario.arrangements.iter().any(|a| a.time_slice.is_some());
+        let level =
+            (asks && selected.provenance() != Provenance::Simulated).then(|| time_slice(&inventory.gpus[gpu].uuid));
+        let terms = Terms {
+            allow_reconfigure: self.allow_reconfigure,
+            time_slice: level.as_ref(),
+            victim_on: selected.victim_on.as_deref(),
+        };
         let plan = Plan::resolve_on(scenario, inventory, gpu, selected.model, terms)?;
+        if let Some(why) = experiment::too_long(&plan) {
+            return Err(PlanError(vec![why]).into());
+        }
         Ok((selected, plan))
     }
 }
@@ -217,7 +228,7 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
     let welcome = mps::welcome(&plan.arrangements);
     let device = selected.ready(&args.rights, &welcome, args.overrides.allow_reconfigure, stop)?;
     if let Some(why) = &device.assumed {
-        line.push_str(&format!("; exclusive use assumed: {why}"));
+        line.push_str(&format!("; {}", crate::nvml::assuming(why)));
     }
     let path = match &args.out {
         Some(path) if path.exists() && !path.is_dir() => {

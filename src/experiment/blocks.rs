@@ -1,46 +1,80 @@
-//! The arms of a block: pure, from plan, calibration and seed.
+//! The arms between two restarts: pure, from plan, calibration and seed.
 
 use crate::backend::{ArmKey, ArmPlan, Load, Purpose, Window};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan};
 use crate::random::{Key, Stream};
-use crate::run_dir::Calibration;
+use crate::run_dir::{Calibration, ProbeCalibration};
 use crate::scenario::Arrivals;
+use crate::units::Nanos;
 
-/// Quiet arm and one arm per neighbour of `block`, in random order; windows in random order, the same in all arms.
-/// Noise that loads the power channel comes last, so that its heat reaches no other arm of the block.
-pub(crate) fn arms(
-    plan: &Plan,
-    arrangement: usize,
-    grid_index: usize,
-    block: u32,
-    calibration: &Calibration,
-) -> Vec<ArmPlan> {
+/// A pair within the victim's place sees at least so many requests, in windows no shorter than this.
+const WITHIN: (u64, Nanos) = (50, Nanos::millis(100));
+
+/// What chance decides of a block.
+struct Shuffled {
+    /// Order of the windows, as indices into the grid's probes.
+    windows: Vec<usize>,
+    /// The arms, as if every neighbour had one.
+    keys: Vec<ArmKey>,
+}
+
+/// Arms in random order, but noise that loads the power channel comes last, so that its heat reaches no other arm of the
+/// block; the second quiet arm at a random place before that. Windows in random order, the same in all arms.
+fn shuffled(plan: &Plan, arrangement: usize, grid_index: usize, block: u32, purpose: Purpose) -> Shuffled {
     let planned = &plan.arrangements[arrangement];
     let grid = &planned.grids[grid_index];
-    let mut stream = Stream::new(plan.seed, &[Key::Name(&planned.name), Key::Number(block.into()), Key::Name("order")]);
+    let stream = |what| Stream::new(plan.seed, &[Key::Name(&planned.name), Key::Number(block.into()), Key::Name(what)]);
+    let mut order = stream(if purpose == Purpose::Within { "within" } else { "order" });
+    let mut windows: Vec<usize> = (0..grid.probes.len()).collect();
+    order.shuffle(&mut windows);
 
-    let mut windows: Vec<Window> = calibration
-        .probes
-        .iter()
-        .map(|p| Window {
-            probe: p.probe,
-            load: Load::Open { rate: p.rate, poisson: !matches!(plan.panel[p.probe].arrivals, Arrivals::Fixed(_)) },
-            length: p.window,
-        })
-        .collect();
-    stream.shuffle(&mut windows);
+    let beside =
+        if purpose == Purpose::Within { plan.exercised(arrangement, grid_index) } else { grid.neighbours.clone() };
+    let mut states: Vec<Option<usize>> = std::iter::once(None).chain(beside.into_iter().map(Some)).collect();
+    order.shuffle(&mut states);
+    let heats = |n: &Option<usize>| n.is_some_and(|n| plan.neighbours[n].channels.contains(&Channel::Power));
+    states.sort_by_key(heats);
+    let key = |neighbour, purpose| ArmKey { arrangement, grid: grid_index, block, neighbour, purpose };
+    let mut keys: Vec<ArmKey> = states.iter().map(|state| key(*state, purpose)).collect();
+    if purpose == Purpose::Block && plan.design.controls.again {
+        // A stream of its own: the others stand where they would without it.
+        let cool = states.iter().take_while(|state| !heats(state)).count() as u64;
+        keys.insert(stream("again").below(cool + 1) as usize, key(None, Purpose::Again));
+    }
+    Shuffled { windows, keys }
+}
 
-    let mut states: Vec<Option<usize>> =
-        std::iter::once(None).chain(grid.neighbours.iter().copied().map(Some)).collect();
-    stream.shuffle(&mut states);
-    states.sort_by_key(|n| n.is_some_and(|n| plan.neighbours[n].channels.contains(&Channel::Power)));
+/// The order in which the arms of a block are run, as if no neighbour had stopped: those of one that has are left out, and
+/// the others keep theirs.
+pub(crate) fn order(plan: &Plan, arrangement: usize, grid: usize, block: u32) -> Vec<ArmKey> {
+    shuffled(plan, arrangement, grid, block, Purpose::Block).keys
+}
 
-    states
-        .into_iter()
-        .map(|noise| ArmPlan {
-            key: ArmKey { arrangement, grid: grid_index, block, neighbour: noise, purpose: Purpose::Block },
-            noise,
+/// The arms of `block` that are `planned`, in their order, as `calibration` has fixed their windows.
+pub(super) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -> Vec<ArmPlan> {
+    let Some(first) = planned.first() else { return Vec::new() };
+    let purpose = first.purpose.of_block();
+    let (arrangement, grid, block) = (first.arrangement, first.grid, first.block);
+    // The victim alone has the windows of the block that it is compared with.
+    let of = if purpose == Purpose::Alone { Purpose::Block } else { purpose };
+    let Shuffled { windows, keys } = shuffled(plan, arrangement, grid, block, of);
+    let keys = match purpose {
+        Purpose::Alone => planned.to_vec(),
+        Purpose::Within => keys,
+        Purpose::Block | Purpose::Again => order(plan, arrangement, grid, block),
+    };
+    let window = |probe: &ProbeCalibration| Window {
+        probe: probe.probe,
+        load: Load::Open { rate: probe.rate, poisson: !matches!(plan.panel[probe.probe].arrivals, Arrivals::Fixed(_)) },
+        length: if purpose == Purpose::Within { within(probe) } else { probe.window },
+    };
+    let windows: Vec<Window> = windows.iter().filter_map(|index| calibration.probes.get(*index)).map(window).collect();
+    keys.into_iter()
+        .filter(|key| planned.contains(key))
+        .map(|key| ArmPlan {
+            noise: key.neighbour,
+            key,
             windows: windows.clone(),
             washout: plan.design.washout,
             drain: plan.design.drain,
@@ -48,11 +82,22 @@ pub(crate) fn arms(
         .collect()
 }
 
+/// A window of the sensitivity control: a large effect is looked for, so a short one will do.
+fn within(probe: &ProbeCalibration) -> Nanos {
+    within_window(probe.rate.as_f64(), probe.window)
+}
+
+/// The same for a probe at `rate` (per second) whose windows in blocks are `window`.
+pub(super) fn within_window(rate: f64, window: Nanos) -> Nanos {
+    let enough = WITHIN.0 as f64 / rate.max(1e-3);
+    Nanos::millis((enough * 1e3).ceil() as u64).max(WITHIN.1).min(window)
+}
+
 /// The generations of a grid: ranges of blocks between two restarts of the tenants.
 pub(crate) fn generations(plan: &Plan, grid: &Grid) -> Vec<(u32, std::ops::Range<u32>)> {
     let each = plan.design.blocks_per_generation.max(1);
     let end = grid.first_block + plan.design.blocks;
-    (0..plan.design.blocks.div_ceil(each))
+    (0..plan.design.generations())
         .map(|g| {
             let first = grid.first_block + g * each;
             (g, first..(first + each).min(end))

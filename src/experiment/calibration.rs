@@ -168,13 +168,17 @@ pub(super) fn foreseen_windows(plan: &Plan, grid: &Grid, foreseen: &Foreseen) ->
 /// The window of a probe as far as the plan tells it: a rate of the user's fixes it; `auto` is known after calibration, and
 /// foreseen from how long a `request` takes.
 pub(super) fn planned_window(plan: &Plan, probe: usize, request: Option<Nanos>) -> Nanos {
-    match (plan.panel[probe].arrivals, request) {
-        (Arrivals::Poisson(rate) | Arrivals::Fixed(rate), _) => judged(&plan.design, rate).0,
-        (Arrivals::Auto, Some(request)) => {
-            let closed = Rate::from_f64(1e9 / request.0.max(1) as f64);
-            judged(&plan.design, Rate((closed.0 / PART).max(1))).0
+    planned_rate(plan, probe, request).map_or(plan.design.window, |rate| judged(&plan.design, rate).0)
+}
+
+/// The rate of a probe, likewise; `None`: not foreseen.
+pub(super) fn planned_rate(plan: &Plan, probe: usize, request: Option<Nanos>) -> Option<Rate> {
+    match plan.panel[probe].arrivals {
+        Arrivals::Poisson(rate) | Arrivals::Fixed(rate) => Some(rate),
+        Arrivals::Auto => {
+            let closed = Rate::from_f64(1e9 / request?.0.max(1) as f64);
+            Some(Rate((closed.0 / PART).max(1)))
         }
-        (Arrivals::Auto, None) => plan.design.window,
     }
 }
 

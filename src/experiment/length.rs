@@ -10,7 +10,7 @@ use crate::sharing;
 use crate::units::Nanos;
 use crate::workload;
 
-use super::blocks::generations;
+use super::blocks::{generations, within_window};
 use super::calibration::{self, Foreseen};
 use super::{observe, turns};
 
@@ -40,6 +40,10 @@ pub struct Length {
     pub between: Nanos,
     /// Windows.
     pub windows: Nanos,
+    /// Controls: second quiet arms, the victim alone, noise within its own place, and the restarts for them.
+    pub controls: Nanos,
+    /// What is left out at most, where every neighbour is decided at the first look; it is part of all the others.
+    pub early: Nanos,
     /// What calibration may add to the windows of probes whose rate it finds, at most.
     pub stretch: Nanos,
 }
@@ -58,7 +62,7 @@ pub struct PlaceLength {
 impl Length {
     /// All of it, without the stretch.
     pub fn total(self) -> Nanos {
-        self.tenants + self.calibration + self.between + self.windows
+        self.tenants + self.calibration + self.between + self.windows + self.controls
     }
 }
 
@@ -69,6 +73,8 @@ impl std::iter::Sum for Length {
             calibration: a.calibration + b.calibration,
             between: a.between + b.between,
             windows: a.windows + b.windows,
+            controls: a.controls + b.controls,
+            early: a.early + b.early,
             stretch: a.stretch + b.stretch,
         })
     }
@@ -83,7 +89,7 @@ pub fn lengths(plan: &Plan) -> Vec<PlaceLength> {
         let turns = turns::measured_in(plan, planned);
         for (index, grid) in planned.grids.iter().enumerate() {
             let turns = turns.as_ref().filter(|(at, _)| *at == index).map(|(_, measure)| measure.window());
-            let length = of_grid(plan, planned, grid, turns, model);
+            let length = of_grid(plan, (arrangement, index), turns, model);
             match places.last_mut() {
                 Some(last) if (last.arrangement, last.victim) == (arrangement, grid.victim) => {
                     last.length = [last.length, length].into_iter().sum();
@@ -122,33 +128,90 @@ pub fn one_place_each(places: &[PlaceLength]) -> Length {
     longest.into_iter().map(|place| place.length).sum()
 }
 
+/// Why a plan is refused that takes longer than its scenario allows: the arithmetic, and what to cut.
+pub fn too_long(plan: &Plan) -> Option<String> {
+    let most = plan.design.max_duration?;
+    let places = lengths(plan);
+    let all: Length = places.iter().map(|place| place.length).sum();
+    if all.total() <= most {
+        return None;
+    }
+    let longest = places.iter().max_by_key(|place| place.length.total())?;
+    let arrangement = &plan.arrangements[longest.arrangement];
+    let seat = arrangement.seats.get(longest.victim).map_or("?", |seat| seat.id.as_str());
+    Some(format!(
+        "the plan takes about {} on a GPU, and `max_duration` is {}: {} for tenants, {} for calibration, {} between windows, {} \
+         for windows, {} for controls. The longest place is {} with the victim at {seat}: {}. Fewer `blocks`, shorter windows, \
+         fewer neighbours, probes or victim places, or fewer `controls` make it shorter",
+        minutes(all.total()),
+        minutes(most),
+        minutes(all.tenants),
+        minutes(all.calibration),
+        minutes(all.between),
+        minutes(all.windows),
+        minutes(all.controls),
+        arrangement.name,
+        minutes(longest.length.total()),
+    ))
+}
+
+/// "84.5 min".
+fn minutes(n: Nanos) -> String {
+    format!("{:.1} min", n.as_secs_f64() / 60.0)
+}
+
 fn of_grid(
     plan: &Plan,
-    planned: &PlannedArrangement,
-    grid: &Grid,
+    (arrangement, index): (usize, usize),
     turns: Option<Nanos>,
     model: Option<&GpuModel>,
 ) -> Length {
+    let planned = &plan.arrangements[arrangement];
+    let grid = &planned.grids[index];
     let foreseen = foreseen(plan, planned, grid, model);
     let seats = grid.neighbour_seats.len() as u64 + 1;
     let restarts = generations(plan, grid).len() as u64 + 1;
     let around = plan.design.washout + SETTLING + ARM;
     let calibration = calibration::foreseen_windows(plan, grid, &foreseen);
-    let arms = u64::from(plan.design.blocks) * (grid.neighbours.len() as u64 + 1);
-    let (mut windows, mut stretch) = (Nanos::ZERO, Nanos::ZERO);
+    let each = grid.neighbours.len() as u64 + 1;
+    let again = u64::from(plan.design.controls.again);
+    let blocks = u64::from(plan.design.blocks);
+    let arms = blocks * each;
+    let (mut windows, mut short, mut stretch) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
     for (probe, request) in grid.probes.iter().zip(&foreseen.probes) {
         let window = calibration::planned_window(plan, *probe, *request);
         windows += window;
+        let rate = calibration::planned_rate(plan, *probe, *request);
+        short += rate.map_or(window, |rate| within_window(rate.as_f64(), window));
         if plan.panel[*probe].arrivals == Arrivals::Auto {
             stretch += plan.design.max_window.saturating_sub(window);
         }
     }
+    let between = around + WINDOW * grid.probes.len() as u64;
+    let arm = between + windows;
+    let alone = (TENANTS + TENANT + arm) * u64::from(plan.presence(arrangement, index));
+    let within = match plan.sensitivity(arrangement, index) {
+        0 => Nanos::ZERO,
+        pairs => {
+            TENANTS
+                + TENANT * 2
+                + (between + short) * u64::from(pairs) * (plan.exercised(arrangement, index).len() as u64 + 1)
+        }
+    };
+    let first = match plan.design.looks.as_slice() {
+        [] | [_] => plan.design.blocks,
+        _ => plan.design.blocks_by(0),
+    };
+    let saved = blocks.saturating_sub(first.into());
+    let per_generation = u64::from(plan.design.blocks_per_generation.max(1));
     Length {
         tenants: ARRANGING * 2 + (TENANTS + TENANT * seats) * restarts,
         calibration: calibration.iter().chain(&turns).map(|window| around + WINDOW + *window).sum(),
-        between: (around + WINDOW * grid.probes.len() as u64) * arms,
+        between: between * arms,
         windows: windows * arms,
-        stretch: stretch * arms,
+        controls: arm * (blocks * again) + alone + within,
+        early: arm * (saved * (each + again)) + (TENANTS + TENANT * seats) * (saved / per_generation),
+        stretch: stretch * (arms + blocks * again),
     }
 }
 
@@ -216,10 +279,54 @@ mod tests {
             calibration: Nanos::millis(2 * (1_200 + 70 + 300)),
             between: Nanos::millis(18 * (1_200 + 70)),
             windows: Nanos::millis(18 * 60),
+            // A quiet arm more in each block; and after each of three generations, new tenants and one arm.
+            controls: Nanos::millis(6 * (1_200 + 70 + 60) + 3 * (2_300 + 1_200 + 70 + 60)),
+            early: Nanos::ZERO,
             stretch: Nanos::ZERO,
         };
         assert_eq!(places, [PlaceLength { arrangement: 0, victim: 0, length: expected }]);
         assert_eq!(one_place_each(&places), expected);
+    }
+
+    #[test]
+    fn pairs_within_the_victims_place_and_early_looks_are_counted() {
+        let arrangement = "sharing = \"mps\"";
+        let mut plan = plan("{ probe = \"hbm-chase\", arrivals = { poisson = \"400/s\" } }", arrangement);
+        let with = lengths(&plan)[0].length;
+        // Two arms in each of three pairs, for the idle neighbour loads nothing; windows of 60 ms are short already.
+        plan.design.controls.sensitivity = 0;
+        let without = lengths(&plan)[0].length;
+        let window = without.windows.0 / 18;
+        let (around, window) = (1_270_000_000, window.min(125_000_000));
+        assert_eq!((with.controls - without.controls).0, 2_600_000_000 + 6 * (around + window));
+        assert_eq!(with.early, Nanos::ZERO);
+        // Decided after the first of three generations, two of them with their restarts are left out: 4 blocks of 4 arms.
+        plan.design.looks = vec![
+            crate::scenario::Look { blocks: 1, spends: crate::units::Share::percent(30) },
+            crate::scenario::Look { blocks: 6, spends: crate::units::Share::percent(70) },
+        ];
+        let early = lengths(&plan)[0].length.early;
+        assert_eq!(early.0, 16 * (around + without.windows.0 / 18) + 2 * 2_600_000_000);
+    }
+
+    #[test]
+    fn a_plan_that_is_too_long_is_refused_with_the_arithmetic() {
+        let mut plan =
+            plan("{ probe = \"launch\", arrivals = { poisson = \"1000/s\" } }", "sharing = \"time-slicing\"");
+        assert_eq!(too_long(&plan), None);
+        let all = lengths(&plan)[0].length.total();
+        plan.design.max_duration = Some(all);
+        assert_eq!(too_long(&plan), None);
+        plan.design.max_duration = Some(Nanos::secs(30));
+        let why = too_long(&plan).expect("too long");
+        for words in [
+            "`max_duration` is 0.5 min",
+            "for controls",
+            "The longest place is a with the victim at 0",
+            "Fewer `blocks`",
+        ] {
+            assert!(why.contains(words), "no {words:?} in {why}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The experiment against a backend whose behaviour a test writes down.
 
+mod controls;
+
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -15,6 +17,7 @@ use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::run_dir::{Manifest, RecordedRun, RunDir, load};
+use crate::scenario::Controls;
 use crate::units::{Nanos, Rate};
 
 const SCENARIO: &str = r#"
@@ -34,7 +37,9 @@ sharing = "time-slicing"
 fn plan() -> Plan {
     let model = crate::gpu::find_model("a30").unwrap();
     let scenario = crate::scenario::read("test", SCENARIO, crate::workload::CATALOGUE).unwrap();
-    Plan::resolve(&scenario, &Simulator::new(model, None).inventory().unwrap(), 0, Some(model)).unwrap()
+    let mut plan = Plan::resolve(&scenario, &Simulator::new(model, None).inventory().unwrap(), 0, Some(model)).unwrap();
+    plan.design.controls = Controls::default();
+    plan
 }
 
 /// Completes so many requests per second beside each neighbour state: quiet, then by neighbour.
@@ -101,6 +106,12 @@ struct Failing {
     fails: fn(&ArmKey) -> Option<Reach>,
     /// Generations in the order in which tenants were brought up; calibration left out.
     restarts: Mutex<Vec<u32>>,
+    /// The company of each of them, and the arms that were run in it.
+    companies: Mutex<Vec<(Company, Vec<ArmKey>)>>,
+    /// What is refused in some company.
+    refused: Option<(Company, Reach)>,
+    /// How much slower requests are beside each neighbour.
+    slower: [u64; 2],
     /// Arms of calibrations that are lost before one succeeds.
     calibrations: Mutex<u32>,
     /// What a session changed cannot be put back.
@@ -109,7 +120,15 @@ struct Failing {
 
 impl Failing {
     fn new(fails: fn(&ArmKey) -> Option<Reach>) -> Self {
-        Self { fails, restarts: Mutex::default(), calibrations: Mutex::default(), stays_changed: false }
+        Self {
+            fails,
+            restarts: Mutex::default(),
+            companies: Mutex::default(),
+            refused: None,
+            slower: [1; 2],
+            calibrations: Mutex::default(),
+            stays_changed: false,
+        }
     }
 
     fn lose_a_calibration(&self) -> bool {
@@ -141,9 +160,13 @@ impl Backend for Failing {
 }
 
 impl Session for FailingSession<'_> {
-    fn restart(&mut self, generation: u32, _company: Company) -> Result<(), BackendError> {
+    fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
+        if let Some((_, reach)) = self.0.refused.filter(|(refused, _)| *refused == company) {
+            return Err(BackendError { what: "9 GiB are asked, and 8 GiB of 24 GiB are free".to_owned(), reach });
+        }
         if generation != super::CALIBRATION {
             self.0.restarts.lock().unwrap().push(generation);
+            self.0.companies.lock().unwrap().push((company, Vec::new()));
         }
         Ok(())
     }
@@ -159,7 +182,21 @@ impl Session for FailingSession<'_> {
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
         match (self.0.fails)(&arm.key).filter(|_| arm.key.block != u32::MAX || self.0.lose_a_calibration()) {
             Some(reach) => Err(BackendError { what: "the tenant of seat 1 died of signal 9".to_owned(), reach }),
-            None => Written(Some(Rate::per_second(1_000)), [Some(Rate::per_second(1_000)); 2]).run_arm(arm),
+            None => {
+                if let Some((_, arms)) = self.0.companies.lock().unwrap().last_mut() {
+                    arms.push(arm.key.clone());
+                }
+                let rate = if self.0.slower == [1; 2] { 1_000 } else { 40_000 };
+                let rate = Some(Rate::per_second(rate));
+                let mut record = Written(rate, [rate; 2]).run_arm(arm)?;
+                let slower = arm.noise.map_or(1, |noise| self.0.slower[noise]);
+                for (n, sample) in (0..).zip(&mut record.samples) {
+                    // 100 to 110 µs, quiet.
+                    let latency = Nanos::micros((100 + n % 10) * slower);
+                    sample.completed = sample.sent.map(|sent| sent + latency);
+                }
+                Ok(record)
+            }
         }
     }
 

@@ -28,7 +28,8 @@ pub use instances::{ComputeInstance, Divide, Divided, DriverProfile, GpuInstance
 pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
-pub use policy::{TimeSlice, time_slice};
+pub(crate) use occupancy::{IN_USE, assumed_use, assuming};
+pub use policy::{set_time_slice, set_time_slice_words, time_slice};
 pub(crate) use processes::{FIRST_PID_NAMESPACE, broken_lists, is_daemon, is_monitor, is_mps, name_from};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub(crate) use sampler::lock;

@@ -1,5 +1,6 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
+mod controls;
 mod resolve;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 use crate::gpu::Inventory;
 use crate::observation::Asked;
-use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo};
+use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo, TimeSlice};
 use crate::units::{Nanos, Share};
 
 /// What a run will do: complete, so that everything right of the run directory needs nothing else.
@@ -90,6 +91,9 @@ pub struct PlannedArrangement {
     /// Whose control daemon MPS runs under.
     #[serde(default, skip_serializing_if = "MpsDaemon::is_own")]
     pub mps_daemon: MpsDaemon,
+    /// Level of the time slice that is to be set; absent: whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_slice: Option<TimeSlice>,
     /// Its layout as resolved.
     pub layout: Vec<LayoutEntry>,
     /// The scenario takes the layout that is there.
@@ -141,14 +145,8 @@ pub struct Grid {
     pub first_block: u32,
 }
 
+pub use controls::exercised_channels;
 pub use resolve::{PlanError, Terms};
-
-impl PlannedArrangement {
-    /// Arms that it runs, calibration aside.
-    pub fn arms(&self, blocks: u32) -> u64 {
-        self.grids.iter().map(|g| u64::from(blocks) * (g.neighbours.len() as u64 + 1)).sum()
-    }
-}
 
 impl Plan {
     /// The GPU under test.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
 use crate::channel::Channel;
 use crate::gpu::{Gpu, GpuModel, Inventory};
+use crate::nvml::set_time_slice_words;
 use crate::observation::{self, Asked};
 use crate::provenance::Provenance;
-use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode};
+use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode, TimeSlice};
 use crate::sharing;
 use crate::units::Nanos;
 use crate::workload::Params;
@@ -29,8 +30,10 @@ pub struct PlanError(pub Vec<String>);
 /// What a user lets a plan do, and asks of it, beside the scenario.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terms<'a> {
-    /// A MIG layout that is not there may be made.
+    /// A MIG layout that is not there may be made, and another level of the time slice set.
     pub allow_reconfigure: bool,
+    /// Level of the time slice of the GPU, or why it is not known; `None` where no arrangement asks for one.
+    pub time_slice: Option<&'a Result<TimeSlice, String>>,
     /// UUID of the MIG device that takes the victim's place; `None`: as the scenario says.
     pub victim_on: Option<&'a str>,
 }
@@ -180,10 +183,11 @@ impl Resolver<'_> {
             name: wanted.name.clone(),
             sharing: wanted.sharing,
             mps_daemon: wanted.mps_daemon,
+            time_slice: wanted.time_slice,
             layout: wanted.layout.clone().unwrap_or_default(),
             as_found: wanted.layout.is_none(),
             seats: Vec::new(),
-            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()),
+            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()).or_else(|| self.wrong_time_slice()),
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
@@ -282,6 +286,32 @@ impl Resolver<'_> {
             (true, false) => Some("MIG mode is off: run `nvidia-smi -mig 1` on a drained GPU first".to_owned()),
             (false, true) => Some("MIG mode is on: run `nvidia-smi -mig 0` on a drained GPU first".to_owned()),
             _ => None,
+        }
+    }
+
+    /// The level of the time slice that is asked for, where it is another than there is and may not, or cannot, be set.
+    fn wrong_time_slice(&self) -> Option<String> {
+        let wanted = self.arrangement.time_slice?;
+        if !self.as_it_is() {
+            return (wanted != TimeSlice::Default).then(|| {
+                format!(
+                    "the simulator has one quantum for a model, that of the default level: NVIDIA publishes no milliseconds \
+                     for the others, so that {wanted} is only measured on hardware"
+                )
+            });
+        }
+        match self.terms.time_slice? {
+            Ok(there) if *there == wanted || self.terms.allow_reconfigure => None,
+            Ok(there) => Some(format!(
+                "the time-slice level of GPU {uuid} is {there}, and this arrangement asks for {wanted}: set it (`{}`, as \
+                 root), or let --allow-reconfigure set it for the run, which puts back {there}",
+                set_time_slice_words(&self.gpu().uuid, wanted),
+                uuid = self.gpu().uuid
+            )),
+            Err(why) => Some(format!(
+                "the time-slice level of GPU {} is not known, and this arrangement asks for {wanted}: {why}",
+                self.gpu().uuid
+            )),
         }
     }
 

@@ -41,6 +41,13 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     ];
     rows.push(all);
     page.table(2, 1, &rows);
+    if total.early > Nanos::ZERO {
+        let text = format!(
+            "of which early looks leave out {} at most, where every neighbour is decided at the first one",
+            duration(total.early)
+        );
+        page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
+    }
     if total.stretch > Nanos::ZERO {
         let text = format!(
             "and at most {} more, where calibration finds probes slower than foreseen and lengthens their windows",
@@ -74,11 +81,12 @@ fn row(plan: &Plan, places: &[PlaceLength]) -> Vec<Line> {
 
 fn parts(length: Length) -> String {
     format!(
-        "tenants {}, calibration {}, between windows {}, windows {}",
+        "tenants {}, calibration {}, between windows {}, windows {}, controls {}",
         duration(length.tenants),
         duration(length.calibration),
         duration(length.between),
-        duration(length.windows)
+        duration(length.windows),
+        duration(length.controls)
     )
 }
 

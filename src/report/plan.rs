@@ -6,7 +6,8 @@ use crate::channel::Channel;
 use crate::experiment::{PlaceLength, calibration};
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedProbe};
 use crate::run_dir::JudgedBy;
-use crate::scenario::{Arrivals, Expectation, LayoutEntry, Quantile};
+use crate::scenario::{Arrivals, Design, Expectation, LayoutEntry, Look, Quantile};
+use crate::stats::blocks_for_share;
 use crate::units::{Nanos, Rate, Share};
 use crate::verdict::Warning;
 
@@ -14,6 +15,9 @@ use super::duration;
 use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
 use super::{Options, observed, words};
+
+/// Level of the bounds that an Isolated rests on (verdict.md, "Estimates").
+const ISOLATED_ALPHA: f64 = 0.01;
 
 /// The plan as text, with how long each of its `places` takes, what it would reconfigure, a line each, and what is risky
 /// about it.
@@ -112,6 +116,9 @@ fn design(page: &mut Page, plan: &Plan) {
         ("window", format!("{}, lengthened to {} at most for a slow probe", natural(d.window), natural(d.max_window))),
         ("washout", format!("at least {}", natural(d.washout))),
         ("drain", format!("{}: what is open then is censored", natural(d.drain))),
+        ("looks", looks(d)),
+        ("controls", controls(plan)),
+        ("scope", scope(d)),
     ];
     let mut table: Vec<Vec<Line>> = rows.iter().map(|(k, v)| vec![Line::of(Tint::Faint, k), plain(v)]).collect();
     for q in &d.judged {
@@ -132,6 +139,63 @@ fn design(page: &mut Page, plan: &Plan) {
         table.push(vec![Line::of(Tint::Faint, &q.to_string()), plain(&text)]);
     }
     page.table(2, 1, &table);
+}
+
+/// "after 12 and 24 blocks, which spend 10 % and 20 % of every error rate, and at the end".
+fn looks(d: &Design) -> String {
+    let [early @ .., last] = d.looks.as_slice() else { return "one, at the end".to_owned() };
+    if early.is_empty() {
+        return "one, at the end".to_owned();
+    }
+    let each: Vec<String> =
+        early.iter().map(|look| format!("after {} blocks ({})", look.blocks, share(look.spends))).collect();
+    format!(
+        "{} and at the end ({}), in brackets what each may spend of every error rate; a neighbour of which everything is \
+         decided stops there",
+        each.join(", "),
+        share(last.spends)
+    )
+}
+
+/// What is run beside the cells.
+fn controls(plan: &Plan) -> String {
+    let c = plan.design.controls;
+    let each = || plan.arrangements.iter().enumerate().flat_map(|(a, p)| (0..p.grids.len()).map(move |grid| (a, grid)));
+    let (alone, pairs) =
+        (each().any(|(a, g)| plan.presence(a, g) > 0), each().any(|(a, g)| plan.sensitivity(a, g) > 0));
+    let mut parts = vec![if c.again { "a second quiet arm in every block (A/A)" } else { "no A/A" }.to_owned()];
+    parts.push(match (alone, c.presence) {
+        (_, 0) => "no presence".to_owned(),
+        (false, _) => "presence does not apply".to_owned(),
+        (true, _) => {
+            let generations = c.presence.min(plan.design.generations());
+            format!("the victim alone after {} (presence)", count(generations.into(), "generation"))
+        }
+    });
+    parts.push(match (pairs, c.sensitivity) {
+        (_, 0) => "no sensitivity".to_owned(),
+        (false, _) => "sensitivity does not apply".to_owned(),
+        (true, n) => {
+            let pairs = n.min(plan.design.blocks);
+            format!("{} with the noise within the victim's own place (sensitivity)", count(pairs.into(), "pair"))
+        }
+    });
+    parts.join("; ")
+}
+
+/// What an Isolated of this tier needs: π*, and how many blocks that takes at each look.
+fn scope(d: &Design) -> String {
+    let least = |look: &Look| {
+        let least = blocks_for_share(d.tier.scope(), ISOLATED_ALPHA * look.spends.as_f64());
+        let more = if look.blocks < least { ": too few then" } else { "" };
+        format!("{least} blocks after {}{more}", look.blocks)
+    };
+    format!(
+        "an Isolated of {} is for episodes in {:.0} % of the arms or more, which takes {}",
+        words::tier(d.tier),
+        d.tier.scope() * 100.0,
+        d.looks.iter().map(least).collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn natural(n: Nanos) -> String {
@@ -283,7 +347,7 @@ fn grid_words(plan: &Plan, a: &PlannedArrangement, grid: &Grid) -> String {
         if seats.is_empty() { NONE.to_owned() + " (no seat)" } else { seats.join(", ") },
         grid.first_block,
         (u64::from(grid.first_block) + u64::from(plan.design.blocks)).saturating_sub(1),
-        count(1 + grid.neighbours.len() as u64, "arm"),
+        count(1 + u64::from(plan.design.controls.again) + grid.neighbours.len() as u64, "arm"),
     )
 }
 
@@ -320,6 +384,8 @@ mod tests {
             calibration: Nanos::secs(20),
             between: Nanos::secs(240),
             windows: Nanos::secs(windows),
+            controls: Nanos::secs(70),
+            early: Nanos::ZERO,
             stretch: Nanos::secs(90),
         };
         let places = [

@@ -97,7 +97,8 @@ impl Digest {
 
     fn with_digits(run: &RecordedRun, verdict: &RunVerdict, digits: u8) -> Result<Self, RunDirError> {
         let mut groups: BTreeMap<_, Arms<'_>> = BTreeMap::new();
-        for (key, arm) in &run.arms {
+        // Controls' arms are no cells: what they say is in the verdict.
+        for (key, arm) in run.arms.iter().filter(|(key, _)| key.purpose.is_block()) {
             groups.entry((key.arrangement, key.grid, key.neighbour)).or_default().push((key, arm));
         }
         let mut series = Vec::new();
@@ -174,8 +175,8 @@ fn differences(
     let plan = &run.manifest.plan;
     let probes = run.calibrations.get(&(arrangement, grid)).map_or(&[][..], |c| &c.probes);
     let of_series = |probe: usize| plan.panel.get(probe).is_some_and(|p| p.series.iter().any(|s| s == series));
-    let blocks: std::collections::BTreeSet<u32> =
-        run.arms.keys().filter(|k| (k.arrangement, k.grid) == (arrangement, grid)).map(|k| k.block).collect();
+    let of_grid = |k: &&ArmKey| (k.arrangement, k.grid, k.purpose) == (arrangement, grid, Purpose::Block);
+    let blocks: std::collections::BTreeSet<u32> = run.arms.keys().filter(of_grid).map(|k| k.block).collect();
     let difference = |block: u32, quantile: Quantile| {
         let quiet = run
             .arms

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, EVENTS};
 use super::{ArmData, Calibration, RunDirError};
-use crate::backend::{ArmKey, ArmSummary, Evidence};
+use crate::backend::{ArmKey, ArmSummary, Company, Evidence, Purpose};
 use crate::observation::Observed;
 use crate::provenance::Provenance;
 
@@ -48,6 +48,9 @@ pub(super) enum Event {
         grid: usize,
         /// The generation that begins; `None`: calibration.
         generation: Option<u32>,
+        /// Who is there beside the victim.
+        #[serde(default, skip_serializing_if = "Company::is_beside")]
+        company: Company,
         /// The proof.
         evidence: Evidence,
     },
@@ -55,6 +58,28 @@ pub(super) enum Event {
     GivenUp {
         /// Its index.
         arrangement: usize,
+        /// Why.
+        reason: String,
+    },
+    /// Everything that is judged of a neighbour was decided at a look: it has no arm in later blocks.
+    Stopped {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Index of the grid.
+        grid: usize,
+        /// Index of the neighbour.
+        neighbour: usize,
+        /// Index of the look.
+        look: usize,
+    },
+    /// A control that could not be run.
+    NoControl {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Index of the grid.
+        grid: usize,
+        /// What its arms are for.
+        purpose: Purpose,
         /// Why.
         reason: String,
     },
@@ -73,6 +98,9 @@ pub(super) enum Event {
         grid: usize,
         /// The block.
         block: u32,
+        /// What the arms are for; those of a block include its second quiet arm.
+        #[serde(default, skip_serializing_if = "Purpose::is_block")]
+        purpose: Purpose,
     },
     /// What was observed of an arrangement beside its cells.
     Observed {

@@ -174,12 +174,12 @@ pub(super) fn arm_stem(plan: &Plan, key: &ArmKey) -> Result<String, RunDirError>
             None => return Err(not_of_plan(key)),
         },
     };
-    // No name holds a comma: `safe` writes it otherwise.
+    // No name holds this character, which `safe` writes otherwise, and the tags of a histogram log take it.
     let purpose = match key.purpose {
         Purpose::Block => "",
-        Purpose::Again => ",again",
-        Purpose::Alone => ",alone",
-        Purpose::Within => ",within",
+        Purpose::Again => "#again",
+        Purpose::Alone => "#alone",
+        Purpose::Within => "#within",
     };
     Ok(format!("{:04}-{name}{purpose}", key.block))
 }

@@ -151,6 +151,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let mut calibrations = BTreeMap::new();
     let mut skipped = BTreeMap::new();
     let mut given_up = BTreeMap::new();
+    let (mut stopped, mut no_control) = (BTreeMap::new(), BTreeMap::new());
     let mut lost = BTreeMap::new();
     let mut observed: BTreeMap<usize, Vec<Observed>> = BTreeMap::new();
     let mut committed: Vec<Committed> = Vec::new();
@@ -173,8 +174,20 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
             }
             Event::GivenUp { arrangement, reason } => drop(given_up.insert(arrangement, reason)),
             Event::Lost { arm, reason } => drop(lost.insert(arm, reason)),
-            Event::Dropped { arrangement, grid, block } => {
-                let of_block = |arm: &ArmKey| (arm.arrangement, arm.grid, arm.block) == (arrangement, grid, block);
+            Event::Stopped { arrangement, grid, neighbour, look } => {
+                let known = manifest.plan.arrangements.get(arrangement).and_then(|a| a.grids.get(grid));
+                if !known.is_some_and(|grid| grid.neighbours.contains(&neighbour)) {
+                    let found = format!("neighbour {neighbour} of grid {grid} of arrangement {arrangement}");
+                    return Err(RunDirError::damaged(&at_line(line), "a neighbour of a grid of the plan", found));
+                }
+                // A cell ends once: the first look that decided it holds.
+                stopped.entry((arrangement, grid, neighbour)).or_insert(look);
+            }
+            Event::NoControl { arrangement, grid, purpose, reason } => {
+                no_control.insert((arrangement, grid, purpose), reason);
+            }
+            Event::Dropped { arrangement, grid, block, purpose } => {
+                let of_block = |arm: &ArmKey| arm.belongs(arrangement, grid, block, purpose);
                 committed.retain(|c| !(of_block(&c.arm) && seen.remove(&c.file)));
                 lost.retain(|arm, _| !of_block(arm));
             }
@@ -188,7 +201,8 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         arms: BTreeMap::new(),
         skipped,
         given_up,
-        stopped: BTreeMap::new(),
+        stopped,
+        no_control,
         lost,
         observed,
         finished,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome};
+use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome, Purpose};
 use crate::observation::Observed;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
@@ -152,6 +152,8 @@ pub struct RecordedRun {
     /// Looks (indices into the design's) at which every judged quantile of a neighbour was decided, by arrangement, grid and
     /// neighbour: its later blocks have no arm. One that is not here ran to its end.
     pub stopped: BTreeMap<(usize, usize, usize), usize>,
+    /// Controls that could not be run, by arrangement, grid and purpose of their arms, with the reason.
+    pub no_control: BTreeMap<(usize, usize, Purpose), String>,
     /// Arms that could not be measured to their end, with the reason.
     pub lost: BTreeMap<ArmKey, String>,
     /// What was observed beside the cells, by arrangement.
@@ -170,10 +172,43 @@ impl RecordedRun {
             skipped: BTreeMap::new(),
             given_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
+            no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
             observed: BTreeMap::new(),
             finished: false,
         }
+    }
+
+    /// Whether a neighbour still has an arm in `block` of a grid: it has until the look at which it was decided, the rest of that
+    /// look's generation included.
+    pub fn runs(&self, arrangement: usize, grid: usize, neighbour: usize, block: u32) -> bool {
+        let plan = &self.manifest.plan;
+        let Some(look) = self.stopped.get(&(arrangement, grid, neighbour)) else { return true };
+        let first = plan.arrangements[arrangement].grids[grid].first_block;
+        block < first.saturating_add(plan.design.blocks_by(*look))
+    }
+
+    /// The arms of `block` that belong together: those of a block with its second quiet arm, the one arm of a generation that
+    /// is alone, or a quiet and its noisy arms within the victim's place. None of a block in which no neighbour runs any more.
+    pub(crate) fn planned(&self, arrangement: usize, grid: usize, block: u32, purpose: Purpose) -> Vec<ArmKey> {
+        let plan = &self.manifest.plan;
+        let key = |neighbour, purpose| ArmKey { arrangement, grid, block, neighbour, purpose };
+        let (purpose, beside) = match purpose {
+            Purpose::Alone => return vec![key(None, Purpose::Alone)],
+            Purpose::Within => (Purpose::Within, plan.exercised(arrangement, grid)),
+            Purpose::Block | Purpose::Again => {
+                let all = plan.arrangements[arrangement].grids[grid].neighbours.iter().copied();
+                (Purpose::Block, all.filter(|n| self.runs(arrangement, grid, *n, block)).collect())
+            }
+        };
+        if beside.is_empty() {
+            return Vec::new();
+        }
+        let again = (purpose == Purpose::Block && plan.design.controls.again).then(|| key(None, Purpose::Again));
+        std::iter::once(key(None, purpose))
+            .chain(again)
+            .chain(beside.into_iter().map(|neighbour| key(Some(neighbour), purpose)))
+            .collect()
     }
 }
 

@@ -14,7 +14,7 @@ use super::hlog::{self, ArmIntervals};
 use super::samples::{self, Label};
 use super::sums::{Finished, Sums, sums_text};
 use super::{ArmData, Calibration, Digest, Manifest, RecordedRun, RunDirError, read};
-use crate::backend::{ArmKey, ArmRecord, Evidence};
+use crate::backend::{ArmKey, ArmRecord, Company, Evidence, Purpose};
 use crate::observation::Observed;
 use crate::provenance::Provenance;
 
@@ -131,18 +131,18 @@ impl RunDir {
         Ok((dir, run))
     }
 
-    /// Drops every block that lacks an arm: its tenants are gone, and new ones are no partners for what they left.
+    /// Drops every block, or pair within the victim's place, that lacks an arm: its tenants are gone, and new ones are no partners for what they left.
     fn drop_incomplete(&mut self, run: &mut RecordedRun) -> Result<(), RunDirError> {
         // Of a block that lost its first arm there is none: it is begun anew like the others.
         let begun = self.arms.keys().chain(run.lost.keys());
-        let blocks: BTreeSet<_> = begun.map(|arm| (arm.arrangement, arm.grid, arm.block)).collect();
-        for (arrangement, grid, block) in blocks {
-            let of_block = |arm: &ArmKey| (arm.arrangement, arm.grid, arm.block) == (arrangement, grid, block);
-            let planned = run.manifest.plan.arrangements[arrangement].grids[grid].neighbours.len() + 1;
-            if self.arms.keys().filter(|arm| of_block(arm)).count() == planned {
+        let blocks: BTreeSet<_> =
+            begun.map(|arm| (arm.arrangement, arm.grid, arm.block, arm.purpose.of_block())).collect();
+        for (arrangement, grid, block, purpose) in blocks {
+            let of_block = |arm: &ArmKey| arm.belongs(arrangement, grid, block, purpose);
+            if run.planned(arrangement, grid, block, purpose).iter().all(|arm| self.arms.contains_key(arm)) {
                 continue;
             }
-            self.append(&[Event::Dropped { arrangement, grid, block }])?;
+            self.append(&[Event::Dropped { arrangement, grid, block, purpose }])?;
             self.arms.retain(|arm, kept| {
                 if of_block(arm) {
                     // What no event names is ignored: it does not matter if this fails.
@@ -203,9 +203,38 @@ impl RunDir {
         arrangement: usize,
         grid: usize,
         generation: Option<u32>,
+        company: Company,
         evidence: Evidence,
     ) -> Result<(), RunDirError> {
-        self.append(&[Event::Arranged { arrangement, grid, generation, evidence }])
+        self.append(&[Event::Arranged { arrangement, grid, generation, company, evidence }])
+    }
+
+    /// Records that everything that is judged of a neighbour in a grid was decided at a look.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn stopped(
+        &mut self,
+        arrangement: usize,
+        grid: usize,
+        neighbour: usize,
+        look: usize,
+    ) -> Result<(), RunDirError> {
+        self.append(&[Event::Stopped { arrangement, grid, neighbour, look }])
+    }
+
+    /// Records that the control whose arms are for `purpose` could not be run in a grid, and why.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn no_control(
+        &mut self,
+        arrangement: usize,
+        grid: usize,
+        purpose: Purpose,
+        reason: &str,
+    ) -> Result<(), RunDirError> {
+        self.append(&[Event::NoControl { arrangement, grid, purpose, reason: reason.to_owned() }])
     }
 
     /// Records that an arrangement was given up before its end.

@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::expectation::{Expectation, Rule};
 use super::keys;
-use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, channel_of, seats_of};
+use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, TimeSlice, channel_of, seats_of};
 use super::observe;
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
@@ -16,6 +16,8 @@ use crate::workload::Workload;
 pub(super) struct Declared {
     pub probes: Vec<(String, Option<&'static Workload>)>,
     pub neighbours: Vec<(String, Option<&'static Workload>)>,
+    /// Indices of the probes that have an objective.
+    pub objectives: Vec<usize>,
 }
 
 /// Reads an arrangement; `None` only after a mistake.
@@ -30,6 +32,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
     if let (Some(entry), Some(sharing)) = (t.entry("mps_daemon"), sharing.filter(|s| !with_mps.contains(s))) {
         r.mistake(&entry.span, &entry.path, "`mps_daemon`", format!("expected none under {sharing}: it has no MPS"));
     }
+    let time_slice = time_slice(r, t, sharing);
     let panel = subset(r, t, "panel", &declared.probes, "a probe of the victim's panel");
     let neighbours = subset(r, t, "neighbours", &declared.neighbours, "a neighbour of this scenario");
     let seats = match (sharing, &layout) {
@@ -51,6 +54,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         name: t.owned("name")?,
         sharing: sharing?,
         mps_daemon,
+        time_slice,
         layout,
         panel,
         neighbours,
@@ -61,6 +65,19 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         observe: observe::read(r, t),
         against: t.owned("against"),
     })
+}
+
+/// The level of the time slice that is asked for, where the mode has one: it is the whole GPU's, and none under MIG.
+fn time_slice<'t>(r: &mut Reader<'t>, t: &Table<'t>, sharing: Option<SharingMode>) -> Option<TimeSlice> {
+    let text = t.text("time_slice")?;
+    if let (Some(entry), Some(sharing)) = (t.entry("time_slice"), sharing.filter(|s| *s != SharingMode::TimeSlicing)) {
+        let why = match sharing {
+            SharingMode::MigTimeSlicing => "the driver has levels for a whole GPU only, and none under MIG",
+            _ => "tenants take no turns by time there",
+        };
+        r.mistake(&entry.span, &entry.path, "`time_slice`", format!("expected none under {sharing}: {why}"));
+    }
+    TimeSlice::ALL.into_iter().find(|level| level.id() == text)
 }
 
 /// Indices of the names listed under `key`; all where it is not there.
@@ -319,6 +336,8 @@ struct Here {
     series: Vec<String>,
     /// Every workload is known.
     complete: bool,
+    /// One of the probes has an objective.
+    objectives: bool,
 }
 
 impl Here {
@@ -330,6 +349,7 @@ impl Here {
             None => vec![name.clone()],
         };
         Self {
+            objectives: panel.iter().any(|index| declared.objectives.contains(index)),
             complete: probes.iter().chain(&neighbours).all(|(_, w)| w.is_some()),
             series: probes.iter().flat_map(series).collect(),
             neighbours: neighbours.into_iter().map(|(name, w)| (name.clone(), w.map(channel_of))).collect(),
@@ -383,6 +403,16 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
     let mut read = Vec::new();
     for (key, value) in rules {
         let name = key.get_ref().as_ref();
+        if require && name == Expectation::SLO {
+            if !r.broken && !here.objectives {
+                let expected = "expected `slo = { p99 = \"…\" }` at a probe that runs here";
+                r.mistake(&key.span(), path, "no objective to require", expected);
+            }
+            if let Some(word) = one_of(r, value, &join(path, name), keys::SLO_WORDS) {
+                read.push((key.span().start, Rule { key: name.to_owned(), word }));
+            }
+            continue;
+        }
         if here.complete && !r.broken && !here.covers(name) {
             let known = here.keys(name);
             let known: Vec<_> = known.iter().map(String::as_str).collect();
@@ -406,7 +436,15 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
 }
 
 fn word<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, require: bool) -> Option<super::expectation::Word> {
-    let words = keys::words_of(require);
+    one_of(r, node, path, keys::words_of(require))
+}
+
+fn one_of<'t>(
+    r: &mut Reader<'t>,
+    node: Node<'t>,
+    path: &str,
+    words: &'static [&'static str],
+) -> Option<super::expectation::Word> {
     let text = node.get_ref().as_str().unwrap_or_default();
     if words.contains(&text) {
         return text.parse().ok();

@@ -74,6 +74,9 @@ pub struct Controls {
     pub sensitivity: u32,
 }
 
+/// Fewest blocks that decide anything: the exact signed-rank bound at 1 % needs them.
+const LEAST_BLOCKS: u32 = 7;
+
 /// A quantile in units of 1/100 000: 50 000 is the median, 99 900 is p99.9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(into = "String", try_from = "String")]
@@ -114,20 +117,35 @@ impl Tier {
         }
     }
 
+    /// π*: an episode that hits at least this share of the arms is seen, or nothing is called Isolated (verdict.md, "The
+    /// design").
+    pub const fn scope(self) -> f64 {
+        match self {
+            Self::Smoke => 0.25,
+            Self::Acceptance => 0.10,
+            Self::Certify => 0.05,
+        }
+    }
+
     /// What a scenario of this tier gets where it does not say otherwise.
     ///
-    /// Blocks and quantiles are those of docs/verdict.md: 17, 48 and 90 blocks see episodes that hit 25, 10 and 5 % of the
-    /// arms. Windows are what the tier's time budget allows with a dozen neighbours and half a dozen probes.
+    /// Blocks and quantiles are those of docs/verdict.md: 17 blocks see episodes that hit 25 % of the arms; 48 and 100 those
+    /// that hit 10 and 5 %, with what earlier looks leave of the error rate (97 are enough). Windows are what the tier's time
+    /// budget allows with a dozen neighbours and half a dozen probes.
     pub fn defaults(self) -> Design {
         let (blocks, window, max_window) = match self {
             Self::Smoke => (17, Nanos::millis(250), Nanos::secs(2)),
             Self::Acceptance => (48, Nanos::millis(400), Nanos::secs(4)),
-            Self::Certify => (90, Nanos::secs(1), Nanos::secs(10)),
+            Self::Certify => (100, Nanos::secs(1), Nanos::secs(10)),
         };
         let mut judged = vec![Quantile::P50, Quantile::P99];
         if self == Self::Certify {
             judged.push(Quantile::P999);
         }
+        let (presence, sensitivity) = match self {
+            Self::Smoke => (5, 3),
+            Self::Acceptance | Self::Certify => (12, 5),
+        };
         Design {
             tier: self,
             blocks,
@@ -138,10 +156,52 @@ impl Tier {
             drain: Nanos::millis(500),
             judged,
             margins: Margins::default(),
-            looks: vec![Look { blocks, spends: Share::percent(100) }],
-            controls: Controls::default(),
+            looks: self.looks(blocks, 4),
+            controls: Controls { again: true, presence, sensitivity },
             max_duration: None,
         }
+    }
+
+    /// The looks of a design of so many blocks that says nothing of them: at smoke one, when all is done; else also at a
+    /// quarter of the blocks, seven at least, and at half of them, each after a whole generation.
+    pub(super) fn looks(self, blocks: u32, per_generation: u32) -> Vec<Look> {
+        let whole = |blocks: u32| blocks.max(LEAST_BLOCKS).next_multiple_of(per_generation.max(1));
+        let early = match self {
+            Self::Smoke => Vec::new(),
+            Self::Acceptance | Self::Certify => vec![whole(blocks.div_ceil(4)), whole(blocks.div_ceil(2))],
+        };
+        Look::split(&early, blocks)
+    }
+}
+
+impl Look {
+    /// Looks after `early` blocks, as far as they lie before all `blocks` and rise, and one at the end. Those before the last
+    /// spend three tenths of every error rate together, later ones more than earlier ones: of three looks a tenth, two tenths
+    /// and seven tenths.
+    pub(super) fn split(early: &[u32], blocks: u32) -> Vec<Self> {
+        let mut early: Vec<u32> = early.iter().copied().filter(|at| *at < blocks).collect();
+        early.dedup();
+        let all = (early.len() * (early.len() + 1) / 2) as u32;
+        let mut looks: Vec<Self> = (1..)
+            .zip(early)
+            .map(|(rank, blocks)| Self { blocks, spends: Share(Share::percent(30).0 * rank / all) })
+            .collect();
+        let spent: u32 = looks.iter().map(|look| look.spends.0).sum();
+        looks.push(Self { blocks, spends: Share(Share::percent(100).0 - spent) });
+        looks
+    }
+}
+
+impl Design {
+    /// Generations of a grid that runs to its end.
+    pub fn generations(&self) -> u32 {
+        self.blocks.div_ceil(self.blocks_per_generation.max(1))
+    }
+
+    /// Blocks of a grid that are run when look `look` is taken: as many as it looks at, and the rest of their generation.
+    pub fn blocks_by(&self, look: usize) -> u32 {
+        let blocks = self.looks.get(look).map_or(self.blocks, |look| look.blocks);
+        blocks.next_multiple_of(self.blocks_per_generation.max(1)).min(self.blocks)
     }
 }
 
@@ -255,7 +315,21 @@ mod tests {
     #[test]
     fn tiers_give_the_sizes_of_the_procedure() {
         let sizes = |t: Tier| (t.defaults().blocks, t.defaults().judged.len());
-        assert_eq!(Tier::ALL.iter().map(|t| sizes(*t)).collect::<Vec<_>>(), [(17, 2), (48, 2), (90, 3)]);
+        assert_eq!(Tier::ALL.iter().map(|t| sizes(*t)).collect::<Vec<_>>(), [(17, 2), (48, 2), (100, 3)]);
+    }
+
+    #[test]
+    fn looks_are_taken_at_whole_generations_and_spend_everything() {
+        let looks = |tier: Tier| tier.defaults().looks.iter().map(|l| (l.blocks, l.spends.0)).collect::<Vec<_>>();
+        assert_eq!(looks(Tier::Smoke), [(17, 1_000_000)]);
+        assert_eq!(looks(Tier::Acceptance), [(12, 100_000), (24, 200_000), (48, 700_000)]);
+        assert_eq!(looks(Tier::Certify), [(28, 100_000), (52, 200_000), (100, 700_000)]);
+        // A quarter of ten is three, and seven are needed; after whole generations of six that is the end.
+        assert_eq!(Tier::Acceptance.looks(10, 6), [Look { blocks: 10, spends: Share::percent(100) }]);
+        assert_eq!(Tier::Acceptance.looks(10, 4).len(), 2);
+        let design = Design { blocks_per_generation: 5, ..Tier::Acceptance.defaults() };
+        assert_eq!([0, 1, 2].map(|look| design.blocks_by(look)), [15, 25, 48], "the rest of a generation is run");
+        assert_eq!(design.generations(), 10);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Every key of a scenario: the one table from which reader, JSON Schema, reference and tests derive.
 
 use super::expectation::Word;
-use super::model::{MpsDaemon, SharingMode};
+use super::model::{MpsDaemon, SharingMode, TimeSlice};
 use super::schema as json;
 use crate::channel::Channel;
 use crate::field::{Field, Kind, Shape};
@@ -86,6 +86,49 @@ pub(super) const DESIGN: &[Field] = &[
         Kind::Table(MARGINS),
         "Slowdowns that still count as isolated, and that count as violated.",
     ),
+    Field::optional(
+        "looks",
+        Kind::Special(&LOOKS),
+        "Looks at the data, declared beforehand: a neighbour of which everything is decided stops there.",
+    ),
+    Field::optional(
+        "controls",
+        Kind::Table(CONTROLS),
+        "What is run beside the cells to show that they mean something.",
+    ),
+    Field::optional(
+        "max_duration",
+        Kind::Duration { min: Nanos::secs(1), max: Nanos::secs(30 * 86_400) },
+        "The longest that the run may take on a GPU; a plan beyond it is refused.",
+    ),
+];
+
+pub(super) const LOOK: &[Field] = &[
+    Field::required("blocks", Kind::Count { min: 1, max: 10_000 }, "Blocks after which it is taken."),
+    Field::required(
+        "spends",
+        Kind::Share { min: Share(1_000), max: Share::percent(100) },
+        "Part of every error rate that it may spend; all looks together spend 100%.",
+    ),
+];
+
+pub(super) const CONTROLS: &[Field] = &[
+    Field::with_default(
+        "again",
+        Kind::Flag,
+        "true",
+        "A/A: a second quiet arm in every block, which must come out isolated.",
+    ),
+    Field::optional(
+        "presence",
+        Kind::Count { min: 0, max: 10_000 },
+        "Generations after which the victim is measured once without any neighbour's process.",
+    ),
+    Field::optional(
+        "sensitivity",
+        Kind::Count { min: 0, max: 1_000 },
+        "Pairs of arms with the noise inside the victim's own place, where the mode promises a share of its own.",
+    ),
 ];
 
 pub(super) const MARGINS: &[Field] = &[
@@ -160,6 +203,12 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         "mps_daemon",
         Kind::Word(&[MpsDaemon::Own.id(), MpsDaemon::Running.id()]),
         "Under mps and mig+mps: a control daemon of the run's own, which it is unless given, or the one that is running.",
+    ),
+    Field::optional(
+        "time_slice",
+        Kind::Word(&[TimeSlice::Default.id(), TimeSlice::Short.id(), TimeSlice::Medium.id(), TimeSlice::Long.id()]),
+        "Under time-slicing: level of the time slice, set for the arrangement under --allow-reconfigure; whatever it is \
+         unless given.",
     ),
     Field::optional("panel", Kind::List(&Kind::Name), "Probes that run here, by name; all of them unless given."),
     Field::optional(
@@ -237,8 +286,10 @@ pub(super) const SLO_BOUND: Kind = Kind::Duration { min: Nanos(1), max: Nanos::s
 
 const REQUIRE_WORDS: &[&str] = words::<5>();
 const EXPECT_WORDS: &[&str] = words::<4>();
+/// The words of the key `slo` in `require`.
+pub(super) const SLO_WORDS: &[&str] = &[Word::Met.id(), Word::Any.id()];
 
-/// The first `N` words: all of them in `require`, all but the last one (`any`) in `expect`.
+/// The first `N` words: those of verdicts in `require`, and without `any` in `expect`.
 const fn words<const N: usize>() -> &'static [&'static str] {
     const ALL: &[&str] = &{
         let mut ids = [""; Word::ALL.len()];
@@ -269,6 +320,11 @@ pub(super) const MARGIN: Shape = Shape {
     expected: "two shares, isolated and violated, such as [\"5%\", \"25%\"], the first below the second",
     schema: json::margin,
 };
+pub(super) const LOOKS: Shape = Shape {
+    name: "looks",
+    expected: "\"none\", a list of blocks such as [12, 24], or of { blocks = 12, spends = \"10%\" }",
+    schema: json::looks,
+};
 pub(super) const PROBE_ID: Shape = Shape { name: "probe", expected: "the id of a probe", schema: json::probe_id };
 pub(super) const NOISE_ID: Shape = Shape { name: "noise", expected: "the id of a noise", schema: json::noise_id };
 pub(super) const PARAMS: Shape =
@@ -291,7 +347,7 @@ pub(super) const SEAT: Shape =
     Shape { name: "seat", expected: "the number of a seat in quotes, such as \"0\" or \"0.1\"", schema: json::seat };
 pub(super) const REQUIRE: Shape = Shape {
     name: "require",
-    expected: "a word, or a table of words by \"default\", channel, neighbour or \"neighbour/series\"",
+    expected: "a word, or a table of words by \"default\", channel, neighbour or \"neighbour/series\"; in the table also `slo`, \"met\" or \"any\"",
     schema: json::require,
 };
 pub(super) const EXPECT: Shape = Shape {
@@ -310,6 +366,8 @@ pub(super) const TABLES: &[(&str, &[Field])] = &[
     ("The scenario", TOP),
     ("`[design]`", DESIGN),
     ("`[design] margins`", MARGINS),
+    ("An entry of `looks`", LOOK),
+    ("`[design] controls`", CONTROLS),
     ("`[victim]`", VICTIM),
     ("An entry of `panel`", PROBE),
     ("`[[neighbour]]`", NEIGHBOUR),

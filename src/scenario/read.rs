@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::de::{DeTable, DeValue};
 
 use super::arrangement::{self, Declared};
-use super::design::{Design, Look, Quantile, Tier};
+use super::design::{Controls, Design, Look, Quantile, Tier};
 use super::keys;
 use super::mistake::Mistakes;
 use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo};
@@ -75,7 +75,9 @@ fn scenario<'t>(
     let design = design(r, top.table("design"), tier);
     let (probe_names, panel) = panel(r, top, catalogue);
     let (neighbour_names, neighbours) = all_neighbours(r, top, catalogue);
-    let declared = Declared { probes: probe_names, neighbours: neighbour_names };
+    let objectives = panel.iter().enumerate().filter(|(_, p)| p.as_ref().is_none_or(|p| !p.slos.is_empty()));
+    let objectives = objectives.map(|(index, _)| index).collect();
+    let declared = Declared { probes: probe_names, neighbours: neighbour_names, objectives };
 
     let mut names = BTreeSet::new();
     let mut arrangements = Vec::new();
@@ -148,8 +150,82 @@ fn design<'t>(r: &mut Reader<'t>, table: Option<&Table<'t>>, tier: Option<Tier>)
             }
         }
     }
-    d.looks = vec![Look { blocks: d.blocks, spends: Share::percent(100) }];
+    d.looks = match t.special("looks") {
+        Some((node, path)) => looks(r, node, path, d.blocks).unwrap_or(d.looks),
+        None => tier.looks(d.blocks, d.blocks_per_generation),
+    };
+    if let Some(t) = t.table("controls") {
+        d.controls = Controls {
+            again: t.flag("again"),
+            presence: t.count32("presence").unwrap_or(d.controls.presence),
+            sensitivity: t.count32("sensitivity").unwrap_or(d.controls.sensitivity),
+        };
+    }
+    d.max_duration = t.duration("max_duration");
     d
+}
+
+/// The looks at a design of so many blocks; the last one is at all of them, written or not. `None` after a mistake.
+fn looks<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, blocks: u32) -> Option<Vec<Look>> {
+    let items = match node.get_ref() {
+        DeValue::String(text) if text == "none" => return Some(Look::split(&[], blocks)),
+        DeValue::Array(items) if !items.is_empty() => items,
+        _ => {
+            r.unexpected(node, path, keys::LOOKS.expected);
+            return None;
+        }
+    };
+    let before = r.mistakes.len();
+    let mut looks: Vec<(u32, Option<Share>)> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let (at, spends) = match item.get_ref() {
+            DeValue::Table(table) => {
+                let t = r.table(keys::LOOK, Some(table), item.span(), path.clone());
+                (t.count32("blocks"), t.share("spends"))
+            }
+            value => match r.scalar(&keys::LOOK[0].kind, value, &item.span(), &path) {
+                Some(crate::field::Value::Count(n)) => (u32::try_from(n).ok(), None),
+                _ => (None, None),
+            },
+        };
+        let Some(at) = at else { continue };
+        if looks.first().is_some_and(|(_, first)| first.is_some() != spends.is_some()) {
+            r.unexpected(item, &path, "all looks with what they spend, or none");
+        } else if looks.last().is_some_and(|(last, _)| at <= *last) || at > blocks {
+            r.mistake(
+                &item.span(),
+                &path,
+                format!("a look after {at} blocks"),
+                format!("expected rising numbers of blocks, at most {blocks}"),
+            );
+        }
+        looks.push((at, spends));
+    }
+    if r.mistakes.len() > before {
+        return None;
+    }
+    let written: Option<Vec<Look>> =
+        looks.iter().map(|(blocks, spends)| Some(Look { blocks: *blocks, spends: (*spends)? })).collect();
+    let Some(mut written) = written else {
+        return Some(Look::split(&looks.iter().map(|(at, _)| *at).collect::<Vec<_>>(), blocks));
+    };
+    let (spent, all) = (written.iter().map(|look| u64::from(look.spends.0)).sum::<u64>(), Share::percent(100).0);
+    let ends = written.last().is_some_and(|last| last.blocks == blocks);
+    if if ends { spent != u64::from(all) } else { spent >= u64::from(all) } {
+        let found = format!("looks that spend {} % together", spent as f64 / 1e4);
+        let expected = if ends {
+            "expected 100 %"
+        } else {
+            "expected less than 100 %: the last look, at all blocks, spends the rest"
+        };
+        r.mistake(&node.span(), path, found, expected);
+        return None;
+    }
+    if !ends {
+        written.push(Look { blocks, spends: Share(all - spent as u32) });
+    }
+    Some(written)
 }
 
 /// The quantiles of a list, rising.
@@ -223,8 +299,8 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
     for t in top.tables("neighbour") {
         let workload = workload(r, t, "noise", catalogue, Role::Probe, keys::NOISE_ID.expected);
         let Some(name) = name(r, t, "noise", "neighbour", &mut seen) else { continue };
-        // "default" is a key of `require`, and "quiet" names the arm without noise.
-        if let (true, Some(entry)) = (matches!(name.as_str(), "default" | "quiet"), t.entry("name")) {
+        // "default" and "slo" are keys of `require`, and "quiet" names the arm without noise.
+        if let (true, Some(entry)) = (matches!(name.as_str(), "default" | "quiet" | "slo"), t.entry("name")) {
             r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
         }
         names.push((name.clone(), workload));

@@ -66,7 +66,9 @@ fn property(field: &Field) -> Json {
 
 /// The doc line of a key with the defaults that depend on the tier.
 pub(super) fn described(field: &Field) -> String {
-    match tier_defaults(field.key) {
+    // Other tables have keys of the same names.
+    let of_design = keys::DESIGN.iter().chain(keys::CONTROLS).any(|f| (f.key, f.doc) == (field.key, field.doc));
+    match tier_defaults(field.key).filter(|_| of_design) {
         Some(defaults) => format!("{} Default by tier: {defaults}.", field.doc),
         None => field.doc.to_owned(),
     }
@@ -81,6 +83,16 @@ fn tier_defaults(key: &str) -> Option<String> {
             "window" => d.window.to_string(),
             "max_window" => d.max_window.to_string(),
             "judged" => d.judged.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            "looks" => match d.looks.as_slice() {
+                [_] => "none before the end".to_owned(),
+                [early @ .., _] => {
+                    let early: Vec<_> = early.iter().map(|l| format!("{} ({})", l.blocks, l.spends)).collect();
+                    format!("{} and the end", early.join(" "))
+                }
+                [] => return None,
+            },
+            "presence" => d.controls.presence.to_string(),
+            "sensitivity" => d.controls.sensitivity.to_string(),
             _ => return None,
         })
     };
@@ -136,6 +148,15 @@ const QUANTILE: &str = "p[0-9]{1,2}(\\.[0-9]{1,3})?";
 
 pub(super) fn margin(_: &[&'static Workload]) -> Json {
     json!({ "type": "array", "minItems": 2, "maxItems": 2, "items": text(&format!("{NUMBER} ?%")) })
+}
+
+pub(super) fn looks(_: &[&'static Workload]) -> Json {
+    let blocks = of_kind(&keys::LOOK[0].kind);
+    json!({ "oneOf": [
+        { "const": "none" },
+        { "type": "array", "minItems": 1, "items": blocks },
+        { "type": "array", "minItems": 1, "items": object(keys::LOOK) },
+    ] })
 }
 
 fn ids(catalogue: &[&'static Workload], not: Role) -> Json {
@@ -200,7 +221,9 @@ pub(super) fn seat(_: &[&'static Workload]) -> Json {
 }
 
 pub(super) fn require(_: &[&'static Workload]) -> Json {
-    words(keys::words_of(true))
+    let mut schema = words(keys::words_of(true));
+    schema["oneOf"][1]["properties"] = json!({ (super::expectation::Expectation::SLO): { "enum": keys::SLO_WORDS } });
+    schema
 }
 pub(super) fn expect(_: &[&'static Workload]) -> Json {
     words(keys::words_of(false))

@@ -49,6 +49,24 @@ impl Scenario {
             margins.put(key, list([isolated.to_string(), violated.to_string()]));
         }
         keys.put("margins", margins.inline());
+        match d.looks.as_slice() {
+            [] | [_] => keys.text("looks", "none"),
+            looks => {
+                let looks: Vec<_> = looks
+                    .iter()
+                    .map(|look| {
+                        format!("{{ blocks = {}, spends = {} }}", look.blocks, quoted(&look.spends.to_string()))
+                    })
+                    .collect();
+                keys.put("looks", format!("[{}]", looks.join(", ")));
+            }
+        }
+        let mut controls = Keys::default();
+        controls.put("again", d.controls.again);
+        controls.put("presence", d.controls.presence);
+        controls.put("sensitivity", d.controls.sensitivity);
+        keys.put("controls", controls.inline());
+        keys.optional("max_duration", d.max_duration.map(|most| most.to_string()).as_deref());
         keys
     }
 
@@ -58,6 +76,9 @@ impl Scenario {
         keys.text("sharing", a.sharing.id());
         if [SharingMode::Mps, SharingMode::MigMps].contains(&a.sharing) {
             keys.text("mps_daemon", a.mps_daemon.id());
+        }
+        if let Some(level) = a.time_slice {
+            keys.text("time_slice", level.id());
         }
         match &a.layout {
             None => keys.text("layout", "as-found"),

@@ -21,12 +21,14 @@ mod separate_gpus;
 mod streams;
 mod time_slicing;
 mod tree;
+mod within;
 
 pub use error::SharingError;
 pub use found::{Found, can_be_made, devices, gpu_instances};
 pub use green_contexts::green_sms;
 pub use live::{arrange, not_on_hardware, on_hardware};
 pub use tree::free_memory;
+pub use within::{has_presence, has_sensitivity, within};
 
 use crate::gpu::{Gpu, GpuModel};
 use crate::machine::{SmShare, Topology};

@@ -140,6 +140,9 @@ impl Seated {
                 together += usize::from(instance);
             }
         }
+        if seats.len() < 2 {
+            return Ok("no other tenant is in any instance".to_owned());
+        }
         if self.apart == Apart::ComputeInstances && together == 0 {
             return Err(BackendError::arrangement(
                 "no two of these tenants share a GPU instance: nothing that compute instances share is tested",

@@ -41,7 +41,7 @@ pub fn bootstrap_log_ratio(
     if blocks != noisy.blocks() || quiet.total() == 0 || noisy.total() == 0 {
         return None;
     }
-    let resamples = RESAMPLES.max(libm::ceil(BEYOND / alpha.0.min(alpha.1)) as usize);
+    let resamples = resamples(alpha);
     let ones = vec![1; blocks];
     let rows = (quiet.row(&ones, q, 0), noisy.row(&ones, q, 0));
     let hints = (rows.0.unwrap_or(usize::MAX), rows.1.unwrap_or(usize::MAX));
@@ -66,6 +66,42 @@ pub fn bootstrap_log_ratio(
         high: order_statistic(&mut most, alpha.1, true),
         deviation: deviation(&least, &most),
     })
+}
+
+/// One-sided bounds of a mean at 1 − `alpha` (low, high), values drawn with replacement: the percentile interval, and the
+/// studentised one, x̄ − t*·s with t* = (x̄* − x̄)/s* of the resamples (Efron & Tibshirani, sections 13.3 and 12.5). A
+/// resample of equal values has no s*: its t* is infinite, and so are bounds that reach it.
+pub(super) fn mean_bounds(values: &[f64], alpha: (f64, f64), stream: &mut Stream) -> Option<((f64, f64), (f64, f64))> {
+    let n = values.len() as f64;
+    let (mean, spread) = mean_and_spread(values.iter().copied(), n);
+    let resamples = resamples(alpha);
+    let (mut means, mut students) = (Vec::with_capacity(resamples), Vec::with_capacity(resamples));
+    let mut drawn = vec![0.0; values.len()];
+    for _ in 0..resamples {
+        drawn.fill_with(|| values[stream.below(values.len() as u64) as usize]);
+        let (m, s) = mean_and_spread(drawn.iter().copied(), n);
+        means.push(m);
+        students.push(if m == mean { 0.0 } else { (m - mean) / s });
+    }
+    let reach = |alpha: f64, from_above: bool, students: &mut [f64]| {
+        let k = (libm::floor(alpha * (resamples as f64 + 1.0)) as usize).checked_sub(1)?;
+        let index = if from_above { resamples.checked_sub(k + 1)? } else { k };
+        let (_, t, _) = students.select_nth_unstable_by(index, f64::total_cmp);
+        Some(if spread == 0.0 { mean } else { mean - *t * spread })
+    };
+    let percentile = (order_statistic(&mut means, alpha.0, false)?, order_statistic(&mut means, alpha.1, true)?);
+    Some((percentile, (reach(alpha.0, true, &mut students)?, reach(alpha.1, false, &mut students)?)))
+}
+
+/// Mean and standard deviation (divided by n) of `n` values.
+fn mean_and_spread(values: impl Iterator<Item = f64> + Clone, n: f64) -> (f64, f64) {
+    let mean = values.clone().sum::<f64>() / n;
+    (mean, libm::sqrt(values.map(|x| (x - mean) * (x - mean)).sum::<f64>() / n))
+}
+
+/// Resamples that bounds at these levels need.
+fn resamples(alpha: (f64, f64)) -> usize {
+    RESAMPLES.max(libm::ceil(BEYOND / alpha.0.min(alpha.1)) as usize)
 }
 
 /// What is known of ln(noisy ÷ quiet) where either may lie at +∞ (`None`), that is somewhere beyond the deadline.

@@ -1,6 +1,7 @@
 //! Counts of latencies, of one arm and pooled over arms.
 
 use super::durations::{Bucket, Durations};
+use super::slo::Over;
 use crate::scenario::Quantile;
 
 /// Latencies of one series in one arm, and how many of its requests were never served.
@@ -24,12 +25,26 @@ impl<'a> Counts<'a> {
 
     /// The bucket of the quantile `q`; `None` where it lies at +∞, or where there is nothing.
     pub fn bucket(self, q: Quantile) -> Option<Bucket> {
-        let rank = rank_of(q, self.total())?;
+        self.at_rank(rank_of(q, self.total())?)
+    }
+
+    /// The bucket of the request with this rank from one on; `None` where it lies at +∞, or where there are fewer.
+    pub(super) fn at_rank(self, rank: u64) -> Option<Bucket> {
         let mut seen = 0;
         self.served.iter().find_map(|(bucket, count)| {
             seen += count;
             (seen >= rank).then_some(bucket)
         })
+    }
+
+    /// How many requests took longer than `bound_ns`: (for certain, at most). They differ by those that share a bucket
+    /// with the bound; what was never served is over every bound.
+    pub fn over(self, bound_ns: u64) -> (Over, Over) {
+        let of = |over: fn(Bucket, u64) -> bool| {
+            let served: u64 = self.served.iter().filter(|(b, _)| over(*b, bound_ns)).map(|(_, count)| count).sum();
+            Over { over: served + self.unserved, total: self.total() }
+        };
+        (of(|bucket, bound| bucket.lowest() > bound), of(|bucket, bound| bucket.highest() > bound))
     }
 
     /// The quantile `q` in nanoseconds, the middle of its bucket; `None` as in [`Self::bucket`].
@@ -61,10 +76,7 @@ impl Pool {
     /// Pools `arms`, one per block.
     pub fn new(arms: &[Counts<'_>]) -> Self {
         let blocks = arms.len();
-        let mut buckets: Vec<Bucket> =
-            arms.iter().flat_map(|arm| arm.served.iter().map(|(bucket, _)| bucket)).collect();
-        buckets.sort_unstable();
-        buckets.dedup();
+        let buckets = Bucket::union(arms.iter().map(|arm| arm.served));
         let mut cumulative = vec![0; buckets.len() * blocks];
         for (block, arm) in arms.iter().enumerate() {
             let mut counts = arm.served.iter().peekable();
@@ -103,7 +115,15 @@ impl Pool {
     pub(super) fn row(&self, weights: &[u32], q: Quantile, hint: usize) -> Option<usize> {
         let rank = rank_of(q, weighted(&self.totals, weights))?;
         let rows = self.buckets.len();
-        let reached = |row: usize| weighted(&self.cumulative[row * self.blocks..][..self.blocks], weights) >= rank;
+        // A verdict spends its time here. Weights add up to the blocks in a bootstrap, so what 32 bits hold is known.
+        let most = self.totals.iter().copied().max().unwrap_or(0);
+        let drawn: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+        let narrow = u64::from(most).checked_mul(drawn).is_some_and(|sum| sum <= u64::from(u32::MAX));
+        let reached = |row: usize| {
+            let counts = &self.cumulative[row * self.blocks..][..self.blocks];
+            let below = if narrow { u64::from(weighted_narrow(counts, weights)) } else { weighted(counts, weights) };
+            below >= rank
+        };
         if rows == 0 || !reached(rows - 1) {
             return None;
         }
@@ -153,6 +173,20 @@ fn saturated(count: u64) -> u32 {
 
 fn weighted(counts: &[u32], weights: &[u32]) -> u64 {
     counts.iter().zip(weights).map(|(n, w)| u64::from(*n) * u64::from(*w)).sum()
+}
+
+/// The same where no sum exceeds 32 bits: eight at a time.
+fn weighted_narrow(counts: &[u32], weights: &[u32]) -> u32 {
+    let (counts, rest) = counts.as_chunks::<8>();
+    let (by_eight, rest_weights) = weights.as_chunks::<8>();
+    let mut sums = [0u32; 8];
+    for (counts, weights) in counts.iter().zip(by_eight) {
+        for lane in 0..8 {
+            sums[lane] = sums[lane].wrapping_add(counts[lane].wrapping_mul(weights[lane]));
+        }
+    }
+    let rest = rest.iter().zip(rest_weights).map(|(n, w)| n.wrapping_mul(*w));
+    sums.into_iter().chain(rest).fold(0, u32::wrapping_add)
 }
 
 #[cfg(test)]

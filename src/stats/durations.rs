@@ -20,12 +20,22 @@ impl Bucket {
         Self((shift << RESOLVED_BITS) + (ns >> shift) as u32)
     }
 
+    /// Buckets that hold something in any of `durations`, rising. By a mark per bucket: there are 57,000 at most, and
+    /// sorting what the arms of a cell hold takes as long as all of its bootstraps.
+    pub(super) fn union<'a>(durations: impl Iterator<Item = &'a Durations> + Clone) -> Vec<Self> {
+        let end = durations.clone().filter_map(|d| d.counts.last()).map(|(bucket, _)| bucket.0 as usize + 1).max();
+        let mut held = vec![false; end.unwrap_or(0)];
+        durations.flat_map(|d| &d.counts).for_each(|(bucket, _)| held[bucket.0 as usize] = true);
+        held.iter().enumerate().filter(|(_, held)| **held).map(|(bucket, _)| Self(bucket as u32)).collect()
+    }
+
     /// Its width as a power of two.
     fn shift(self) -> u32 {
         (self.0 >> RESOLVED_BITS).saturating_sub(1)
     }
 
-    fn lowest(self) -> u64 {
+    /// Its lowest value, nanoseconds.
+    pub fn lowest(self) -> u64 {
         u64::from(self.0 - (self.shift() << RESOLVED_BITS)) << self.shift()
     }
 
@@ -71,12 +81,17 @@ impl Durations {
 
     /// Counts `count` durations in `bucket`.
     pub fn add(&mut self, bucket: Bucket, count: u32) {
+        self.len += u64::from(count);
+        // Rising durations, as merged and sorted ones are, need no search.
+        if count > 0 && self.counts.last().is_none_or(|(last, _)| *last < bucket) {
+            self.counts.push((bucket, count));
+            return;
+        }
         match self.counts.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
             Ok(at) => self.counts[at].1 += count,
             Err(at) if count > 0 => self.counts.insert(at, (bucket, count)),
             Err(_) => {}
         }
-        self.len += u64::from(count);
     }
 
     /// Gives back the memory kept for further buckets.

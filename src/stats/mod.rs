@@ -3,16 +3,28 @@
 //! Everything is computed with `libm` and with keyed random streams: equal inputs give equal bytes on every machine.
 //! A request that was not served (open at the deadline, or failed) lies at +∞ in every quantile, never outside of it.
 
+mod autocorrelation;
 mod bootstrap;
 mod counts;
+mod distributions;
 mod durations;
+mod proportions;
+mod rank;
 #[cfg(test)]
 mod reference;
 mod signed_rank;
 mod sizes;
+mod slo;
+mod spending;
 
+pub use autocorrelation::integrated_time;
 pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, log_ratio};
 pub use counts::{Counts, Pool};
+pub use distributions::{normal_quantile, t_quantile};
 pub use durations::{Bucket, Durations, resolution};
+pub use proportions::{holm, proportion_lower, proportion_upper};
+pub use rank::{Ranks, quantile_ranks, rank_bounds};
 pub use signed_rank::{SignedRank, hodges_lehmann};
-pub use sizes::{blocks_for_share, blocks_to_decide, detectable_effect, episode_share, min_requests, normal_quantile};
+pub use sizes::{blocks_for_share, blocks_to_decide, detectable_effect, episode_share, min_requests, planned_requests};
+pub use slo::{OBJECTIVE_ARMS, Over, ShareBounds, share_bounds, t_bounds};
+pub use spending::spent;

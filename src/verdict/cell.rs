@@ -2,28 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use super::ALPHA;
 use super::cause::{self, Symptoms};
+use super::controls::GridControls;
 use super::decide::{Evidence, decide};
-use super::types::{CellVerdict, Interval, Reason, RequirementState, SeriesVerdict, Verdict};
+use super::estimate::{Estimates, Levels, Sides, Tables, estimate, interval};
+use super::looks::Extent;
+use super::order::{self, Drift};
+use super::types::{CellVerdict, Control, Reason, RequirementState, SeriesVerdict, SloVerdict, Verdict};
 use super::validity::{self, Findings};
+use super::{host, placebo, slo};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
-use crate::scenario::Quantile;
-use crate::stats::{
-    Counts, Durations, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect,
-    hodges_lehmann, log_ratio, min_requests, normal_quantile, resolution,
-};
+use crate::scenario::{Quantile, SharingMode};
+use crate::stats::{Counts, Durations};
 
 /// Family-wise level of the lower bounds of a cell, two per series × quantile.
-const FALSE_ALARM: f64 = 0.05;
+pub(super) const FALSE_ALARM: f64 = 0.05;
 
 /// One block of a cell: its quiet and its noisy arm.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
+    /// Its number in the arrangement.
+    pub(super) block: u32,
     pub(super) quiet: &'a ArmData,
     pub(super) noisy: &'a ArmData,
 }
@@ -35,44 +38,46 @@ pub(super) struct Cell<'a> {
     pub(super) arrangement_index: usize,
     pub(super) victim: usize,
     pub(super) neighbour: usize,
-    /// (index, grid) of all grids with this victim and this neighbour: panels may be split.
-    pub(super) grids: Vec<(usize, &'a Grid)>,
+    /// All grids with this victim and this neighbour: panels may be split.
+    pub(super) grids: Vec<Part<'a>>,
+    /// Judged series × quantiles of the whole cell.
+    family: usize,
+}
+
+/// What the controls of every grid say, by (arrangement, grid).
+pub(super) type Controls = BTreeMap<(usize, usize), GridControls>;
+
+/// A cell as judged, with the objectives beside its neighbour.
+pub(super) struct Judged {
+    pub(super) cell: CellVerdict,
+    pub(super) slos: Vec<SloVerdict>,
+}
+
+/// What holds for all rows of a cell.
+struct Common<'a> {
+    findings: Findings,
+    controls: &'a Controls,
+    placebo_missing: bool,
+    not_awake: bool,
+}
+
+/// One grid of a cell, and how far it is judged.
+pub(super) struct Part<'a> {
+    pub(super) index: usize,
+    pub(super) grid: &'a Grid,
+    pub(super) extent: Extent,
 }
 
 /// One series of a cell, its arms laid side by side.
 struct Subject<'a> {
+    grid: usize,
     probe: usize,
     series: &'a str,
     judged: Vec<(Quantile, JudgedBy)>,
     pairs: Vec<Pair<'a>>,
-    /// (quiet, noisy) per block.
-    arms: Vec<(Counts<'a>, Counts<'a>)>,
-    /// (quiet, noisy) over the blocks.
-    pools: (Pool, Pool),
+    extent: Extent,
+    sides: Sides<'a>,
     findings: Findings,
-}
-
-/// What is known of one series at one quantile. Bounds are on the log scale, without ε.
-#[derive(Default)]
-struct Estimates {
-    paired: Option<Bounds>,
-    pooled: Option<Bounds>,
-    /// Both views decide, not the pooled one alone.
-    both: bool,
-    quiet_ns: Option<f64>,
-    noisy_ns: Option<f64>,
-    epsilon: f64,
-    /// Blocks with requests on both sides.
-    blocks: usize,
-    /// Standard deviation of a block's difference: the larger of the two views.
-    deviation: Option<f64>,
-}
-
-#[derive(Clone, Copy)]
-struct Bounds {
-    estimate: f64,
-    low: Option<f64>,
-    high: Option<f64>,
 }
 
 /// Why an arrangement did not run.
@@ -80,34 +85,37 @@ pub(super) fn skipped(run: &RecordedRun, arrangement: usize) -> Option<&String> 
     run.skipped.get(&arrangement).or(run.manifest.plan.arrangements[arrangement].skipped.as_ref())
 }
 
-/// All cells, in plan order, judged but for controls across cells and requirements.
-pub(super) fn judge_cells(run: &RecordedRun) -> Vec<CellVerdict> {
+/// All cells, in plan order, judged but for the placebo and requirements; and the objectives of every place.
+pub(super) fn judge_cells(
+    run: &RecordedRun,
+    controls: &Controls,
+    tables: &mut Tables,
+) -> (Vec<CellVerdict>, Vec<SloVerdict>) {
     let plan = &run.manifest.plan;
-    let mut tables = BTreeMap::new();
-    let mut cells = Vec::new();
+    let (mut cells, mut slos) = (Vec::new(), Vec::new());
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
         let reason = skipped(run, index);
+        let mut quiet = None;
         for (victim, neighbour) in places(plan, arrangement, reason.is_some()) {
-            let grids = arrangement.grids.iter().enumerate();
-            let cell = Cell {
-                plan,
-                arrangement,
-                arrangement_index: index,
-                victim,
-                neighbour,
-                grids: grids.filter(|(_, g)| g.victim == victim && g.neighbours.contains(&neighbour)).collect(),
-            };
-            cells.push(match reason {
-                Some(reason) => cell.empty(Verdict::Skipped { reason: reason.clone() }),
-                None => cell.judge(run, &mut tables),
-            });
+            let cell = Cell::new(run, index, victim, neighbour);
+            if let Some(reason) = reason {
+                cells.push(cell.empty(Verdict::Skipped { reason: reason.clone() }));
+                continue;
+            }
+            if quiet != Some(victim) {
+                quiet = Some(victim);
+                slos.extend(cell.quiet_slos(run));
+            }
+            let judged = cell.judge(run, controls, tables);
+            cells.push(judged.cell);
+            slos.extend(judged.slos);
         }
     }
-    cells
+    (cells, slos)
 }
 
 /// A series of an arm; nothing where it does not occur.
-fn counts<'a>(arm: &'a ArmData, series: &str) -> Counts<'a> {
+pub(super) fn counts<'a>(arm: &'a ArmData, series: &str) -> Counts<'a> {
     arm.series.get(series).map_or(Counts::new(&NOTHING, 0), SeriesData::counts)
 }
 
@@ -124,7 +132,60 @@ fn places(plan: &Plan, arrangement: &PlannedArrangement, skipped: bool) -> Vec<(
     places
 }
 
+/// How the declared quantiles of a probe are judged in a grid, as calibration fixed it.
+pub(super) fn judged(run: &RecordedRun, arrangement: usize, grid: usize, probe: usize) -> Vec<(Quantile, JudgedBy)> {
+    let calibration = run.calibrations.get(&(arrangement, grid));
+    let calibration = calibration.and_then(|c| c.probes.iter().find(|p| p.probe == probe));
+    let by = |q: Quantile| calibration?.judged.iter().find(|(declared, _)| *declared == q).map(|(_, by)| *by);
+    run.manifest.plan.design.judged.iter().map(|q| (*q, by(*q).unwrap_or(JudgedBy::TooFew))).collect()
+}
+
 impl<'a> Cell<'a> {
+    /// The cell as far as it was run.
+    fn new(run: &'a RecordedRun, arrangement_index: usize, victim: usize, neighbour: usize) -> Self {
+        let plan = &run.manifest.plan;
+        let arrangement = &plan.arrangements[arrangement_index];
+        let part = |(index, grid)| Part { index, grid, extent: Extent::of(run, arrangement_index, index, neighbour) };
+        let grids = arrangement.grids.iter().enumerate();
+        let grids = grids.filter(|(_, g)| g.victim == victim && g.neighbours.contains(&neighbour)).map(part);
+        let mut cell =
+            Self { plan, arrangement, arrangement_index, victim, neighbour, grids: grids.collect(), family: 0 };
+        cell.family = cell.family(run);
+        cell
+    }
+
+    /// What of it one grid judges after the blocks of a look; `None`: the grid has no such neighbour.
+    pub(super) fn at_look(
+        run: &'a RecordedRun,
+        arrangement: usize,
+        grid: usize,
+        neighbour: usize,
+        look: usize,
+    ) -> Option<Self> {
+        let plan = &run.manifest.plan;
+        let planned = plan.arrangements.get(arrangement)?.grids.get(grid)?;
+        let mut cell = Self::new(run, arrangement, planned.victim, neighbour);
+        cell.grids.retain(|part| part.index == grid);
+        cell.grids.first_mut()?.extent = Extent::at(&plan.design, look);
+        Some(cell)
+    }
+
+    /// Judged series × quantiles over all its grids: calibration fixed them before the first block.
+    fn family(&self, run: &RecordedRun) -> usize {
+        let of_probe = |(probe, planned): (usize, &crate::plan::PlannedProbe)| {
+            let part = self.grids.iter().find(|part| part.grid.probes.contains(&probe))?;
+            let judged = judged(run, self.arrangement_index, part.index, probe);
+            Some(judged.iter().filter(|(_, by)| *by != JudgedBy::TooFew).count() * planned.series.len())
+        };
+        self.plan.panel.iter().enumerate().filter_map(of_probe).sum()
+    }
+
+    /// Levels of the bounds at a look: each lower bound has its part of the family's level, either view may decide.
+    fn levels(&self, extent: Extent) -> Levels {
+        let lower = FALSE_ALARM / (2 * self.family.max(1)) as f64 * extent.spends;
+        Levels { lower, upper: extent.alpha() }
+    }
+
     /// Its name: the seat is named where the victim sits in several.
     fn name(&self) -> String {
         let several = self.arrangement.grids.iter().any(|grid| grid.victim != self.victim);
@@ -147,62 +208,152 @@ impl<'a> Cell<'a> {
             worst: None,
             notes: Vec::new(),
             neighbour_rate: None,
+            decided_after: None,
             requirement: RequirementState::NotRequired,
             surprises: Vec::new(),
         }
     }
 
     /// The blocks of one grid that have both arms.
-    fn pairs<'b>(&self, run: &'b RecordedRun, grid: usize, first_block: u32) -> Vec<Pair<'b>> {
+    fn pairs<'b>(&self, run: &'b RecordedRun, part: &Part<'_>) -> Vec<Pair<'b>> {
         let arm = |block: u32, neighbour: Option<usize>| {
             run.arms.get(&ArmKey {
                 arrangement: self.arrangement_index,
-                grid,
+                grid: part.index,
                 block,
                 neighbour,
                 purpose: Purpose::Block,
             })
         };
-        (first_block..first_block + self.plan.design.blocks)
-            .filter_map(|block| Some(Pair { quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? }))
+        let first = part.grid.first_block;
+        (first..first + part.extent.blocks)
+            .filter_map(|block| {
+                Some(Pair { block, quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? })
+            })
             .collect()
     }
 
-    fn judge(&self, run: &RecordedRun, tables: &mut BTreeMap<usize, SignedRank>) -> CellVerdict {
-        let of_grid = |(index, grid): &(usize, &Grid)| (*index, self.pairs(run, *index, grid.first_block));
+    pub(super) fn judge(&self, run: &RecordedRun, controls: &Controls, tables: &mut Tables) -> Judged {
+        let of_grid = |part: &Part<'_>| (part.index, self.pairs(run, part));
         let pairs: BTreeMap<usize, Vec<Pair<'_>>> = self.grids.iter().map(of_grid).collect();
         let all: Vec<Pair<'_>> = pairs.values().flatten().copied().collect();
-        let planned = self.grids.len() * self.plan.design.blocks as usize;
+        let planned = self.grids.iter().map(|part| part.extent.blocks as usize).sum();
         let intensity = validity::intensity(self, run, &pairs);
-        let common = validity::of_cell(&all, planned, &intensity);
+        let findings = validity::of_cell(self, run, &all, planned, &intensity);
 
         let subjects = self.subjects(run, &pairs);
-        let judged = |s: &Subject<'_>| s.judged.iter().filter(|(_, by)| *by != JudgedBy::TooFew).count();
-        let level = FALSE_ALARM / (2 * subjects.iter().map(judged).sum::<usize>().max(1)) as f64;
         let rows: Vec<(&Subject<'_>, Quantile, JudgedBy, Estimates)> = subjects
             .iter()
             .flat_map(|s| s.judged.iter().map(move |(q, by)| (s, *q, *by)))
-            .map(|(s, q, by)| (s, q, by, self.estimate(s, q, by, level, tables)))
+            .map(|(s, q, by)| (s, q, by, self.estimate(s, q, by, tables)))
             .collect();
 
         let faster = |q: Quantile, e: &Estimates| {
             e.upper().is_some_and(|upper| upper < -0.5 * libm::log1p(self.plan.design.margins.of(q).0))
         };
-        let not_awake =
-            validity::quiet_clock_is_lower(&all) == Some(true) || rows.iter().any(|(_, q, _, e)| faster(*q, e));
+        let common = Common {
+            not_awake: validity::quiet_clock_is_lower(&all) == Some(true)
+                || rows.iter().any(|(_, q, _, e)| faster(*q, e)),
+            placebo_missing: !placebo::is(self.plan, self.neighbour)
+                && placebo::is_missing(run, self.arrangement_index, self.victim),
+            findings,
+            controls,
+        };
         let mut cell = self.empty(Verdict::Inconclusive { reason: Reason::Incomplete });
-        cell.series = rows
-            .iter()
-            .map(|(subject, q, by, estimates)| self.row(subject, *q, *by, estimates, &common, not_awake, level))
-            .collect();
-        cell.neighbour_rate = intensity.rate;
-        cell.notes = common.notes;
-        for note in subjects.into_iter().flat_map(|s| s.findings.notes) {
-            if !cell.notes.contains(&note) {
-                cell.notes.push(note);
+        let (mut drift, mut notes) = (None::<Drift>, common.findings.notes.clone());
+        for (subject, q, by, estimates) in &rows {
+            let (row, drifts) = self.row(run, subject, *q, *by, estimates, &common);
+            cell.series.push(row);
+            let steeper = |d: &Drift| drift.is_none_or(|other| d.per_block.abs() > other.per_block.abs());
+            drift = drifts.filter(steeper).or(drift);
+        }
+        for note in subjects.iter().flat_map(|s| s.findings.notes.iter().cloned()) {
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
-        cell
+        cell.notes = notes.into_iter().chain(drift.map(Drift::reason)).collect();
+        cell.neighbour_rate = intensity.rate;
+        cell.decided_after = self.decided_after();
+        let slos = self.slos(&common.findings, &subjects);
+        Judged { cell, slos }
+    }
+
+    /// The objectives beside the neighbour. Beside an exclusive victim none makes noise: its quiet arms say it all.
+    fn slos(&self, findings: &Findings, subjects: &[Subject<'_>]) -> Vec<SloVerdict> {
+        if self.arrangement.sharing == SharingMode::Exclusive {
+            return Vec::new();
+        }
+        // The objective is one of the whole request: the probe's first series.
+        let first = |s: &&Subject<'_>| self.plan.panel[s.probe].name == s.series;
+        let of_subject = |s: &Subject<'_>| {
+            let arms = s.pairs.iter().map(|pair| (self.generation(pair.block), pair.noisy)).collect();
+            let late = |r: &Reason| matches!(r, Reason::LateRequests { .. });
+            let side = slo::Side {
+                plan: self.plan,
+                arrangement: self.arrangement_index,
+                seat: self.seat(),
+                neighbour: Some(self.neighbour),
+                extent: s.extent,
+                not_met: findings.noisy.clone(),
+                not_missed: s.findings.quiet.clone().or_else(|| s.findings.noisy.clone()).filter(late),
+                arms,
+            };
+            side.judge(s.probe)
+        };
+        subjects.iter().filter(first).flat_map(of_subject).collect()
+    }
+
+    /// The objectives of the victim's place in its quiet arms, over all grids of the place.
+    fn quiet_slos(&self, run: &RecordedRun) -> Vec<SloVerdict> {
+        let mut slos = Vec::new();
+        for (index, probe) in self.plan.panel.iter().enumerate().filter(|(_, probe)| !probe.slos.is_empty()) {
+            let grids = self.arrangement.grids.iter().enumerate();
+            let grids = grids.filter(|(_, g)| g.victim == self.victim && g.probes.contains(&index));
+            let (mut arms, mut extent, mut planned) = (Vec::new(), None, 0);
+            for (grid, of) in grids {
+                let whole = Extent::of_quiet(run, self.arrangement_index, grid);
+                planned += whole.blocks as usize;
+                extent = extent.filter(|e: &Extent| e.spends < whole.spends).or(Some(whole));
+                let key = |block| ArmKey {
+                    arrangement: self.arrangement_index,
+                    grid,
+                    block,
+                    neighbour: None,
+                    purpose: Purpose::Block,
+                };
+                let blocks = of.first_block..of.first_block + whole.blocks;
+                arms.extend(blocks.filter_map(|b| Some((self.generation(b), run.arms.get(&key(b))?))));
+            }
+            let Some(extent) = extent else { continue };
+            let late = validity::late(&arms.iter().map(|(_, arm)| *arm).collect::<Vec<_>>(), index, &probe.name);
+            let side = slo::Side {
+                plan: self.plan,
+                arrangement: self.arrangement_index,
+                seat: self.seat(),
+                neighbour: None,
+                extent,
+                not_met: (arms.len() < planned).then_some(Reason::Incomplete),
+                not_missed: late,
+                arms,
+            };
+            slos.extend(side.judge(index));
+        }
+        slos
+    }
+
+    /// A number that the blocks between two restarts have in common, all grids counted through.
+    fn generation(&self, block: u32) -> u64 {
+        let starts = self.arrangement.grids.iter().enumerate().filter(|(_, grid)| grid.first_block <= block);
+        let (grid, first) = starts.map(|(i, g)| (i, g.first_block)).max_by_key(|(_, first)| *first).unwrap_or((0, 0));
+        let each = self.plan.design.blocks_per_generation.max(1);
+        (grid as u64) << 32 | u64::from((block - first.min(block)) / each)
+    }
+
+    /// Blocks after which all of its grids stopped, where they did before the end.
+    fn decided_after(&self) -> Option<u32> {
+        let early = !self.grids.is_empty() && self.grids.iter().all(|part| !part.extent.last);
+        self.grids.iter().map(|part| part.extent.blocks).max().filter(|_| early)
     }
 
     /// The series of the cell in the order of the panel, with how each of their quantiles is judged.
@@ -212,26 +363,20 @@ impl<'a> Cell<'a> {
     {
         let mut subjects = Vec::new();
         for (probe, planned) in self.plan.panel.iter().enumerate() {
-            let grids: Vec<usize> =
-                self.grids.iter().filter(|(_, g)| g.probes.contains(&probe)).map(|(index, _)| *index).collect();
-            let Some(first) = grids.first() else { continue };
-            let calibration = run.calibrations.get(&(self.arrangement_index, *first));
-            let calibration = calibration.and_then(|c| c.probes.iter().find(|p| p.probe == probe));
-            let by = |q: Quantile| calibration?.judged.iter().find(|(declared, _)| *declared == q).map(|(_, by)| *by);
-            let judged: Vec<(Quantile, JudgedBy)> =
-                self.plan.design.judged.iter().map(|q| (*q, by(*q).unwrap_or(JudgedBy::TooFew))).collect();
-            let pairs: Vec<Pair<'b>> = grids.iter().filter_map(|grid| pairs.get(grid)).flatten().copied().collect();
+            let parts: Vec<&Part<'_>> = self.grids.iter().filter(|part| part.grid.probes.contains(&probe)).collect();
+            let Some(first) = parts.first() else { continue };
+            let judged = judged(run, self.arrangement_index, first.index, probe);
+            let pairs: Vec<Pair<'b>> =
+                parts.iter().filter_map(|part| pairs.get(&part.index)).flatten().copied().collect();
             for series in &planned.series {
-                let arms = |side: fn(&Pair<'b>) -> &'b ArmData| -> Vec<Counts<'b>> {
-                    pairs.iter().map(|pair| counts(side(pair), series)).collect()
-                };
-                let (quiet, noisy) = (arms(|pair| pair.quiet), arms(|pair| pair.noisy));
+                let arms = pairs.iter().map(|pair| (counts(pair.quiet, series), counts(pair.noisy, series)));
                 subjects.push(Subject {
+                    grid: first.index,
                     probe,
                     series,
                     findings: validity::of_series(&pairs, probe, series),
-                    pools: (Pool::new(&quiet), Pool::new(&noisy)),
-                    arms: quiet.into_iter().zip(noisy).collect(),
+                    sides: Sides::new(arms.collect()),
+                    extent: first.extent,
                     pairs: pairs.clone(),
                     judged: judged.clone(),
                 });
@@ -240,24 +385,8 @@ impl<'a> Cell<'a> {
         subjects
     }
 
-    /// Both views of one series at one quantile, with one-sided bounds: upper at [`ALPHA`], lower at `level`.
-    fn estimate(
-        &self,
-        subject: &Subject<'_>,
-        q: Quantile,
-        by: JudgedBy,
-        level: f64,
-        tables: &mut BTreeMap<usize, SignedRank>,
-    ) -> Estimates {
-        let (quiet, noisy) = &subject.pools;
-        let mut e = Estimates { quiet_ns: quiet.quantile(q), noisy_ns: noisy.quantile(q), ..Estimates::default() };
-        let enough = min_requests(q, ALPHA);
-        if by == JudgedBy::TooFew || quiet.total() < enough || noisy.total() < enough {
-            return e;
-        }
-        let known = [e.quiet_ns, e.noisy_ns].into_iter().flatten();
-        e.epsilon = known.map(resolution).fold(0.0, f64::max);
-        let deadline = (self.plan.design.drain.0 as f64).max(1.0);
+    /// Both views of one series at one quantile.
+    fn estimate(&self, subject: &Subject<'_>, q: Quantile, by: JudgedBy, tables: &mut Tables) -> Estimates {
         let key = [
             Key::Name("bootstrap"),
             Key::Name(&self.arrangement.name),
@@ -267,43 +396,21 @@ impl<'a> Cell<'a> {
             Key::Number(u64::from(q.0)),
         ];
         let mut stream = Stream::new(self.plan.seed, &key);
-        let pooled = bootstrap_log_ratio(quiet, noisy, q, (level, ALPHA), deadline, &mut stream);
-        let root = libm::sqrt(subject.arms.len() as f64);
-        e.deviation = pooled.and_then(|d| d.deviation).map(|d| d * root);
-        e.pooled = pooled.map(|d| Bounds { estimate: d.estimate, low: d.low, high: d.high });
-        let both = |(quiet, noisy): &&(Counts<'_>, Counts<'_>)| quiet.total() > 0 && noisy.total() > 0;
-        let arms: Vec<_> = subject.arms.iter().filter(both).collect();
-        e.blocks = arms.len();
-        if by == JudgedBy::Blocks {
-            let ratios: Vec<LogBounds> =
-                arms.iter().map(|(quiet, noisy)| log_ratio(quiet.quantile(q), noisy.quantile(q), deadline)).collect();
-            let each = |of: fn(&LogBounds) -> f64| -> Vec<f64> { ratios.iter().map(of).collect() };
-            let table = tables.entry(ratios.len()).or_insert_with(|| SignedRank::new(ratios.len()));
-            let taken = each(|r| r.taken);
-            e.paired = hodges_lehmann(&taken).map(|estimate| Bounds {
-                estimate,
-                low: table.lower(&each(|r| r.least), level),
-                high: table.upper(&each(|r| r.most), ALPHA),
-            });
-            e.both = true;
-            e.deviation = e.deviation.zip(standard_deviation(&taken)).map(|(a, b)| a.max(b));
-        }
-        e
+        estimate(&subject.sides, q, by, self.levels(subject.extent), deadline_ns(self.plan), &mut stream, tables)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one row is the meeting point of everything that is known")]
+    /// A row, and a drift of its quiet arms that must be known and decides nothing.
     fn row(
         &self,
+        run: &RecordedRun,
         subject: &Subject<'_>,
         q: Quantile,
         by: JudgedBy,
         e: &Estimates,
-        common: &Findings,
-        not_awake: bool,
-        level: f64,
-    ) -> SeriesVerdict {
+        common: &Common<'_>,
+    ) -> (SeriesVerdict, Option<Drift>) {
         let probe = &self.plan.panel[subject.probe];
-        let (quiet, noisy) = &subject.pools;
+        let (quiet, noisy) = &subject.sides.pools;
         let margins = self.plan.design.margins.of(q);
         let margins = (libm::log1p(margins.0), libm::log1p(margins.1));
         let nothing = match (subject.pairs.is_empty(), e.pooled.is_none()) {
@@ -311,16 +418,42 @@ impl<'a> Cell<'a> {
             (false, true) => Some(Reason::TooFewRequests),
             _ => None,
         };
-        let holes = by == JudgedBy::Blocks && subject.arms.iter().any(|(q, n)| q.total() == 0 || n.total() == 0);
-        let blocking = common.noisy.clone().or_else(|| subject.findings.noisy.clone());
+        let holes = by == JudgedBy::Blocks && subject.sides.arms.iter().any(|(q, n)| q.total() == 0 || n.total() == 0);
+        let controls = common.controls.get(&(self.arrangement_index, subject.grid));
+        // A quarter of the margin, in absolute time.
+        let tolerated = e.quiet_ns.map(|ns| 0.25 * ns * self.plan.design.margins.of(q).0);
+        let host = tolerated.and_then(|tolerated| host::moved(&subject.pairs, q, tolerated));
+        let host_mediated = host.zip(tolerated);
+        let host_mediated = host_mediated
+            .map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
+        let (carried, drift) = self.quiet_arms(run, subject, q, by);
+        let steep = drift.filter(|d| d.is_steep(margins.0)).map(Drift::reason);
+        let blocks = subject.sides.arms.len() as u32;
+        let least = subject.extent.least_for_isolated(self.plan);
+        let placebo = Reason::ControlNotMeasured { control: Control::Placebo };
         let verdict = decide(Evidence {
-            invalid: common.quiet.clone().or_else(|| subject.findings.quiet.clone()).or(nothing),
+            invalid: controls
+                .and_then(|c| c.failed.clone())
+                .or_else(|| common.findings.quiet.clone())
+                .or_else(|| subject.findings.quiet.clone())
+                .or(carried)
+                .or(steep)
+                .or(nothing),
             lower: e.lower(),
-            upper: e.upper(),
+            // An early Isolated would promise more than its blocks have seen.
+            upper: e.upper().filter(|_| blocks >= least),
             margins,
-            blocking: blocking.or(holes.then_some(Reason::TooFewRequests)),
-            not_awake,
-            underpowered: e.underpowered(subject.arms.len() as u32, margins.0, level),
+            blocking: common
+                .findings
+                .noisy
+                .clone()
+                .or_else(|| subject.findings.noisy.clone())
+                .or(host_mediated)
+                .or(holes.then_some(Reason::TooFewRequests))
+                .or_else(|| controls.and_then(|c| c.blocking(self.neighbour, subject.series, q)))
+                .or(common.placebo_missing.then_some(placebo)),
+            not_awake: common.not_awake,
+            underpowered: e.underpowered(blocks, margins.0, least),
         });
         let cause = matches!(verdict, Verdict::Degraded | Verdict::Violated).then(|| {
             cause::of(&Symptoms {
@@ -333,78 +466,60 @@ impl<'a> Cell<'a> {
                 quiet_ns: e.quiet_ns,
                 noisy_ns: e.noisy_ns,
                 backlog: subject.findings.backlog,
+                host,
                 provenance: self.plan.inventory.provenance,
             })
         });
-        SeriesVerdict {
+        let noisy_arms: Vec<&ArmData> = subject.pairs.iter().map(|pair| pair.noisy).collect();
+        let saturated =
+            subject.findings.backlog.and_then(|_| slo::saturated(&noisy_arms, subject.probe, subject.series));
+        // At the user's own load a latency under a growing backlog measures the arm's length, and nothing of the tenant.
+        let told = saturated.is_none() || probe.slos.is_empty();
+        let row = SeriesVerdict {
             series: subject.series.to_owned(),
             channel: probe.channels.first().copied().unwrap_or(Channel::Host),
             quantile: q,
             judged: by,
             verdict,
-            paired: e.paired.map(|b| interval(b.estimate, b.low, b.high)),
-            pooled: e.pooled.map(|b| interval(b.estimate, b.low, b.high)),
-            ratio: e.paired.or(e.pooled).map(|b| interval(b.estimate, e.lower(), e.upper())),
+            paired: e.paired.filter(|_| told).map(|b| interval(b.estimate, b.low, b.high)),
+            pooled: e.pooled.filter(|_| told).map(|b| interval(b.estimate, b.low, b.high)),
+            ratio: e.ratio().filter(|_| told),
             quiet_ns: e.quiet_ns,
-            noisy_ns: e.noisy_ns,
+            noisy_ns: e.noisy_ns.filter(|_| told),
             requests: (quiet.total(), noisy.total()),
-            blocks: subject.arms.len() as u32,
+            blocks,
+            level: subject.extent.alpha(),
             cause,
+            saturated,
             required: None,
             expected: None,
+        };
+        (row, drift.filter(|d| d.is_notable(margins.0)))
+    }
+
+    /// What a noisy arm left in the quiet ones, and how they drift: of a quantile that an arm has for itself.
+    fn quiet_arms(
+        &self,
+        run: &RecordedRun,
+        subject: &Subject<'_>,
+        q: Quantile,
+        by: JudgedBy,
+    ) -> (Option<Reason>, Option<Drift>) {
+        if by != JudgedBy::Blocks {
+            return (None, None);
         }
+        let place = (self.arrangement_index, subject.grid);
+        let carried = order::carry_over(run, place, subject.extent, subject.series, q);
+        let quiet = subject.pairs.iter().zip(&subject.sides.arms);
+        let values = quiet.filter_map(|(pair, (quiet, _))| Some((pair.block, libm::log(quiet.quantile(q)?))));
+        (carried, Drift::of(&values.collect::<Vec<_>>()))
     }
 }
 
 /// The latencies of a series that does not occur.
 static NOTHING: Durations = Durations::EMPTY;
 
-impl Estimates {
-    /// L: the higher of the lower bounds, ε taken off. Their levels are chosen so that either may decide.
-    fn lower(&self) -> Option<f64> {
-        let bounds = [self.paired, self.pooled].into_iter().flatten().filter_map(|b| b.low);
-        bounds.reduce(f64::max).map(|low| low - self.epsilon)
-    }
-
-    /// U: the wider of the upper bounds, ε added; unbounded where either is. A bootstrap over a handful of blocks is
-    /// narrow because it has seen little: below [`least_blocks`] there is no bound, for the pooled view neither.
-    fn upper(&self) -> Option<f64> {
-        if self.blocks < least_blocks() {
-            return None;
-        }
-        let pooled = self.pooled?.high?;
-        let paired = if self.both { self.paired?.high? } else { pooled };
-        Some(pooled.max(paired) + self.epsilon)
-    }
-
-    /// What this run would have found, and how many blocks would decide: approximations by the normal formula.
-    fn underpowered(&self, blocks: u32, margin: f64, level: f64) -> Reason {
-        let z = normal_quantile(ALPHA);
-        let detectable = self.deviation.and_then(|sd| detectable_effect(sd, blocks, z, self.epsilon));
-        let estimate = [self.paired, self.pooled].into_iter().flatten().map(|b| b.estimate).reduce(f64::max);
-        let needed = self.deviation.zip(estimate).and_then(|(sd, estimate)| {
-            let distance = margin - estimate;
-            let z = if distance > 0.0 { z } else { normal_quantile(level) };
-            blocks_to_decide(sd, distance.abs() - self.epsilon, z)
-        });
-        let least = least_blocks() as u32;
-        let needed = needed.map(|n| n.max(blocks + 1).max(least)).or((blocks < least).then_some(least));
-        Reason::Underpowered { detectable, blocks_needed: needed }
-    }
-}
-
-/// Fewest blocks for which the exact signed-rank bound at [`ALPHA`] exists: 0.5^n ≤ α, seven at 1 %.
-fn least_blocks() -> usize {
-    libm::ceil(-libm::log2(ALPHA)) as usize
-}
-
-fn interval(estimate: f64, low: Option<f64>, high: Option<f64>) -> Interval {
-    Interval { estimate: libm::exp(estimate), low: low.map(libm::exp), high: high.map(libm::exp) }
-}
-
-fn standard_deviation(values: &[f64]) -> Option<f64> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
-    (values.len() > 1).then(|| libm::sqrt(variance))
+/// What a request that was not served has waited at least, nanoseconds.
+pub(super) fn deadline_ns(plan: &Plan) -> f64 {
+    (plan.design.drain.0 as f64).max(1.0)
 }

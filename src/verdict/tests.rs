@@ -256,13 +256,13 @@ fn a_placebo_that_moves_takes_every_other_cell_of_its_place_with_it() {
         |run: &RecordedRun| -> Vec<&'static str> { judge(run).cells.iter().map(|c| c.verdict.word()).collect() };
     assert_eq!(words(&hurt(0)), ["violated", "inconclusive", "inconclusive"]);
     assert_eq!(words(&hurt(1)), ["isolated", "violated", "isolated"]);
-    let failed = Reason::ControlFailed { control: "placebo".to_owned() };
+    let failed = Reason::ControlFailed { control: Control::Placebo };
     assert_eq!(judge(&hurt(0)).cells[1].verdict, Verdict::Inconclusive { reason: failed });
     // One that is faster beside an idle neighbour is no reference for a busy one.
     let faster = lab.run(|stream, draw| lognormal(stream) * if draw.neighbour == Some(0) { 0.8 } else { 1.0 });
     let verdict = judge(&faster);
     assert_eq!(verdict.cells[0].verdict, Verdict::Inconclusive { reason: Reason::QuietArmNotAwake });
-    let failed = Verdict::Inconclusive { reason: Reason::ControlFailed { control: "placebo".to_owned() } };
+    let failed = Verdict::Inconclusive { reason: Reason::ControlFailed { control: Control::Placebo } };
     assert!(verdict.cells[1..].iter().all(|cell| cell.verdict == failed));
 }
 

@@ -7,6 +7,7 @@ mod bands;
 mod catalogue;
 mod claims;
 mod cli;
+mod controls;
 mod crash;
 mod determinism;
 mod leaks;

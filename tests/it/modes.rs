@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crosstalk::backend::sim::Simulator;
+use crosstalk::experiment::planned_arms;
 use crosstalk::scenario::SharingMode;
 
 use crate::support::{entries, model, plan, run_in, scenario_text, simulate};
@@ -51,7 +52,7 @@ fn runs_to_its_end(id: &str, modes: &[&str], half: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (run, verdict) = run_in(&folder.path().join("run"), &simulator, &plan, &text);
     assert!(run.skipped.is_empty(), "{id}: {:?}", run.skipped);
-    let arms: u64 = plan.arrangements.iter().map(|a| a.arms(3)).sum();
+    let arms: u64 = (0..plan.arrangements.len()).map(|a| planned_arms(&plan, a)).sum();
     assert_eq!(run.arms.len() as u64, arms);
     for mode in modes {
         let cells: Vec<_> = verdict

@@ -5,6 +5,8 @@ mod broken;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod controls;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod health;

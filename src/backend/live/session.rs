@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use crate::backend::{ArmPlan, ArmRecord, BackendError, Company, Evidence, Reach, Session};
+use crate::backend::{ArmPlan, ArmRecord, BackendError, Company, Evidence, Reach, SeatEvidence, Session};
 use crate::host::clock::now;
 use crate::host::cores::{Pinned, Placement};
 use crate::host::thread;
@@ -41,6 +41,8 @@ pub(super) struct LiveSession<'a> {
     grid: usize,
     /// The machine as the mode needs it, from the first restart on.
     arranged: Option<Box<dyn Arranged>>,
+    /// Who is to be there beside the victim.
+    company: Company,
     crew: Option<Crew>,
     evidence: Evidence,
 }
@@ -67,7 +69,8 @@ pub(super) struct Crew {
 
 impl<'a> LiveSession<'a> {
     pub(super) fn new(live: &'a Live, plan: &'a Plan, arrangement: usize, grid: usize) -> Self {
-        Self { live, plan, arrangement, grid, arranged: None, crew: None, evidence: Evidence::default() }
+        let company = Company::Beside;
+        Self { live, plan, arrangement, grid, arranged: None, company, crew: None, evidence: Evidence::default() }
     }
 
     pub(super) fn planned(&self) -> &'a PlannedArrangement {
@@ -78,9 +81,14 @@ impl<'a> LiveSession<'a> {
         &self.planned().grids[self.grid]
     }
 
-    /// The victim's seat, then the neighbours'.
+    /// The victim's seat, then those of whoever makes noise: the neighbours', or the victim's own once more.
     fn seats(&self) -> Vec<usize> {
-        std::iter::once(self.grid().victim).chain(self.grid().neighbour_seats.iter().copied()).collect()
+        let victim = self.grid().victim;
+        match self.company {
+            Company::Beside => std::iter::once(victim).chain(self.grid().neighbour_seats.iter().copied()).collect(),
+            Company::Alone => vec![victim],
+            Company::Within => vec![victim; 2],
+        }
     }
 
     fn site(&self) -> Site<'a> {
@@ -130,7 +138,11 @@ impl<'a> LiveSession<'a> {
             seats.push(evidence::check(tenant, load, loaded).map_err(|fault| self.not_up(&tenant.who, fault))?);
         }
         seats.sort_by_key(|seat| seat.seat);
-        let proofs = arranged.prove(&self.site(), &seats)?;
+        let mut proofs = self.company_words(&seats)?;
+        // A seat is proved once, however many tenants its process holds.
+        let mut each = seats.clone();
+        each.dedup_by_key(|seat| seat.seat);
+        proofs.extend(arranged.prove(&self.site(), &each)?);
         if !placement.too_few {
             thread::keep(HELPERS, &self.live.cores.spare(&placement));
         }
@@ -140,6 +152,24 @@ impl<'a> LiveSession<'a> {
         let crew =
             Crew { tenants, loaded, helpers, elsewhere, quiet_since, too_few_cores, host_probe, _pinned: pinned };
         Ok((crew, Evidence { seats, proofs }))
+    }
+
+    /// What there is to say of the company, where it is not that of blocks.
+    fn company_words(&self, seats: &[SeatEvidence]) -> Result<Vec<String>, BackendError> {
+        let (Some(first), Some(last)) = (seats.first(), seats.last()) else { return Ok(Vec::new()) };
+        let id = &self.planned().seats[first.seat].id;
+        match self.company {
+            Company::Beside => Ok(Vec::new()),
+            Company::Alone => Ok(vec![format!("process {} of seat {id} is there alone", first.pid)]),
+            Company::Within if first.pid != last.pid => Err(BackendError::arrangement(format!(
+                "the noise within seat {id} is of process {}, and the probes are of {}: they were to be of one",
+                last.pid, first.pid
+            ))),
+            Company::Within => Ok(vec![format!(
+                "the noise is within seat {id}: streams of its process {}, in its one context",
+                first.pid
+            )]),
+        }
     }
 
     /// Starts a process for each host. Tenants that were started before one fails are left in `tenants`.
@@ -164,7 +194,11 @@ impl<'a> LiveSession<'a> {
 
     /// `index` is that of [`Self::seats`].
     fn berth(&self, index: usize, placement: &Placement) -> Berth {
-        let role = if index == 0 { "victim" } else { "neighbour" };
+        let role = match (index, self.company) {
+            (0, _) => "victim",
+            (_, Company::Within) => "noise within the victim's place",
+            (_, Company::Beside | Company::Alone) => "neighbour",
+        };
         let seat = self.seats()[index];
         Berth {
             seat,
@@ -278,10 +312,8 @@ impl<'a> LiveSession<'a> {
 
 impl Session for LiveSession<'_> {
     fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
-        if company != Company::Beside {
-            return Err(BackendError::arrangement("this backend has no such company yet"));
-        }
         self.take_down()?;
+        self.company = company;
         if self.arranged.is_none() {
             self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
             self.arranged = Some(sharing::arrange(&self.site())?);

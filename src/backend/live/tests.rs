@@ -91,7 +91,8 @@ struct Bench {
 fn scenario(sharing: &str) -> String {
     format!(
         "schema = 1\nname = \"test\"\n[design]\nblocks = 2\nblocks_per_generation = 1\nwindow = \"40ms\"\nmax_window = \
-         \"40ms\"\nwashout = \"1ms\"\ndrain = \"20ms\"\n[victim]\npanel = [{{ probe = \"launch\" }}]\n[[neighbour]]\n\
+         \"40ms\"\nwashout = \"1ms\"\ndrain = \"20ms\"\ncontrols = {{ again = false, presence = 0, \
+         sensitivity = 0 }}\n[victim]\npanel = [{{ probe = \"launch\" }}]\n[[neighbour]]\n\
          noise = \"hbm-read\"\n[[arrangement]]\nname = \"a\"\nsharing = \"{sharing}\"\n"
     )
 }

@@ -1,6 +1,8 @@
 //! One arm in virtual time: washout, noise, windows, drain.
 
-use crate::backend::{ArmPlan, ArmRecord, ArmSummary, BackendError, Load, NeighbourSummary, OomEvent, Outcome, Window};
+use crate::backend::{
+    ArmPlan, ArmRecord, ArmSummary, BackendError, Load, NeighbourSummary, OomEvent, Outcome, Purpose, Window,
+};
 use crate::machine::Done;
 use crate::plan::{Plan, PlannedNeighbour};
 use crate::random::{Key, Stream};
@@ -34,17 +36,21 @@ pub(super) fn run(
     let gpu = state.gpu;
     let origin = state.now;
     let arm_name = arm.noise.map_or("quiet", |n| plan.neighbours[n].name.as_str());
-    // Each tenant's host draws from a stream of its own: what one does moves nothing of another.
-    let host_of = |state: &State, seat: usize| {
+    // Each tenant's host draws from a stream of its own: what one does moves nothing of another. An arm of a control draws
+    // anew, or a second quiet arm would repeat the first.
+    let host_of = |state: &State, seat: usize, role: &str| {
         let seat = &planned.seats[seat].id;
-        let arm = [Key::Name(&planned.name), Key::Number(arm.key.block.into()), Key::Name(arm_name)];
-        let key = [arm[0], arm[1], arm[2], Key::Name("host"), Key::Name(seat)];
+        let arm_key = [Key::Name(&planned.name), Key::Number(arm.key.block.into()), Key::Name(arm_name)];
+        let mut key = vec![arm_key[0], arm_key[1], arm_key[2], Key::Name("host"), Key::Name(seat)];
+        if arm.key.purpose != Purpose::Block {
+            key.extend([Key::Name(arm.key.purpose.id()), Key::Name(role)]);
+        }
         Host::new(&state.model, plan.seed, &key, origin, keeps_awake(planned.sharing))
     };
-    let mut host = host_of(state, grid.victim);
+    let mut host = host_of(state, grid.victim, "victim");
     let mut noise = arm.noise.map(|n| {
         let code = grid.neighbours.iter().position(|g| *g == n).unwrap_or(0);
-        let hosts = grid.neighbour_seats.iter().map(|seat| host_of(state, *seat)).collect();
+        let hosts = state.neighbours.iter().map(|neighbour| host_of(state, neighbour.seat, "neighbour")).collect();
         Noise::new(&plan.neighbours[n], code, hosts)
     });
 

@@ -7,7 +7,7 @@ mod host;
 
 use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Company, Evidence, Session};
 use crate::gpu::{GpuModel, Inventory, Placement, simulated};
-use crate::machine::{Done, Leak, Machine, Topology};
+use crate::machine::{Done, Leak, Machine, Terms, Topology};
 use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
@@ -117,9 +117,6 @@ struct Neighbour {
 
 impl Session for SimSession<'_> {
     fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
-        if company != Company::Beside {
-            return Err(BackendError::arrangement("this backend has no such company yet"));
-        }
         let planned = &self.plan.arrangements[self.arrangement];
         let grid = &planned.grids[self.grid];
         let key = [
@@ -132,20 +129,26 @@ impl Session for SimSession<'_> {
         if keeps_awake(planned.sharing) {
             model.clock.idle_after_ms = None;
         }
-        let mut machine = Machine::new(&model, &self.topology, &self.simulator.leaks).map_err(failed)?;
+        let (mut machine, places) = self.machine(&model, company)?;
 
         let mut victim = Agent::new(&mut machine, grid.victim)?;
         let mut probes = Vec::with_capacity(grid.probes.len());
+        let mut held = 0;
         for &probe in &grid.probes {
             let probe = &self.plan.panel[probe];
             let (workload, program) = self.program(&probe.workload, &probe.params, grid.victim, &model)?;
-            victim.hold(&mut machine, workload.id, program.buffers.iter().map(|b| b.bytes.0).sum())?;
+            let bytes = program.buffers.iter().map(|b| b.bytes.0).sum();
+            victim.hold(&mut machine, workload.id, bytes)?;
+            held += bytes;
             probes.push(Code::compile(&mut machine, grid.victim, &model, &program, workload.marks)?);
         }
 
-        let mut neighbours = Vec::with_capacity(grid.neighbour_seats.len());
-        for &seat in &grid.neighbour_seats {
-            let mut agent = Agent::new(&mut machine, seat)?;
+        let mut neighbours = Vec::with_capacity(places.len());
+        for Seated { seat, context } in places {
+            if company == Company::Within {
+                share_memory(&mut machine, context, self.topology.contexts[seat].memory_limit, held)?;
+            }
+            let mut agent = Agent::new(&mut machine, context)?;
             let mut noise = Vec::with_capacity(grid.neighbours.len());
             let mut arena = (0, "noise");
             for &neighbour in &grid.neighbours {
@@ -157,9 +160,15 @@ impl Session for SimSession<'_> {
                     self.program(&neighbour.workload, &neighbour.params, seat, &model)?
                 };
                 arena = arena.max((program.buffers.iter().map(|b| b.bytes.0).sum(), workload.id));
-                noise.push(Code::compile(&mut machine, seat, &model, &program, workload.marks)?);
+                noise.push(Code::compile(&mut machine, context, &model, &program, workload.marks)?);
             }
-            agent.hold(&mut machine, arena.1, arena.0)?;
+            agent.hold(&mut machine, arena.1, arena.0).map_err(|error| match company {
+                Company::Within => BackendError::arrangement(format!(
+                    "the noise does not fit beside the probes in the victim's own place, where they hold {}: {error}",
+                    Bytes(held).for_people()
+                )),
+                Company::Beside | Company::Alone => error,
+            })?;
             neighbours.push(Neighbour { seat, agent, noise });
         }
         self.state = Some(State {
@@ -195,7 +204,39 @@ impl Session for SimSession<'_> {
     }
 }
 
+/// Where a tenant that makes noise lives.
+struct Seated {
+    /// The seat whose share it sees.
+    seat: usize,
+    context: usize,
+}
+
 impl SimSession<'_> {
+    /// A machine on which this company has its contexts, and where those are that make noise.
+    fn machine(&self, model: &GpuModel, company: Company) -> Result<(Box<Machine>, Vec<Seated>), BackendError> {
+        let grid = &self.plan.arrangements[self.arrangement].grids[self.grid];
+        let leaks = &self.simulator.leaks;
+        match company {
+            Company::Beside => {
+                let machine = Machine::new(model, &self.topology, leaks).map_err(failed)?;
+                let seated = |seat: &usize| Seated { seat: *seat, context: *seat };
+                Ok((machine, grid.neighbour_seats.iter().map(seated).collect()))
+            }
+            Company::Alone => {
+                let mut machine = Machine::vacant(model, &self.topology, leaks).map_err(failed)?;
+                machine.open(grid.victim).map_err(failed)?;
+                Ok((machine, Vec::new()))
+            }
+            Company::Within => {
+                let inside = sharing::within(&self.topology, grid.victim);
+                let context = inside.contexts.len() - 1;
+                let mut machine = Machine::vacant(model, &inside, leaks).map_err(failed)?;
+                machine.open(grid.victim).map_err(failed)?;
+                Ok((machine, vec![Seated { seat: grid.victim, context }]))
+            }
+        }
+    }
+
     fn program(
         &self,
         id: &str,
@@ -227,6 +268,14 @@ impl Agent {
                 oom.total.for_people()
             )))
     }
+}
+
+/// Opens the context of noise within the victim's process: no overhead of its own, and of a limited memory what the probes
+/// leave.
+fn share_memory(machine: &mut Machine, context: usize, limit: Option<u64>, held: u64) -> Result<(), BackendError> {
+    let sms = crate::machine::SmShare::All;
+    let memory_limit = limit.map(|limit| limit.saturating_sub(held));
+    machine.open_on(context, &Terms { sms, memory_limit, overhead: Some(0) }).map_err(failed)
 }
 
 /// Whether the victim posts empty kernels so that neither host nor GPU falls asleep (verdict.md, fair arms 6). Under

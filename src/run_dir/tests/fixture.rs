@@ -99,6 +99,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         name: name.to_owned(),
         sharing: SharingMode::Mps,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: Vec::new(),
         as_found: false,
         seats: vec![seat("0"), seat("1")],
@@ -210,6 +211,9 @@ pub(super) fn verdict() -> RunVerdict {
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
         observed: Vec::new(),
+        controls: Vec::new(),
+        slos: Vec::new(),
+        assumed: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }
 }

@@ -38,6 +38,44 @@ fn a_run_reads_back_before_and_after_its_end() {
 }
 
 #[test]
+fn arms_of_controls_and_what_stopped_read_back_and_are_verified() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut dir = unfinished(tmp.path());
+    let controls =
+        [(Purpose::Again, None), (Purpose::Alone, None), (Purpose::Within, None), (Purpose::Within, Some(1))];
+    for (purpose, neighbour) in controls {
+        let key = ArmKey { arrangement: 0, grid: 0, block: 0, neighbour, purpose };
+        commit(&mut dir, &key, &record(&key)).unwrap();
+    }
+    dir.stopped(0, 0, 1, 0).unwrap();
+    dir.no_control(1, 0, Purpose::Within, "9 GiB of 8 GiB").unwrap();
+    let before = load(tmp.path()).unwrap();
+    let cells = Digest::build(&before, &verdict()).unwrap();
+    dir.finish(&cells).unwrap();
+    let after = load(tmp.path()).unwrap();
+    assert!(after.arms == before.arms && after.arms.len() == 16, "histograms of controls are kept apart");
+    assert_eq!((after.stopped[&(0, 0, 1)], after.runs(0, 0, 1, 1), after.runs(0, 0, 0, 1)), (0, true, true));
+    assert_eq!(after.no_control[&(1, 0, Purpose::Within)], "9 GiB of 8 GiB");
+    assert_eq!(verify(tmp.path()).unwrap().arms, 16);
+    let files: Vec<String> = tree(tmp.path()).into_keys().collect();
+    for name in ["0000-quiet#again", "0000-quiet#alone", "0000-quiet#within", "0000-..~hog%2c%2050%20%25#within"] {
+        let name = name.replace("..~", "%2e.~");
+        assert!(files.iter().any(|f| f.ends_with(&format!("{name}.parquet"))), "{name} is not among {files:#?}");
+    }
+    // Quiet arms of controls are pooled with no cell.
+    assert!(cells.series.iter().all(|series| series.arms == 2), "{:?}", cells.series);
+}
+
+#[test]
+fn a_stop_of_nobody_is_damage() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut dir = unfinished(tmp.path());
+    dir.stopped(0, 7, 1, 0).unwrap();
+    let error = load(tmp.path()).unwrap_err().to_string();
+    assert!(error.contains("a neighbour of a grid of the plan"), "{error}");
+}
+
+#[test]
 fn every_name_of_a_scenario_gets_a_file_of_its_own_inside_the_run() {
     let tmp = tempfile::tempdir().unwrap();
     finished(tmp.path());

@@ -6,6 +6,7 @@ use jsonschema::Validator;
 use serde_json::Value;
 
 use super::fixture::*;
+use crate::backend::{Company, Evidence, Purpose};
 use crate::report::run_schema;
 use crate::run_dir::{Digest, Note, RunDir, load};
 
@@ -42,6 +43,9 @@ fn all_that_a_run_writes_validates_and_nothing_more() {
     let tmp = tempfile::tempdir().unwrap();
     let mut dir = unfinished(tmp.path());
     dir.skipped(1, "no").unwrap();
+    dir.stopped(0, 0, 1, 0).unwrap();
+    dir.no_control(0, 0, Purpose::Within, "too large").unwrap();
+    dir.arranged(0, 0, Some(1), Company::Alone, Evidence::default()).unwrap();
     dir.note(&Note::Interrupted {}).unwrap();
     drop(dir);
     let (dir, run) = RunDir::resume(tmp.path()).unwrap();
@@ -50,8 +54,8 @@ fn all_that_a_run_writes_validates_and_nothing_more() {
 
     let validator = jsonschema::validator_for(&run_schema()).unwrap();
     let documents = documents(tmp.path());
-    // Three files; the log's header, two calibrations, twelve arms, one arrangement skipped, two notes.
-    assert_eq!(documents.len(), 3 + 1 + 2 + 12 + 1 + 2);
+    // Three files; the log's header, two calibrations, twelve arms, one arrangement skipped, three of controls and looks, two notes.
+    assert_eq!(documents.len(), 3 + 1 + 2 + 12 + 1 + 3 + 2);
     for document in &documents {
         assert_eq!(errors(&validator, document), Vec::<String>::new(), "{document}");
         let mut all = Vec::new();

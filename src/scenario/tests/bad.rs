@@ -64,6 +64,23 @@ fn zero_blocks() {
 }
 
 #[test]
+fn looks_that_do_not_add_up() {
+    assert_snapshot!(told(&spoilt(&[(
+        "[victim]",
+        "[design]\nblocks = 20\nlooks = [12, 8, 24]\ncontrols = { presence = -1, placebo = 1 }\nmax_duration = 60\n\n[victim]"
+    )])));
+    assert_snapshot!(told(&spoilt(&[(
+        "[victim]",
+        "[design]\nlooks = [{ blocks = 5, spends = \"60%\" }, { blocks = 9, spends = \"40%\" }]\n\n[victim]"
+    )])));
+    assert_snapshot!(told(&spoilt(&[(
+        "[victim]",
+        "[design]\nlooks = [5, { blocks = 9, spends = \"4%\" }]\n\n[victim]"
+    )])));
+    assert_snapshot!(told(&spoilt(&[("[victim]", "[design]\nlooks = \"some\"\n\n[victim]")])));
+}
+
+#[test]
 fn duplicate_names() {
     assert_snapshot!(told(&spoilt(&[
         ("{ probe = \"launch\" }", "{ probe = \"launch\" }, { probe = \"launch\" }"),

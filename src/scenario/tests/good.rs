@@ -7,8 +7,9 @@ use super::{CATALOGUE, GOOD};
 use crate::field::Value;
 use crate::observation::Asked;
 use crate::scenario::{
-    Accept, Arrangement, Arrivals, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour, Probe,
-    Quantile, Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown, schema,
+    Accept, Arrangement, Arrivals, Controls, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour,
+    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, TimeSlice, Word, keys, read, read_at_tier,
+    reference_markdown, schema,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Role, Workload};
@@ -53,6 +54,34 @@ fn a_tier_from_outside_moves_only_what_the_text_leaves_open() {
     let certify = read_at_tier("x", &text, CATALOGUE, Some(Tier::Certify)).expect("good").design;
     assert_eq!((certify.tier, certify.blocks, certify.window), (Tier::Certify, 5, Nanos::secs(1)));
     assert!(certify.judged.contains(&Quantile::P999));
+}
+
+#[test]
+fn looks_are_written_as_blocks_or_with_what_they_spend() {
+    let looks = |keys: &str| {
+        let text = GOOD.replace("[victim]", &format!("[design]\nblocks = 40\n{keys}\n\n[victim]"));
+        good(&text).design.looks.iter().map(|look| (look.blocks, look.spends.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(looks(""), [(40, 1_000_000)], "smoke looks once");
+    assert_eq!(looks("tier = \"acceptance\""), [(12, 100_000), (20, 200_000), (40, 700_000)]);
+    assert_eq!(looks("tier = \"acceptance\"\nlooks = \"none\""), [(40, 1_000_000)]);
+    assert_eq!(looks("looks = [10]"), [(10, 300_000), (40, 700_000)]);
+    assert_eq!(looks("looks = [10, 40]"), [(10, 300_000), (40, 700_000)]);
+    assert_eq!(looks("looks = [{ blocks = 10, spends = \"25%\" }]"), [(10, 250_000), (40, 750_000)]);
+    let all = "looks = [{ blocks = 8, spends = \"40%\" }, { blocks = 40, spends = \"60%\" }]";
+    assert_eq!(looks(all), [(8, 400_000), (40, 600_000)]);
+}
+
+#[test]
+fn controls_follow_the_tier_one_by_one() {
+    let text = GOOD.replace(
+        "[victim]",
+        "[design]\ntier = \"acceptance\"\ncontrols = { again = false, presence = 2 }\nmax_duration = \"1h\"\n\n[victim]",
+    );
+    let design = good(&text).design;
+    assert_eq!(design.controls, Controls { again: false, presence: 2, sensitivity: 5 });
+    assert_eq!(design.max_duration, Some(Nanos::secs(3_600)));
+    assert_eq!(good(GOOD).design.controls, Controls { again: true, presence: 5, sensitivity: 3 });
 }
 
 #[test]
@@ -198,8 +227,10 @@ fn neighbour() -> impl Strategy<Value = Neighbour> {
 fn design() -> impl Strategy<Value = Design> {
     let margin = || (1u32..1_000_000, 1u32..1_000_000).prop_map(|(a, more)| (Share(a), Share(a + more)));
     let judged = proptest::collection::btree_set((1u32..100_000).prop_map(Quantile), 1..4);
+    let early = proptest::collection::btree_set(1u32..10_000, 0..4);
+    let most = proptest::option::of((1u64..1_000).prop_map(Nanos::secs));
     (
-        select(Tier::ALL),
+        (select(Tier::ALL), early, (any::<bool>(), 0u32..100, 0u32..100), most),
         (1u32..10_000, 1u32..10_000),
         (millis(1..1_000), millis(1_000..9_000), millis(0..10_000), millis(1..60_000)),
         judged,
@@ -207,7 +238,7 @@ fn design() -> impl Strategy<Value = Design> {
     )
         .prop_map(
             |(
-                tier,
+                (tier, early, (again, presence, sensitivity), max_duration),
                 (blocks, blocks_per_generation),
                 (window, max_window, washout, drain),
                 judged,
@@ -224,8 +255,10 @@ fn design() -> impl Strategy<Value = Design> {
                     drain,
                     judged,
                     margins,
-                    looks: vec![Look { blocks, spends: Share::percent(100) }],
-                    ..tier.defaults()
+                    looks: Look::split(&early.into_iter().collect::<Vec<_>>(), blocks),
+                    controls: Controls { again, presence, sensitivity },
+                    max_duration,
+                    tier,
                 }
             },
         )
@@ -292,6 +325,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         name: name.clone(),
                         sharing,
                         mps_daemon: if sharing == SharingMode::Mps { MpsDaemon::Running } else { MpsDaemon::Own },
+                        time_slice: (sharing == SharingMode::TimeSlicing).then_some(TimeSlice::Short),
                         layout,
                         panel,
                         neighbours,
