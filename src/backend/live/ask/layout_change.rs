@@ -261,7 +261,6 @@ mod tests {
         Err(NvmlError { what: "the driver's words".to_owned(), kind })
     }
 
-
     impl Fake {
         fn new(profiles: &[&str]) -> Self {
             let model = find_model("h100-sxm").unwrap();
