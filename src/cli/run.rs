@@ -228,7 +228,7 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
     let welcome = mps::welcome(&plan.arrangements);
     let device = selected.ready(&args.rights, &welcome, args.overrides.allow_reconfigure, stop)?;
     if let Some(why) = &device.assumed {
-        line.push_str(&format!("; exclusive use assumed: {why}"));
+        line.push_str(&format!("; {}", crate::nvml::assuming(why)));
     }
     let path = match &args.out {
         Some(path) if path.exists() && !path.is_dir() => {

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let held = selected.live(&args.rights, &[], false, &stop)?;
     super::say(&line);
     if let Some(why) = &held.assumed {
-        super::say(&format!("exclusive use assumed: {why}"));
+        super::say(&crate::nvml::assuming(why));
     }
     let found = held.live.self_check(&wanted, length, &stop, &mut |what| super::say(&format!("  {what}")))?;
     if let Some(path) = &args.json {

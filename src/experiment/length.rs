@@ -108,7 +108,8 @@ pub fn lengths(plan: &Plan) -> Vec<PlaceLength> {
 fn observations(plan: &Plan, arrangement: usize) -> Nanos {
     let cost = observe::cost(plan, arrangement);
     let around = plan.design.washout + SETTLING + ARM + WINDOW;
-    cost.asking + cost.windows.into_iter().map(|window| around + window).sum()
+    let sessions: Nanos = cost.sessions.iter().map(|seats| ARRANGING + TENANTS + TENANT * *seats).sum();
+    cost.asking + sessions + cost.windows.into_iter().map(|window| around + window).sum()
 }
 
 /// The longest place of each arrangement: what a tier's budget is for.

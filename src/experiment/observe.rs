@@ -3,6 +3,10 @@
 //! They run in the session that calibrates the grid which can tell. What a lost tenant, or a stop of the run, left open is
 //! made in sessions of its own afterwards, and so is what compares two arrangements.
 
+mod compared;
+mod fairness;
+mod loops;
+mod own_compute;
 #[cfg(test)]
 mod tests;
 pub(super) mod turns;
@@ -11,6 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CALIBRATION, ExperimentError, Progress};
 use crate::backend::{ArmKey, ArmPlan, Backend, BackendError, Company, Purpose, Reach, Session, Window};
+use crate::observation::compared::ALONE;
+use crate::observation::fairness::FAIRNESS;
+use crate::observation::own_compute::OWN_COMPUTE;
+use crate::observation::turns::TURNS;
 use crate::observation::{self, By, Observation, Observed};
 use crate::plan::Plan;
 use crate::run_dir::{Note, RecordedRun, RunDir, Turns};
@@ -33,6 +41,11 @@ pub(super) struct Due {
 enum How {
     /// By an arm, where calibration has not seen it.
     Turns(turns::Measure),
+    /// By arms, in whichever session is open.
+    OwnCompute(own_compute::Measure),
+    Fairness(fairness::Measure),
+    /// By arms here and in another arrangement.
+    Compared(compared::Measure),
     /// By asking the backend.
     Ask,
     /// Not at all, and why.
@@ -61,6 +74,8 @@ pub(super) struct Made {
 pub(super) struct Cost {
     /// Windows of their arms.
     pub(super) windows: Vec<Nanos>,
+    /// Seats of the sessions that it opens beside that of a calibration.
+    pub(super) sessions: Vec<u64>,
     /// Time beside arms.
     pub(super) asking: Nanos,
 }
@@ -75,22 +90,35 @@ pub(super) fn due(plan: &Plan, arrangement: usize, run: &RecordedRun) -> Vec<Due
 /// How an observation is made in an arrangement.
 fn planned(plan: &Plan, arrangement: usize, observation: &'static Observation) -> Due {
     let here = &plan.arrangements[arrangement];
-    let how = match (observation.by, observation.id) {
-        (By::Backend, _) => Some((0, How::Ask)),
-        (By::Arms, "turns") => turns::looked_for_in(plan, here).map(|(grid, measure)| (grid, How::Turns(measure))),
-        (By::Arms, _) => None,
+    let needs = || needs(observation).to_owned();
+    let how = match (observation.by, observation) {
+        (By::Backend, _) => Ok((0, How::Ask)),
+        (By::Arms, &TURNS) => turns::looked_for_in(plan, here).map(|(grid, m)| (grid, How::Turns(m))).ok_or_else(needs),
+        (By::Arms, &OWN_COMPUTE) => {
+            let measure = own_compute::measured_in(plan, &here.grids);
+            measure.map(|(grid, m)| (grid, How::OwnCompute(m))).ok_or_else(needs)
+        }
+        (By::Arms, &FAIRNESS) => {
+            fairness::measured_in(plan, &here.grids).map(|(grid, m)| (grid, How::Fairness(m))).ok_or_else(needs)
+        }
+        (By::Arms, _) => {
+            compared::measured_in(plan, arrangement, observation).map(|(grid, m)| (grid, How::Compared(m)))
+        }
     };
-    let (grid, how) = how.unwrap_or_else(|| (0, How::Untold(needs(observation).to_owned())));
+    let (grid, how) = how.unwrap_or_else(|why| (0, How::Untold(why)));
     Due { observation, grid, how }
 }
 
 /// What a scenario must have for an observation by arms.
 fn needs(observation: &Observation) -> &'static str {
-    match observation.id {
-        "turns" => {
+    match *observation {
+        TURNS => {
             "it takes a probe of short kernels (compute) and a noise of long ones (compute-burst) that never pauses"
         }
-        _ => "this version has no arms for it",
+        FAIRNESS => {
+            "it takes two `compute` probes of different lengths in one panel and a noise that computes all the time"
+        }
+        _ => "it takes the probe `compute` and a noise that computes all the time",
     }
 }
 
@@ -109,7 +137,8 @@ pub(super) fn here(
 ) -> Result<Made, BackendError> {
     let place = Place { plan, arrangement, grid, stop };
     let mut made = Made::default();
-    for due in due.iter().filter(|due| due.grid == grid) {
+    let on_its_own = |due: &&Due| matches!(due.how, How::Compared(_));
+    for due in due.iter().filter(|due| due.grid == grid && !on_its_own(due)) {
         match due.make(place, turns, session) {
             Ok(Some(observed)) => made.observed.push(observed),
             Ok(None) => break,
@@ -205,7 +234,10 @@ impl Due {
                 };
                 observation::turns::judge(seen)
             }
+            How::OwnCompute(measure) => return measure.run(place, session),
+            How::Fairness(measure) => return measure.run(place, session),
             How::Ask => session.ask(self.observation)?,
+            How::Compared(_) => self.observation.unknown("it takes sessions of its own"),
             How::Untold(why) => self.observation.unknown(why.clone()),
         }))
     }
@@ -217,18 +249,34 @@ impl Due {
         place: Place<'_>,
         turns: Option<Turns>,
     ) -> Result<Option<Observed>, BackendError> {
-        match self.how {
-            How::Untold(_) => Ok(Some(self.observation.unknown(needs(self.observation)))),
-            How::Turns(_) | How::Ask => place.in_session(backend, |session| self.make(place, turns, session)),
+        match &self.how {
+            How::Untold(why) => Ok(Some(self.observation.unknown(why.clone()))),
+            How::Compared(measure) => measure.run(backend, place, self.observation),
+            How::Turns(_) | How::OwnCompute(_) | How::Fairness(_) | How::Ask => {
+                place.in_session(backend, |session| self.make(place, turns, session))
+            }
         }
     }
 
     fn cost(&self, plan: &Plan, arrangement: usize) -> Cost {
+        let grid = || &plan.arrangements[arrangement].grids[self.grid];
         let measured = || turns::measured_in(plan, &plan.arrangements[arrangement]).is_some();
         match &self.how {
             // Calibration has counted its arm.
             How::Turns(_) if measured() => Cost::default(),
             How::Turns(measure) => Cost { windows: vec![measure.window()], ..Cost::default() },
+            How::OwnCompute(measure) => Cost { windows: measure.windows(plan, arrangement, grid()), ..Cost::default() },
+            How::Fairness(measure) => Cost { windows: measure.windows(plan, arrangement, grid()), ..Cost::default() },
+            How::Compared(measure) => {
+                let sides = measure.windows(plan, (arrangement, self.grid));
+                let seats =
+                    |(place, grid): (usize, usize)| plan.arrangements[place].grids[grid].neighbour_seats.len() + 1;
+                Cost {
+                    sessions: sides.iter().map(|(place, _)| seats(*place) as u64).collect(),
+                    windows: sides.into_iter().flat_map(|(_, windows)| windows).collect(),
+                    ..Cost::default()
+                }
+            }
             How::Ask => Cost { asking: ASKING, ..Cost::default() },
             How::Untold(_) => Cost::default(),
         }
@@ -276,6 +324,7 @@ pub(super) fn cost(plan: &Plan, arrangement: usize) -> Cost {
         let Some(observation) = observation::find(&asked.id) else { continue };
         let cost = planned(plan, arrangement, observation).cost(plan, arrangement);
         all.windows.extend(cost.windows);
+        all.sessions.extend(cost.sessions);
         all.asking += cost.asking;
     }
     all
@@ -293,7 +342,15 @@ pub(crate) fn observing(plan: &Plan, arrangement: usize, id: &str) -> String {
         _ => {
             let arms = cost.windows.len();
             let total: Nanos = cost.windows.into_iter().sum();
-            format!("{arms} {} of {total} in all.", if arms == 1 { "arm" } else { "arms" })
+            let there = match due.how {
+                How::Compared(_) => {
+                    let other =
+                        plan.arrangements[arrangement].against.map(|other| plan.arrangements[other].name.as_str());
+                    format!(", here and in {}", other.unwrap_or_default())
+                }
+                _ => String::new(),
+            };
+            format!("{arms} {} of {total} in all{there}.", if arms == 1 { "arm" } else { "arms" })
         }
     }
 }

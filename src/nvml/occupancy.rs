@@ -3,6 +3,21 @@
 use super::GpuProcess;
 use super::processes::{Processes, Who, classify};
 
+/// What a run's first line says where exclusive use is the user's word alone; the reason follows it.
+const ASSUMED: &str = "exclusive use assumed: ";
+/// In such a reason: somebody else was seen.
+pub(crate) const IN_USE: &str = "is in use by";
+
+/// The same, for a run's first line.
+pub(crate) fn assuming(why: &str) -> String {
+    format!("{ASSUMED}{why}")
+}
+
+/// Why exclusive use was assumed, from a run's first line; `None`: it was proved, or there was nothing to prove.
+pub(crate) fn assumed_use(first_line: &str) -> Option<&str> {
+    first_line.split_once(ASSUMED).map(|(_, why)| why)
+}
+
 /// By what right a run makes noise on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExclusiveUse {
@@ -59,7 +74,7 @@ pub fn exclusive_use(
                 monitors.dedup();
                 return Ok(ExclusiveUse::Proved { monitors });
             }
-            format!("GPU {uuid} is in use by {}", said.join(" and "))
+            format!("GPU {uuid} {IN_USE} {}", said.join(" and "))
         }
     };
     if gpu_is_mine.iter().any(|mine| mine.trim().eq_ignore_ascii_case(uuid)) {

@@ -10,10 +10,12 @@ use crate::verdict::{accept_names, scope_percent};
 
 use super::format::{count, nine_digits};
 use super::model::{
-    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
-    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
+    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Objective, Progress, Ratio,
+    Report, RequiredOf, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen,
+    VerdictWord, Why,
 };
-use super::words;
+use super::observed::ObservedHere;
+use super::{controls, words};
 
 /// What no run of crosstalk says anything about.
 const NEVER_TESTED: &[&str] = &["capacity of side channels", "driver, firmware and container escape"];
@@ -37,14 +39,16 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
     let accepted = accepted(run, &verdict.cells);
     let observed = super::observed::of(plan, &verdict.observed);
-    let mut requirements = requirements(plan, verdict, &cells, &accepted);
-    super::observed::require(&mut requirements, &observed);
+    let objectives = controls::objectives(plan, verdict);
+    let requirements = requirements(plan, verdict, &cells, &objectives, &observed, &accepted);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
         requirements,
         rows: rows(plan, &verdict.cells, &columns),
         columns: columns.into_values().collect(),
+        controls: controls::shown(plan, verdict),
+        objectives,
         surprises: surprises(&verdict.cells),
         warnings: verdict.warnings.clone(),
         scope: scope(plan, verdict),
@@ -160,6 +164,7 @@ fn cell(c: &CellVerdict) -> Cell {
         expected: expected(c),
         requirement: c.requirement,
         neighbour_rate: c.neighbour_rate.and_then(nine_digits),
+        decided_after: c.decided_after,
         worst: c.worst.filter(|i| *i < c.series.len()),
         series: c.series.iter().map(series).collect(),
     };
@@ -242,17 +247,25 @@ fn series(s: &SeriesVerdict) -> Series {
         noisy_requests: s.requests.1,
         blocks: s.blocks,
         cause: s.cause.clone(),
+        saturated: s.saturated.map(controls::saturated),
         required: s.required,
         expected: s.expected,
     }
 }
 
-fn ratio(i: Interval) -> Ratio {
+pub(super) fn ratio(i: Interval) -> Ratio {
     Ratio { estimate: nine_digits(i.estimate), low: i.low.and_then(nine_digits), high: i.high.and_then(nine_digits) }
 }
 
-fn requirements(plan: &Plan, verdict: &RunVerdict, cells: &[Cell], accepted: &[AcceptedRisk]) -> Requirements {
-    let items: Vec<Requirement> = cells
+fn requirements(
+    plan: &Plan,
+    verdict: &RunVerdict,
+    cells: &[Cell],
+    objectives: &[Objective],
+    observed: &[ObservedHere],
+    accepted: &[AcceptedRisk],
+) -> Requirements {
+    let mut items: Vec<Requirement> = cells
         .iter()
         .zip(&verdict.cells)
         .filter(|(c, _)| c.requirement != RequirementState::NotRequired)
@@ -264,9 +277,16 @@ fn requirements(plan: &Plan, verdict: &RunVerdict, cells: &[Cell], accepted: &[A
                 .filter(|(a, risk)| a.state == AcceptState::InForce && covers(plan, risk, judged))
                 .map(|(a, _)| format!("{} (by {}, until {})", a.reason, a.by, a.until))
                 .collect();
-            Requirement { cell: c.name.clone(), state: c.requirement, text: words::requirement(c, &risks) }
+            Requirement {
+                cell: c.name.clone(),
+                of: RequiredOf::Cell,
+                state: c.requirement,
+                text: words::requirement(c, &risks),
+            }
         })
         .collect();
+    items.extend(objectives.iter().filter_map(controls::requirement));
+    items.extend(observed.iter().filter_map(super::observed::requirement));
     Requirements { state: verdict.requirement, summary: summary(verdict.requires, &items), items }
 }
 
@@ -282,15 +302,33 @@ fn summary(requires: bool, items: &[Requirement]) -> String {
     let (met, accepted) = (of(RequirementState::Met), of(RequirementState::Accepted));
     let (open, failed) = (of(RequirementState::Undecided), of(RequirementState::NotMet));
     if open == 0 && failed == 0 && accepted == 0 {
-        return format!("All requirements met, in {}.", count(met, "cell"));
+        return format!("All requirements met, in {}.", of_what(items, RequirementState::Met));
     }
     let mut parts = Vec::new();
-    for (n, what) in [(failed, "not met"), (open, "undecided"), (accepted, "not met and accepted"), (met, "met")] {
+    for (n, state, what) in [
+        (failed, RequirementState::NotMet, "not met"),
+        (open, RequirementState::Undecided, "undecided"),
+        (accepted, RequirementState::Accepted, "not met and accepted"),
+        (met, RequirementState::Met, "met"),
+    ] {
         if n > 0 {
-            parts.push(format!("{what} in {}", count(n, "cell")));
+            parts.push(format!("{what} in {}", of_what(items, state)));
         }
     }
     format!("Requirements: {}.", parts.join(", "))
+}
+
+/// "3 cells, 2 objectives and 1 observation".
+fn of_what(items: &[Requirement], state: RequirementState) -> String {
+    let kinds =
+        [(RequiredOf::Cell, "cell"), (RequiredOf::Objective, "objective"), (RequiredOf::Observation, "observation")];
+    let of = |kind| items.iter().filter(|item| item.state == state && item.of == kind).count() as u64;
+    let parts: Vec<String> =
+        kinds.into_iter().filter(|(kind, _)| of(*kind) > 0).map(|(kind, what)| count(of(kind), what)).collect();
+    match parts.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => parts.concat(),
+    }
 }
 
 /// Accepted risks, with what became of each. The day of the run decides whether one had run out.
@@ -346,6 +384,7 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
     let mut not_tested = verdict.not_tested.clone();
     not_tested.extend(NEVER_TESTED.iter().map(|s| (*s).to_owned()));
     Scope {
+        assumed: verdict.assumed.clone(),
         text: format!(
             "Isolated means: against these neighbours, within {} % at {}, {episodes}.",
             margins.join("/"),

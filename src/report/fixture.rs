@@ -15,7 +15,8 @@ use crate::scenario::{
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::verdict::{
-    Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning,
+    Cause, CellVerdict, Control, ControlOutcome, ControlVerdict, Interval, Reason, RequirementState, RunVerdict,
+    Saturated, SeriesVerdict, SloState, SloVerdict, Verdict, Warning,
 };
 
 /// The design of the sample.
@@ -157,6 +158,7 @@ pub(super) fn series(name: &str, quantile: Quantile, verdict: Verdict, ratio: (f
         blocks: 24,
         level: 0.01,
         cause: None,
+        saturated: None,
         required: None,
         expected: None,
     }
@@ -218,7 +220,16 @@ pub(super) fn open_cell(name: &str, at: (usize, usize), reason: &Reason) -> Cell
 /// Every reason.
 pub(super) fn reasons() -> Vec<Reason> {
     vec![
-        Reason::ControlFailed { control: "placebo".to_owned() },
+        Reason::ControlFailed { control: Control::Placebo },
+        Reason::ControlNotMeasured { control: Control::Sensitivity },
+        Reason::ControlUndecided { control: Control::Again, detectable: Some(0.21), blocks_needed: Some(70) },
+        Reason::ChannelNotExercised { channel: Channel::HbmBandwidth },
+        Reason::HostMediated { change_ns: 812_000.0, tolerated_ns: 950.0 },
+        Reason::DriverTrouble { what: "the PCIe link has 8 lanes where it had 16".to_owned() },
+        Reason::ForeignWork { what: "GPU GPU-1 is in use by python3 (pid 77)".to_owned() },
+        Reason::CarryOver { ratio: 1.07 },
+        Reason::Drift { per_block: -0.021 },
+        Reason::ArmsLost { arms: 2, what: "the driver reports: Xid 31 on GPU 0".to_owned() },
         Reason::LateRequests { share: 0.0042 },
         Reason::NeighbourBelowIntensity { achieved: 0.43 },
         Reason::NeighbourNotOverlapping { gap_ns: 320_000_000 },
@@ -237,13 +248,14 @@ pub(super) fn reasons() -> Vec<Reason> {
 
 /// The sample's cells: isolated, degraded, violated (once with no upper bound), inconclusive, accepted, a surprise.
 pub(super) fn verdict() -> RunVerdict {
-    let cause = |word: &str, text: &str| Some(Cause { word: word.to_owned(), text: text.to_owned() });
+    let cause = |word: &str, text: &str| Some(Cause { word: word.to_owned(), text: text.to_owned(), channel: None });
     let mut d2h = quiet_cell("mig/d2h", (0, 0));
     d2h.verdict = Verdict::Violated;
     d2h.series[3] = series("inference", Quantile::P99, Verdict::Violated, (1.7181, 1.6602, 1.7925));
     d2h.series[3].cause = cause("service", "service time 31 µs → 58 µs");
     let mut turns_d2h = quiet_cell("turns/d2h", (1, 0));
     turns_d2h.verdict = Verdict::Degraded;
+    turns_d2h.decided_after = Some(12);
     turns_d2h.series[3] = series("inference", Quantile::P99, Verdict::Degraded, (1.22, 1.18, 1.27));
     turns_d2h.series[3].cause = cause("queue", "queueing 4 µs → 12 µs");
     turns_d2h.surprises = vec!["inference p99 is degraded, and violated was expected".to_owned()];
@@ -273,6 +285,9 @@ pub(super) fn verdict() -> RunVerdict {
         requires: true,
         requirement: RequirementState::NotMet,
         scope_share: Some(0.174_596),
+        controls: controls(),
+        slos: slos(),
+        assumed: vec!["host placebo not run in turns".to_owned(), "no sensitivity control exists for pcie".to_owned()],
         warnings: vec![Warning {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
@@ -280,6 +295,70 @@ pub(super) fn verdict() -> RunVerdict {
         observed: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
+}
+
+/// The sample's controls: passed, undecided, failed, impossible.
+fn controls() -> Vec<ControlVerdict> {
+    use ControlOutcome::{Failed, Impossible, Passed, Undecided};
+    let one = |control, arrangement, outcome, text: &str| ControlVerdict {
+        control,
+        arrangement,
+        seat: "0".to_owned(),
+        grid: Some(0),
+        neighbour: None,
+        probe: None,
+        outcome,
+        text: text.to_owned(),
+    };
+    let pair = |neighbour, probe: &str, outcome, text: &str| ControlVerdict {
+        neighbour: Some(neighbour),
+        probe: Some(probe.to_owned()),
+        ..one(Control::Sensitivity, 0, outcome, text)
+    };
+    let again = "quiet against quiet within the margins over 24 blocks, worst inference p99 1.01× [0.98 1.04]";
+    let wide = "quiet against quiet is too wide after 24 blocks: inference p99 1.02× [0.93 1.12]; about 31 blocks would decide";
+    let apart = "an idle neighbour's process is not to be told from none, 6 of 6 generations, largest inference p99 1.01× [0.97 1.05]";
+    let moved =
+        "hbm-chase p50 service time 1.84× in the victim's own place, slower in 5 of 5 pairs, through hbm-bandwidth";
+    let still =
+        "inference p50 service time 1.01× in the victim's own place, slower in 3 of 5 pairs: l2 was not exercised";
+    vec![
+        one(Control::Again, 0, Passed, again),
+        one(Control::Presence, 0, Passed, apart),
+        pair(1, "hbm-chase", Passed, moved),
+        pair(1, "inference", Failed, still),
+        one(Control::Again, 1, Undecided, wide),
+        one(Control::Presence, 1, Impossible, "no room for a process of its own"),
+    ]
+}
+
+/// The sample's objectives: met, missed, saturated, undecided.
+fn slos() -> Vec<SloVerdict> {
+    let one = |arrangement, neighbour, state, over: Option<(f64, f64, f64)>| SloVerdict {
+        arrangement,
+        seat: "0".to_owned(),
+        neighbour,
+        probe: "inference".to_owned(),
+        quantile: Quantile::P99,
+        bound_ns: 50_000_000,
+        state,
+        over: over.map(|(estimate, low, high)| Interval { estimate, low: Some(low), high: Some(high) }),
+        arms: 24,
+        saturated: None,
+        requirement: RequirementState::NotRequired,
+    };
+    let near = "the share of requests over it lies too near to what it allows; take more blocks";
+    let saturated = Saturated { growth: 412.3, served: 1_980.0, planned: 2_500.0, service_ns: Some(504_000.0) };
+    vec![
+        one(0, None, SloState::Met, Some((0.001_2, 0.000_8, 0.001_7))),
+        SloVerdict {
+            requirement: RequirementState::NotMet,
+            ..one(0, Some(0), SloState::Missed, Some((0.031, 0.025, 0.038)))
+        },
+        one(0, Some(1), SloState::Met, Some((0.004, 0.003, 0.006))),
+        SloVerdict { saturated: Some(saturated), ..one(1, Some(1), SloState::Missed, None) },
+        one(1, None, SloState::Undecided { reason: near.to_owned() }, Some((0.009, 0.007, 0.012))),
+    ]
 }
 
 /// The sample's run.

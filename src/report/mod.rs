@@ -1,6 +1,7 @@
 //! Reports: a model built from a recorded run and its verdict, and a file per format that shows it. Pure.
 
 mod build;
+mod controls;
 mod duration;
 mod format;
 mod json;
@@ -18,8 +19,9 @@ mod tests;
 
 pub use json::{report_schema, run_schema};
 pub use model::{
-    AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Progress, Ratio, Report,
-    Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
+    AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,
+    Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns,
+    TurnsSeen, VerdictWord, Why,
 };
 pub use observed::ObservedHere;
 pub use plan::plan_text;

@@ -10,7 +10,7 @@ use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Quantile, Tier, Word};
 use crate::units::Nanos;
-use crate::verdict::{Cause, RequirementState, Verdict, Warning};
+use crate::verdict::{Cause, Control, ControlOutcome, RequirementState, Saturated, Verdict, Warning};
 
 /// A report over one or more runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +42,12 @@ pub struct RunReport {
     pub rows: Vec<Row>,
     /// The cells, in the order of the plan.
     pub cells: Vec<Cell>,
+    /// What shows that the cells mean something, per control and place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<ControlShown>,
+    /// Service-level objectives, per place, quiet and beside each neighbour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<Objective>,
     /// Verdicts that are not what was expected.
     pub surprises: Vec<Surprise>,
     /// What a reader must know, with what to do about it.
@@ -124,12 +130,34 @@ pub struct Requirements {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
-    /// The cell.
+    /// The cell; of an objective in quiet arms, its place; of an observation, its arrangement and id.
     pub cell: String,
+    /// What it is required of.
+    #[serde(default, skip_serializing_if = "RequiredOf::is_cell")]
+    pub of: RequiredOf,
     /// Whether it holds.
     pub state: RequirementState,
     /// Goes on after the cell's name.
     pub text: String,
+}
+
+/// What something can be required of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequiredOf {
+    /// The verdict of a cell.
+    #[default]
+    Cell,
+    /// A service-level objective.
+    Objective,
+    /// An observation.
+    Observation,
+}
+
+impl RequiredOf {
+    fn is_cell(&self) -> bool {
+        *self == Self::Cell
+    }
 }
 
 /// A requirement whose failure somebody accepted.
@@ -213,6 +241,8 @@ pub struct Cell {
     pub requirement: RequirementState,
     /// Neighbour's rate in noisy arms ÷ its solo rate in the same place; `null`: not known.
     pub neighbour_rate: Option<f64>,
+    /// Blocks after which it was decided; `null`: after all of them.
+    pub decided_after: Option<u32>,
     /// Index into `series` of what the matrix shows.
     pub worst: Option<usize>,
     /// Per series × quantile, in the order of the panel.
@@ -300,6 +330,9 @@ pub struct Series {
     pub blocks: u32,
     /// Why it moved.
     pub cause: Option<Cause>,
+    /// The load was more than could be served beside the neighbour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saturated: Option<Saturated>,
     /// What was required of it.
     pub required: Option<Word>,
     /// What was expected of it.
@@ -316,6 +349,64 @@ pub struct Ratio {
     pub low: Option<f64>,
     /// Upper bound; `null`: unbounded.
     pub high: Option<f64>,
+}
+
+/// One control in one place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlShown {
+    /// Which.
+    pub control: Control,
+    /// `arrangement[@seat]`.
+    pub place: String,
+    /// The worst that came of it.
+    pub outcome: ControlOutcome,
+    /// In one line, with its numbers.
+    pub summary: String,
+    /// Everything that it consists of.
+    pub items: Vec<ControlItem>,
+}
+
+/// One part of a control: of a grid, or of a neighbour and a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlItem {
+    /// The neighbour; `null`: no one's.
+    pub neighbour: Option<String>,
+    /// The probe; `null`: all of them.
+    pub probe: Option<String>,
+    /// What came of it.
+    pub outcome: ControlOutcome,
+    /// With its numbers.
+    pub text: String,
+}
+
+/// One objective in one place, quiet or beside one neighbour.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// `arrangement[@seat]`.
+    pub place: String,
+    /// The neighbour; `null`: quiet.
+    pub neighbour: Option<String>,
+    /// The probe.
+    pub probe: String,
+    /// "p99 ≤ 50 ms".
+    pub objective: String,
+    /// "met", "missed" or "undecided".
+    pub verdict: String,
+    /// With its numbers, in words; why, where it is not decided.
+    pub text: String,
+    /// Share of the requests that may be over it.
+    pub allowed: f64,
+    /// Share of the requests that are; `null`: not known, or not to be told.
+    pub over: Option<Ratio>,
+    /// Arms with requests.
+    pub arms: u32,
+    /// The load was more than could be served.
+    pub saturated: Option<Saturated>,
+    /// Whether it is required, and holds.
+    pub requirement: RequirementState,
 }
 
 /// A verdict that is not what was expected.
@@ -336,6 +427,8 @@ pub struct Scope {
     pub text: String,
     /// Share of arms that an episode must hit to be seen (π*).
     pub share: Option<f64>,
+    /// What it rests on without proof: controls that were not run, exclusive use that was assumed.
+    pub assumed: Vec<String>,
     /// Channels and matters that the run says nothing about.
     pub not_tested: Vec<String>,
 }

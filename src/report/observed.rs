@@ -10,8 +10,8 @@ use crate::observation::{ANY, find};
 use crate::plan::{Plan, PlannedArrangement};
 use crate::verdict::{ObservedVerdict, RequirementState};
 
-use super::format::{NONE, count, nine_digits};
-use super::model::{Requirement, Requirements, RunReport};
+use super::format::{NONE, nine_digits};
+use super::model::{RequiredOf, Requirement, RunReport};
 use super::text::{Line, Page, Tint};
 
 /// One observation of one arrangement.
@@ -49,38 +49,16 @@ pub(super) fn of(plan: &Plan, judged: &[ObservedVerdict]) -> Vec<ObservedHere> {
     judged.iter().map(one).collect()
 }
 
-/// Adds to the requirements of cells those of observations.
-pub(super) fn require(requirements: &mut Requirements, observed: &[ObservedHere]) {
-    let items: Vec<Requirement> = observed
-        .iter()
-        .filter_map(|o| {
-            let required = o.required.as_ref()?;
-            let found = o.finding.as_ref().map_or_else(
-                || format!("cannot be told: {}", o.why),
-                |finding| format!("came out as {finding}: {}", o.why),
-            );
-            let text = format!("must come out as {required}, and {found}");
-            Some(Requirement { cell: format!("{}, {}", o.arrangement, o.id), state: o.requirement, text })
-        })
-        .collect();
-    if items.is_empty() {
-        return;
-    }
-    let of = |state| items.iter().filter(|i| i.state == state).count() as u64;
-    let (met, open, failed) =
-        (of(RequirementState::Met), of(RequirementState::Undecided), of(RequirementState::NotMet));
-    let summary = if open == 0 && failed == 0 {
-        format!("{} came out as required.", count(met, "observation"))
-    } else {
-        let parts =
-            [(failed, "did not come out as required"), (open, "could not be told"), (met, "came out as required")];
-        let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        format!("Of {}, {}.", count(items.len() as u64, "observation"), parts.join(", "))
-    };
-    // What says that no cell is asked anything would read as if nothing were.
-    requirements.summary =
-        if requirements.items.is_empty() { summary } else { format!("{} {summary}", requirements.summary) };
-    requirements.items.extend(items);
+/// What is required of an observation, and how that stands.
+pub(super) fn requirement(o: &ObservedHere) -> Option<Requirement> {
+    let required = o.required.as_ref()?;
+    let found = o
+        .finding
+        .as_ref()
+        .map_or_else(|| format!("cannot be told: {}", o.why), |finding| format!("came out as {finding}: {}", o.why));
+    let text = format!("must come out as {required}, and {found}");
+    let cell = format!("{}, {}", o.arrangement, o.id);
+    Some(Requirement { cell, of: RequiredOf::Observation, state: o.requirement, text })
 }
 
 /// The section of the terminal's text.

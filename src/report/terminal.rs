@@ -1,13 +1,16 @@
 //! A report as text for a terminal. What colour says, words say too.
 
+use std::collections::BTreeMap;
+
 use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
 use crate::scenario::Quantile;
-use crate::verdict::RequirementState;
+use crate::verdict::{ControlOutcome, RequirementState};
 
 use super::format::{NONE, count, percent, rate, ratio_parts, time};
 use super::model::{
-    AcceptState, Calibrated, Cell, Column, Expected, JudgedQuantile, Report, Row, RunReport, TurnsSeen, VerdictWord,
+    AcceptState, Calibrated, Cell, Column, ControlShown, Expected, JudgedQuantile, Objective, Report, Row, RunReport,
+    TurnsSeen, VerdictWord,
 };
 use super::text::{Line, Page, Tint};
 use super::{Options, observed, words};
@@ -48,6 +51,9 @@ fn run_report(page: &mut Page, run: &RunReport) {
     not_isolated(page, run);
     undecided(page, run);
     noted(page, run);
+    looks(page, run);
+    objectives(page, run);
+    controls(page, run);
     surprises(page, run);
     warnings(page, run);
     calibration(page, run);
@@ -383,6 +389,89 @@ fn surprises(page: &mut Page, run: &RunReport) {
     }
 }
 
+/// Cells that were decided before the last look, by the blocks that it took.
+fn looks(page: &mut Page, run: &RunReport) {
+    let mut early: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+    for cell in &run.cells {
+        if let Some(blocks) = cell.decided_after {
+            early.entry(blocks).or_default().push(&cell.name);
+        }
+    }
+    if early.is_empty() {
+        return;
+    }
+    page.heading("Decided before the last look");
+    for (blocks, names) in early {
+        let line = Line::of(Tint::Plain, &format!("after {blocks} of {}: ", count(run.header.blocks.into(), "block")));
+        page.paragraph(line.with(Tint::Strong, &names.join(", ")), 2, 4);
+    }
+}
+
+/// Objectives: those that hold together, the others line by line.
+fn objectives(page: &mut Page, run: &RunReport) {
+    if run.objectives.is_empty() {
+        return;
+    }
+    page.heading("Objectives");
+    let side = |o: &Objective| o.neighbour.as_ref().map_or_else(|| "quiet".to_owned(), |n| format!("beside {n}"));
+    for o in run.objectives.iter().filter(|o| o.verdict != "met") {
+        let tint = if o.verdict == "missed" { Tint::Bad } else { Tint::Open };
+        let word = if o.verdict == "missed" { "MISSED" } else { &o.verdict };
+        let line = Line::of(tint, word).with(Tint::Plain, ": ").with(Tint::Strong, &o.place);
+        let text = format!(", {}: {} {}: {}", side(o), o.probe, o.objective, o.text);
+        page.paragraph(line.with(Tint::Plain, &text), 2, 4);
+    }
+    let mut met: Vec<(&Objective, Vec<&Objective>)> = Vec::new();
+    for o in run.objectives.iter().filter(|o| o.verdict == "met") {
+        let same = |a: &Objective| (&a.place, &a.probe, &a.objective) == (&o.place, &o.probe, &o.objective);
+        match met.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, all)) => all.push(o),
+            None => met.push((o, vec![o])),
+        }
+    }
+    for (first, all) in met {
+        let high = |o: &&Objective| o.over.and_then(|over| over.high).unwrap_or(0.0);
+        let Some(worst) = all.iter().copied().max_by(|a, b| high(a).total_cmp(&high(b))) else { continue };
+        let sides: Vec<String> = all.iter().map(|o| side(o)).collect();
+        let of = if all.len() > 1 { format!("; the most {}", side(worst)) } else { String::new() };
+        let line = Line::of(Tint::Good, "met").with(Tint::Plain, ": ").with(Tint::Strong, &first.place);
+        let text = format!(", {}: {} {}{of}: {}", sides.join(", "), first.probe, first.objective, worst.text);
+        page.paragraph(line.with(Tint::Plain, &text), 2, 4);
+    }
+}
+
+/// One line for each control of a place; those that say the same together.
+fn controls(page: &mut Page, run: &RunReport) {
+    if run.controls.is_empty() {
+        return;
+    }
+    page.heading("Controls");
+    let mut groups: Vec<(&ControlShown, Vec<&str>)> = Vec::new();
+    for control in &run.controls {
+        let same = |c: &ControlShown| {
+            (c.control, c.outcome, &c.summary) == (control.control, control.outcome, &control.summary)
+        };
+        match groups.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, places)) => places.push(&control.place),
+            None => groups.push((control, vec![&control.place])),
+        }
+    }
+    for (control, places) in groups {
+        let word = match control.outcome {
+            ControlOutcome::Passed => Line::of(Tint::Good, "passed"),
+            ControlOutcome::Undecided => Line::of(Tint::Open, "undecided"),
+            ControlOutcome::Impossible => Line::of(Tint::Warn, "not possible"),
+            ControlOutcome::NotMeasured => Line::of(Tint::Open, "not measured"),
+            ControlOutcome::Failed => Line::of(Tint::Bad, "FAILED"),
+        };
+        let name = Line::of(Tint::Strong, control.control.words()).with(Tint::Plain, " ");
+        let mut line = name;
+        line.append(word);
+        let text = format!(" in {}: {}", places.join(", "), control.summary);
+        page.paragraph(line.with(Tint::Plain, &text), 2, 4);
+    }
+}
+
 fn warnings(page: &mut Page, run: &RunReport) {
     if run.warnings.is_empty() {
         return;
@@ -470,6 +559,10 @@ fn judged(c: &Calibrated) -> String {
 
 fn scope(page: &mut Page, run: &RunReport) {
     page.gap();
-    let text = format!("{} Not tested: {}.", run.scope.text, run.scope.not_tested.join(", "));
+    let assumed = match run.scope.assumed.as_slice() {
+        [] => String::new(),
+        assumed => format!(" Without proof: {}.", assumed.join("; ")),
+    };
+    let text = format!("{}{assumed} Not tested: {}.", run.scope.text, run.scope.not_tested.join(", "));
     page.paragraph(Line::of(Tint::Plain, &text), 0, 2);
 }

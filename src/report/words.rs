@@ -21,8 +21,69 @@ pub(super) fn reason(reason: &Reason) -> Why {
     let (id, text, advice) = match reason {
         Reason::ControlFailed { control } => (
             "control-failed",
-            format!("the {control} control failed"),
+            format!("the {} control failed", control.words()),
             "find what differs between its arms; until it passes, nothing of this arrangement counts".to_owned(),
+        ),
+        Reason::ControlNotMeasured { control } => (
+            "control-not-measured",
+            format!("the {} control was planned and not measured", control.words()),
+            "go on with `crosstalk run --resume`, or plan without it".to_owned(),
+        ),
+        Reason::ControlUndecided { control, detectable, blocks_needed } => (
+            "control-undecided",
+            format!(
+                "the {} control is too wide to decide; the smallest effect that it would have found is {}",
+                control.words(),
+                detectable.map_or_else(|| format!("{NONE} (not known)"), percent)
+            ),
+            more_blocks(*blocks_needed),
+        ),
+        Reason::ChannelNotExercised { channel } => (
+            "channel-not-exercised",
+            format!("the same noise inside the victim's own place does not move it, so nothing is known of {channel}"),
+            "take a stronger noise, or a probe that feels this channel".to_owned(),
+        ),
+        Reason::HostMediated { change_ns, tolerated_ns } => (
+            "host-mediated",
+            format!(
+                "the host's own pauses grew by {} in the noisy arms, where a quarter of the margin is {}",
+                time(*change_ns),
+                time(*tolerated_ns)
+            ),
+            "give the tenants cores that share neither a cache nor a sibling with the victim's".to_owned(),
+        ),
+        Reason::DriverTrouble { what } => (
+            "driver-trouble",
+            format!("the GPU's health became worse between the arms: {what}"),
+            "see `crosstalk doctor`, and measure again on a healthy GPU".to_owned(),
+        ),
+        Reason::ForeignWork { what } => (
+            "foreign-work",
+            format!("somebody else was on the GPU: {what}"),
+            "end that work and measure again: what is in both arms hides what is in one".to_owned(),
+        ),
+        Reason::CarryOver { ratio } => (
+            "carry-over",
+            format!("quiet arms after a noisy one are {}× those after a quiet one", super::format::ratio(*ratio)),
+            "lengthen the washout: what a noisy arm leaves behind hides interference".to_owned(),
+        ),
+        Reason::Drift { per_block } => (
+            "drift",
+            format!(
+                "the quiet arms {} by {} from block to block",
+                if *per_block > 0.0 { "rise" } else { "fall" },
+                percent(per_block.abs())
+            ),
+            "let the machine come to rest before the run, or make its blocks shorter".to_owned(),
+        ),
+        Reason::ArmsLost { arms, what } => (
+            "arms-lost",
+            match arms {
+                0 => format!("the arrangement was given up: {what}"),
+                1 => format!("an arm was lost: {what}"),
+                n => format!("{n} arms were lost, the first one so: {what}"),
+            },
+            "find out why, and measure again".to_owned(),
         ),
         Reason::LateRequests { share } => (
             "late-requests",
@@ -80,18 +141,23 @@ pub(super) fn reason(reason: &Reason) -> Why {
                 "the interval is too wide to decide; the smallest effect that this run would have found is {}",
                 detectable.map_or_else(|| format!("{NONE} (not known)"), percent)
             ),
-            blocks_needed.map_or_else(
-                || "more blocks, or less noise in the quiet arms; how many, the data cannot say".to_owned(),
-                |b| format!("about {b} blocks would decide"),
-            ),
+            more_blocks(*blocks_needed),
         ),
         Reason::Incomplete => (
             "incomplete",
-            "arms are missing: the run was interrupted, or they were lost".to_owned(),
-            "go on with `crosstalk run --resume`, or see in the warnings what was lost".to_owned(),
+            "arms are missing: the run was interrupted".to_owned(),
+            "go on with `crosstalk run --resume`".to_owned(),
         ),
     };
     Why { reason: id.to_owned(), text, of: Vec::new(), advice: Some(advice) }
+}
+
+/// What would decide.
+fn more_blocks(needed: Option<u32>) -> String {
+    needed.map_or_else(
+        || "more blocks, or less noise in the quiet arms; how many, the data cannot say".to_owned(),
+        |b| format!("about {b} blocks would decide"),
+    )
 }
 
 /// Of two reasons of one kind, the one with the worse number.
@@ -103,8 +169,13 @@ pub(super) fn worse<'a>(a: &'a Reason, b: &'a Reason) -> &'a Reason {
         | Reason::Throttled { share } => *share,
         Reason::NeighbourBelowIntensity { achieved } => -achieved,
         Reason::NeighbourNotOverlapping { gap_ns } => *gap_ns as f64,
+        Reason::HostMediated { change_ns, tolerated_ns } => change_ns / tolerated_ns.max(1.0),
+        Reason::CarryOver { ratio } => libm::fabs(libm::log(*ratio)),
+        Reason::Drift { per_block } => libm::fabs(*per_block),
         // What cannot be said beats what can: the greater number would otherwise promise too much.
-        Reason::Underpowered { blocks_needed, .. } => blocks_needed.map_or(f64::INFINITY, f64::from),
+        Reason::Underpowered { blocks_needed, .. } | Reason::ControlUndecided { blocks_needed, .. } => {
+            blocks_needed.map_or(f64::INFINITY, f64::from)
+        }
         _ => 0.0,
     };
     if badness(b) > badness(a) { b } else { a }
@@ -112,6 +183,10 @@ pub(super) fn worse<'a>(a: &'a Reason, b: &'a Reason) -> &'a Reason {
 
 /// "h2d p99 1.72× [1.66 1.79], 38 µs → 65 µs"; a quantile that is judged over all blocks together is marked.
 pub(super) fn movement(s: &Series) -> String {
+    // Its latency would measure the arm's length: the cause tells what is known.
+    if s.saturated.is_some() && s.ratio.is_none() {
+        return format!("{} saturated", s.name());
+    }
     let ratio = s.ratio.as_ref().map_or_else(|| format!("{NONE} (no ratio)"), ratio_interval);
     let pooled = if s.judged == JudgedBy::Pooled { " (pooled)" } else { "" };
     let quiet = quantile_ns(s.quiet_ns, s.quiet_requests);
@@ -213,6 +288,7 @@ fn demand(word: Word) -> &'static str {
         Word::Violated => "must be violated",
         Word::NotIsolated => "must be degraded or violated",
         Word::Any => "may be anything",
+        Word::Met => "must be met",
     }
 }
 
@@ -220,7 +296,7 @@ fn demand(word: Word) -> &'static str {
 fn holds(word: Word, verdict: VerdictWord) -> Option<bool> {
     use VerdictWord as V;
     match (word, verdict) {
-        (Word::Any, _) => Some(true),
+        (Word::Any | Word::Met, _) => Some(true),
         (_, V::Inconclusive | V::Skipped) => None,
         (Word::Isolated, v) => Some(v == V::Isolated),
         (Word::Degraded, v) => Some(v != V::Violated),

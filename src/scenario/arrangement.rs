@@ -16,6 +16,8 @@ use crate::workload::Workload;
 pub(super) struct Declared {
     pub probes: Vec<(String, Option<&'static Workload>)>,
     pub neighbours: Vec<(String, Option<&'static Workload>)>,
+    /// Indices of the probes that have an objective.
+    pub objectives: Vec<usize>,
 }
 
 /// Reads an arrangement; `None` only after a mistake.
@@ -334,6 +336,8 @@ struct Here {
     series: Vec<String>,
     /// Every workload is known.
     complete: bool,
+    /// One of the probes has an objective.
+    objectives: bool,
 }
 
 impl Here {
@@ -345,6 +349,7 @@ impl Here {
             None => vec![name.clone()],
         };
         Self {
+            objectives: panel.iter().any(|index| declared.objectives.contains(index)),
             complete: probes.iter().chain(&neighbours).all(|(_, w)| w.is_some()),
             series: probes.iter().flat_map(series).collect(),
             neighbours: neighbours.into_iter().map(|(name, w)| (name.clone(), w.map(channel_of))).collect(),
@@ -398,6 +403,16 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
     let mut read = Vec::new();
     for (key, value) in rules {
         let name = key.get_ref().as_ref();
+        if require && name == Expectation::SLO {
+            if !r.broken && !here.objectives {
+                let expected = "expected `slo = { p99 = \"…\" }` at a probe that runs here";
+                r.mistake(&key.span(), path, "no objective to require", expected);
+            }
+            if let Some(word) = one_of(r, value, &join(path, name), keys::SLO_WORDS) {
+                read.push((key.span().start, Rule { key: name.to_owned(), word }));
+            }
+            continue;
+        }
         if here.complete && !r.broken && !here.covers(name) {
             let known = here.keys(name);
             let known: Vec<_> = known.iter().map(String::as_str).collect();
@@ -421,7 +436,15 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
 }
 
 fn word<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, require: bool) -> Option<super::expectation::Word> {
-    let words = keys::words_of(require);
+    one_of(r, node, path, keys::words_of(require))
+}
+
+fn one_of<'t>(
+    r: &mut Reader<'t>,
+    node: Node<'t>,
+    path: &str,
+    words: &'static [&'static str],
+) -> Option<super::expectation::Word> {
     let text = node.get_ref().as_str().unwrap_or_default();
     if words.contains(&text) {
         return text.parse().ok();

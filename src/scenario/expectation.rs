@@ -13,7 +13,7 @@ pub struct Expectation(pub Vec<Rule>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// "default", a channel, a neighbour, or "neighbour/series".
+    /// "default", a channel, a neighbour, or "neighbour/series"; in `require` also "slo".
     pub key: String,
     /// What the verdict must be.
     pub word: Word,
@@ -33,11 +33,15 @@ pub enum Word {
     NotIsolated,
     /// No requirement: met by everything.
     Any,
+    /// Of the key `slo` alone: every objective of the panel holds, quiet and beside every neighbour.
+    Met,
 }
 
 impl Expectation {
     /// The key that covers what no other key does.
     pub const DEFAULT: &'static str = "default";
+    /// The key of the objectives.
+    pub const SLO: &'static str = "slo";
     /// In place of a series: all series of a neighbour that have no key of their own.
     pub(super) const ALL_SERIES: &'static str = "*";
 
@@ -52,6 +56,11 @@ impl Expectation {
             .or_else(|| word(&|key| key == neighbour || key.split_once('/') == Some((neighbour, Self::ALL_SERIES))))
             .or_else(|| word(&|key| key == neighbour_channel.id()))
             .or_else(|| word(&|key| key == Self::DEFAULT))
+    }
+
+    /// Whether every objective of the panel must hold.
+    pub fn asks_objectives(&self) -> bool {
+        self.0.iter().any(|rule| rule.key == Self::SLO && rule.word == Word::Met)
     }
 
     /// Spells each key that is a neighbour's name and also the first channel of *another* neighbour "neighbour/*", so that it
@@ -69,7 +78,7 @@ impl Expectation {
 
 impl Word {
     /// Every word.
-    pub const ALL: &[Self] = &[Self::Isolated, Self::Degraded, Self::Violated, Self::NotIsolated, Self::Any];
+    pub const ALL: &[Self] = &[Self::Isolated, Self::Degraded, Self::Violated, Self::NotIsolated, Self::Any, Self::Met];
 
     /// The word as written.
     pub const fn id(self) -> &'static str {
@@ -79,6 +88,7 @@ impl Word {
             Self::Violated => "violated",
             Self::NotIsolated => "not-isolated",
             Self::Any => "any",
+            Self::Met => "met",
         }
     }
 }
@@ -114,6 +124,15 @@ mod tests {
         assert_eq!(word("drizzle", "strong-chase"), Some(Word::Degraded));
         assert_eq!(e.word_for("other", Channel::L2, "strong-chase"), Some(Word::Isolated));
         assert_eq!(rules(&[("membar", Word::Any)]).word_for("other", Channel::L2, "x"), None);
+    }
+
+    #[test]
+    fn objectives_have_a_key_of_their_own() {
+        let e = rules(&[("default", Word::Isolated), ("slo", Word::Met)]);
+        assert!(e.asks_objectives());
+        assert_eq!(e.word_for("hog", Channel::L2, "x"), Some(Word::Isolated));
+        assert!(!rules(&[("default", Word::Isolated)]).asks_objectives());
+        assert!(!rules(&[("slo", Word::Any)]).asks_objectives());
     }
 
     #[test]

@@ -286,8 +286,10 @@ pub(super) const SLO_BOUND: Kind = Kind::Duration { min: Nanos(1), max: Nanos::s
 
 const REQUIRE_WORDS: &[&str] = words::<5>();
 const EXPECT_WORDS: &[&str] = words::<4>();
+/// The words of the key `slo` in `require`.
+pub(super) const SLO_WORDS: &[&str] = &[Word::Met.id(), Word::Any.id()];
 
-/// The first `N` words: all of them in `require`, all but the last one (`any`) in `expect`.
+/// The first `N` words: those of verdicts in `require`, and without `any` in `expect`.
 const fn words<const N: usize>() -> &'static [&'static str] {
     const ALL: &[&str] = &{
         let mut ids = [""; Word::ALL.len()];
@@ -345,7 +347,7 @@ pub(super) const SEAT: Shape =
     Shape { name: "seat", expected: "the number of a seat in quotes, such as \"0\" or \"0.1\"", schema: json::seat };
 pub(super) const REQUIRE: Shape = Shape {
     name: "require",
-    expected: "a word, or a table of words by \"default\", channel, neighbour or \"neighbour/series\"",
+    expected: "a word, or a table of words by \"default\", channel, neighbour or \"neighbour/series\"; in the table also `slo`, \"met\" or \"any\"",
     schema: json::require,
 };
 pub(super) const EXPECT: Shape = Shape {

@@ -75,7 +75,9 @@ fn scenario<'t>(
     let design = design(r, top.table("design"), tier);
     let (probe_names, panel) = panel(r, top, catalogue);
     let (neighbour_names, neighbours) = all_neighbours(r, top, catalogue);
-    let declared = Declared { probes: probe_names, neighbours: neighbour_names };
+    let objectives = panel.iter().enumerate().filter(|(_, p)| p.as_ref().is_none_or(|p| !p.slos.is_empty()));
+    let objectives = objectives.map(|(index, _)| index).collect();
+    let declared = Declared { probes: probe_names, neighbours: neighbour_names, objectives };
 
     let mut names = BTreeSet::new();
     let mut arrangements = Vec::new();
@@ -297,8 +299,8 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
     for t in top.tables("neighbour") {
         let workload = workload(r, t, "noise", catalogue, Role::Probe, keys::NOISE_ID.expected);
         let Some(name) = name(r, t, "noise", "neighbour", &mut seen) else { continue };
-        // "default" is a key of `require`, and "quiet" names the arm without noise.
-        if let (true, Some(entry)) = (matches!(name.as_str(), "default" | "quiet"), t.entry("name")) {
+        // "default" and "slo" are keys of `require`, and "quiet" names the arm without noise.
+        if let (true, Some(entry)) = (matches!(name.as_str(), "default" | "quiet" | "slo"), t.entry("name")) {
             r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
         }
         names.push((name.clone(), workload));

@@ -221,7 +221,9 @@ pub(super) fn seat(_: &[&'static Workload]) -> Json {
 }
 
 pub(super) fn require(_: &[&'static Workload]) -> Json {
-    words(keys::words_of(true))
+    let mut schema = words(keys::words_of(true));
+    schema["oneOf"][1]["properties"] = json!({ (super::expectation::Expectation::SLO): { "enum": keys::SLO_WORDS } });
+    schema
 }
 pub(super) fn expect(_: &[&'static Workload]) -> Json {
     words(keys::words_of(false))

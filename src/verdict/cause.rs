@@ -2,6 +2,7 @@
 //! Where that does not tell, the clause says so.
 
 use super::cell::{Cell, Pair};
+use super::host::HostMoved;
 use super::types::Cause;
 use super::validity;
 use crate::channel::Channel;
@@ -18,6 +19,8 @@ const KNOWN: f64 = 0.9;
 /// How closely the ratio of times must follow that of the clocks, as a part of the latter's logarithm.
 const CLOCK_AGREEMENT: f64 = 0.3;
 
+/// The clock counts as fallen from this ratio on.
+const CLOCK_FELL: f64 = 1.01;
 /// From this ratio of median times on the device on, a longer queue is put down to the service.
 const SLOWER: f64 = 1.05;
 
@@ -33,11 +36,35 @@ pub(super) struct Symptoms<'a> {
     pub(super) noisy_ns: Option<f64>,
     /// Growth of the backlog in noisy arms, requests per half window.
     pub(super) backlog: Option<f64>,
+    /// How the host itself differs between the arms, where it does.
+    pub(super) host: Option<HostMoved>,
     pub(super) provenance: Provenance,
 }
 
 /// The cause, as verdict.md defines it.
 pub(super) fn of(s: &Symptoms<'_>) -> Cause {
+    let Found { word, mut text } = found(s);
+    let shared = shared(s);
+    let channel = shared.iter().copied().find(|channel| agrees(s, word, *channel));
+    // What the neighbour loads and the probe feels suggests itself, and is not why.
+    if channel.is_none() && !shared.is_empty() && !matches!(word, "unknown" | "timeouts" | "failures") {
+        text += &format!("; not through {}", shared.iter().map(Channel::to_string).collect::<Vec<_>>().join(" or "));
+    }
+    if let Some((quiet, noisy)) = validity::clocks(s.pairs).filter(|(quiet, noisy)| *quiet > CLOCK_FELL * noisy)
+        && word != "clock"
+    {
+        text += &format!("; the SM clock fell besides, {quiet:.0} → {noisy:.0} MHz");
+    }
+    Cause { word: word.to_owned(), text, channel }
+}
+
+/// A word and its clause.
+struct Found {
+    word: &'static str,
+    text: String,
+}
+
+fn found(s: &Symptoms<'_>) -> Found {
     let q = s.quantile;
     if let Some(growth) = s.backlog {
         return cause("saturated", format!("the backlog grew by {growth:.0} requests in half a window{}", served(s)));
@@ -47,18 +74,21 @@ pub(super) fn of(s: &Symptoms<'_>) -> Cause {
     };
     let queue = device_times(s, |data| &data.queue, q);
     let service = device_times(s, |data| &data.service, q);
+    let whole = || format!("{} → {} ({q})", duration(quiet_ns), duration(noisy_ns));
     let (Some(queue), Some(service)) = (queue, service) else {
         if let Some(found) = clock(s, (quiet_ns, noisy_ns)) {
             return found;
         }
-        let (from, to) = (duration(quiet_ns), duration(noisy_ns));
-        return cause("host", format!("{from} → {to} ({q}) as the host sees it; its time on the device is not known"));
+        return match s.channel {
+            _ if s.host.is_some() => cause("host", format!("{}{}", whole(), pauses(s))),
+            Some(Channel::Driver) => cause("host", format!("{} in calls of the driver{}", whole(), pauses(s))),
+            _ => cause("unknown", format!("{} as the host sees it; its time on the device is not known", whole())),
+        };
     };
     let (waited, worked) = (queue.1 - queue.0, service.1 - service.0);
     let seen = 0.5 * (noisy_ns - quiet_ns);
     if waited.max(worked) < TICKS * timer_tick_ns(s) || waited.max(0.0) + worked.max(0.0) < seen {
-        let (from, to) = (duration(quiet_ns), duration(noisy_ns));
-        return cause("host", format!("{from} → {to} ({q}), most of it neither in the queue nor on the device"));
+        return cause("host", format!("{}, most of it neither in the queue nor on the device{}", whole(), pauses(s)));
     }
     let (before, after) = (duration(queue.0), duration(queue.1));
     if waited >= worked && takes_turns(s) {
@@ -79,25 +109,60 @@ pub(super) fn of(s: &Symptoms<'_>) -> Cause {
     }
 }
 
-fn cause(word: &str, text: String) -> Cause {
-    Cause { word: word.to_owned(), text }
+fn cause(word: &'static str, text: String) -> Found {
+    Found { word, text }
 }
 
-/// The clock, claimed only for probes whose time scales with it, and only where time grew as the clock fell.
-fn clock(s: &Symptoms<'_>, times: (f64, f64)) -> Option<Cause> {
+/// What the host's own pauses did, where they grew.
+fn pauses(s: &Symptoms<'_>) -> String {
+    let told = |h: HostMoved| {
+        let (from, to) = (duration(h.quiet_ns), duration(h.noisy_ns));
+        format!("; the host's own pauses grew, {from} → {to} at most")
+    };
+    s.host.map_or_else(String::new, told)
+}
+
+/// Channels that the neighbour loads and the probe feels.
+fn shared(s: &Symptoms<'_>) -> Vec<Channel> {
+    let loads = &s.cell.plan.neighbours[s.cell.neighbour].channels;
+    s.cell.plan.panel[s.probe].channels.iter().copied().filter(|channel| loads.contains(channel)).collect()
+}
+
+/// Whether a cause of this word can come through a channel: waiting for a turn comes through none of them; a clock through
+/// power; what is slower off the device through the host's side; what is slower on it, through anything else.
+fn agrees(s: &Symptoms<'_>, word: &str, channel: Channel) -> bool {
+    let off_device = matches!(channel, Channel::Host | Channel::Driver);
+    match word {
+        "clock" => channel == Channel::Power,
+        "host" => off_device || channel == Channel::Launch,
+        "queue" | "service" => !off_device && channel != Channel::Power,
+        "saturated" => !takes_turns(s),
+        _ => false,
+    }
+}
+
+/// The clock, claimed only for probes whose time scales with it, and only where the time fails and its cycles pass: it grew as
+/// the clock fell, and by no more cycles than the margin has.
+fn clock(s: &Symptoms<'_>, times: (f64, f64)) -> Option<Found> {
     if !matches!(s.channel, Some(Channel::Issue | Channel::Tensor | Channel::L1)) {
         return None;
     }
     let (quiet, noisy) = validity::clocks(s.pairs)?;
     let (fell, grew) = (libm::log(quiet / noisy), libm::log(times.1 / times.0));
-    (quiet > 1.01 * noisy && (grew - fell).abs() <= CLOCK_AGREEMENT * fell).then(|| {
-        let ratio = times.1 / times.0;
-        cause("clock", format!("SM clock {quiet:.0} → {noisy:.0} MHz, time up {ratio:.2}× ({})", s.quantile))
+    let margin = libm::log1p(s.cell.plan.design.margins.of(s.quantile).0);
+    let cycles = grew - fell;
+    (quiet > CLOCK_FELL * noisy && cycles <= margin && cycles.abs() <= CLOCK_AGREEMENT * fell).then(|| {
+        let (time, cycles) = (times.1 / times.0, libm::exp(cycles));
+        let q = s.quantile;
+        cause(
+            "clock",
+            format!("SM clock {quiet:.0} → {noisy:.0} MHz, time up {time:.2}× and cycles {cycles:.2}× ({q})"),
+        )
     })
 }
 
 /// The quantile lies among requests that were never served: their share is what is known.
-fn unserved(s: &Symptoms<'_>) -> Cause {
+fn unserved(s: &Symptoms<'_>) -> Found {
     let noisy = s.pairs.iter().filter_map(|pair| pair.noisy.series.get(s.series));
     let (served, censored, failed) =
         noisy.fold((0, 0, 0), |(l, c, f), data| (l + data.latency.len(), c + data.censored, f + data.failed));

@@ -3,25 +3,31 @@
 use std::collections::BTreeMap;
 
 use super::cause::{self, Symptoms};
+use super::controls::GridControls;
 use super::decide::{Evidence, decide};
 use super::estimate::{Estimates, Levels, Sides, Tables, estimate, interval};
 use super::looks::Extent;
-use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, Verdict};
+use super::order::{self, Drift};
+use super::types::{CellVerdict, Control, Reason, RequirementState, SeriesVerdict, SloVerdict, Verdict};
 use super::validity::{self, Findings};
+use super::{host, placebo, slo};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
-use crate::scenario::Quantile;
+use crate::scenario::{Quantile, SharingMode};
 use crate::stats::{Counts, Durations};
 
-/// Family-wise level of the lower bounds of a cell, two per series × quantile.
-pub(super) const FALSE_ALARM: f64 = 0.05;
+/// Family-wise level of the lower bounds of a cell, two per series × quantile: of the 5 % that false alarms may reach a
+/// fifth is kept, so that trials can show it (docs/verdict-validation.md).
+pub(super) const FALSE_ALARM: f64 = 0.04;
 
 /// One block of a cell: its quiet and its noisy arm.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
+    /// Its number in the arrangement.
+    pub(super) block: u32,
     pub(super) quiet: &'a ArmData,
     pub(super) noisy: &'a ArmData,
 }
@@ -39,6 +45,23 @@ pub(super) struct Cell<'a> {
     family: usize,
 }
 
+/// What the controls of every grid say, by (arrangement, grid).
+pub(super) type Controls = BTreeMap<(usize, usize), GridControls>;
+
+/// A cell as judged, with the objectives beside its neighbour.
+pub(super) struct Judged {
+    pub(super) cell: CellVerdict,
+    pub(super) slos: Vec<SloVerdict>,
+}
+
+/// What holds for all rows of a cell.
+struct Common<'a> {
+    findings: Findings,
+    controls: &'a Controls,
+    placebo_missing: bool,
+    not_awake: bool,
+}
+
 /// One grid of a cell, and how far it is judged.
 pub(super) struct Part<'a> {
     pub(super) index: usize,
@@ -48,6 +71,7 @@ pub(super) struct Part<'a> {
 
 /// One series of a cell, its arms laid side by side.
 struct Subject<'a> {
+    grid: usize,
     probe: usize,
     series: &'a str,
     judged: Vec<(Quantile, JudgedBy)>,
@@ -62,22 +86,33 @@ pub(super) fn skipped(run: &RecordedRun, arrangement: usize) -> Option<&String> 
     run.skipped.get(&arrangement).or(run.manifest.plan.arrangements[arrangement].skipped.as_ref())
 }
 
-/// All cells, in plan order, judged but for controls across cells and requirements.
-pub(super) fn judge_cells(run: &RecordedRun) -> Vec<CellVerdict> {
+/// All cells, in plan order, judged but for the placebo and requirements; and the objectives of every place.
+pub(super) fn judge_cells(
+    run: &RecordedRun,
+    controls: &Controls,
+    tables: &mut Tables,
+) -> (Vec<CellVerdict>, Vec<SloVerdict>) {
     let plan = &run.manifest.plan;
-    let mut tables = Tables::new();
-    let mut cells = Vec::new();
+    let (mut cells, mut slos) = (Vec::new(), Vec::new());
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
         let reason = skipped(run, index);
+        let mut quiet = None;
         for (victim, neighbour) in places(plan, arrangement, reason.is_some()) {
             let cell = Cell::new(run, index, victim, neighbour);
-            cells.push(match reason {
-                Some(reason) => cell.empty(Verdict::Skipped { reason: reason.clone() }),
-                None => cell.judge(run, &mut tables),
-            });
+            if let Some(reason) = reason {
+                cells.push(cell.empty(Verdict::Skipped { reason: reason.clone() }));
+                continue;
+            }
+            if quiet != Some(victim) {
+                quiet = Some(victim);
+                slos.extend(cell.quiet_slos(run));
+            }
+            let judged = cell.judge(run, controls, tables);
+            cells.push(judged.cell);
+            slos.extend(judged.slos);
         }
     }
-    cells
+    (cells, slos)
 }
 
 /// A series of an arm; nothing where it does not occur.
@@ -149,7 +184,7 @@ impl<'a> Cell<'a> {
     /// Levels of the bounds at a look: each lower bound has its part of the family's level, either view may decide.
     fn levels(&self, extent: Extent) -> Levels {
         let lower = FALSE_ALARM / (2 * self.family.max(1)) as f64 * extent.spends;
-        Levels { lower, upper: extent.alpha() }
+        Levels { lower, upper: extent.upper() }
     }
 
     /// Its name: the seat is named where the victim sits in several.
@@ -193,17 +228,19 @@ impl<'a> Cell<'a> {
         };
         let first = part.grid.first_block;
         (first..first + part.extent.blocks)
-            .filter_map(|block| Some(Pair { quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? }))
+            .filter_map(|block| {
+                Some(Pair { block, quiet: arm(block, None)?, noisy: arm(block, Some(self.neighbour))? })
+            })
             .collect()
     }
 
-    pub(super) fn judge(&self, run: &RecordedRun, tables: &mut Tables) -> CellVerdict {
+    pub(super) fn judge(&self, run: &RecordedRun, controls: &Controls, tables: &mut Tables) -> Judged {
         let of_grid = |part: &Part<'_>| (part.index, self.pairs(run, part));
         let pairs: BTreeMap<usize, Vec<Pair<'_>>> = self.grids.iter().map(of_grid).collect();
         let all: Vec<Pair<'_>> = pairs.values().flatten().copied().collect();
         let planned = self.grids.iter().map(|part| part.extent.blocks as usize).sum();
         let intensity = validity::intensity(self, run, &pairs);
-        let common = validity::of_cell(&all, planned, &intensity);
+        let findings = validity::of_cell(self, run, &all, planned, &intensity);
 
         let subjects = self.subjects(run, &pairs);
         let rows: Vec<(&Subject<'_>, Quantile, JudgedBy, Estimates)> = subjects
@@ -215,22 +252,103 @@ impl<'a> Cell<'a> {
         let faster = |q: Quantile, e: &Estimates| {
             e.upper().is_some_and(|upper| upper < -0.5 * libm::log1p(self.plan.design.margins.of(q).0))
         };
-        let not_awake =
-            validity::quiet_clock_is_lower(&all) == Some(true) || rows.iter().any(|(_, q, _, e)| faster(*q, e));
+        let common = Common {
+            not_awake: validity::quiet_clock_is_lower(&all) == Some(true)
+                || rows.iter().any(|(_, q, _, e)| faster(*q, e)),
+            placebo_missing: !placebo::is(self.plan, self.neighbour)
+                && placebo::is_missing(run, self.arrangement_index, self.victim),
+            findings,
+            controls,
+        };
         let mut cell = self.empty(Verdict::Inconclusive { reason: Reason::Incomplete });
-        cell.series = rows
-            .iter()
-            .map(|(subject, q, by, estimates)| self.row(subject, *q, *by, estimates, &common, not_awake))
-            .collect();
-        cell.neighbour_rate = intensity.rate;
-        cell.decided_after = self.decided_after();
-        cell.notes = common.notes;
-        for note in subjects.into_iter().flat_map(|s| s.findings.notes) {
-            if !cell.notes.contains(&note) {
-                cell.notes.push(note);
+        let (mut drift, mut notes) = (None::<Drift>, common.findings.notes.clone());
+        for (subject, q, by, estimates) in &rows {
+            let (row, drifts) = self.row(run, subject, *q, *by, estimates, &common);
+            cell.series.push(row);
+            let steeper = |d: &Drift| drift.is_none_or(|other| d.per_block.abs() > other.per_block.abs());
+            drift = drifts.filter(steeper).or(drift);
+        }
+        for note in subjects.iter().flat_map(|s| s.findings.notes.iter().cloned()) {
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
-        cell
+        cell.notes = notes.into_iter().chain(drift.map(Drift::reason)).collect();
+        cell.neighbour_rate = intensity.rate;
+        cell.decided_after = self.decided_after();
+        let slos = self.slos(&common.findings, &subjects);
+        Judged { cell, slos }
+    }
+
+    /// The objectives beside the neighbour. Beside an exclusive victim none makes noise: its quiet arms say it all.
+    fn slos(&self, findings: &Findings, subjects: &[Subject<'_>]) -> Vec<SloVerdict> {
+        if self.arrangement.sharing == SharingMode::Exclusive {
+            return Vec::new();
+        }
+        // The objective is one of the whole request: the probe's first series.
+        let first = |s: &&Subject<'_>| self.plan.panel[s.probe].name == s.series;
+        let of_subject = |s: &Subject<'_>| {
+            let arms = s.pairs.iter().map(|pair| (self.generation(pair.block), pair.noisy)).collect();
+            let late = |r: &Reason| matches!(r, Reason::LateRequests { .. });
+            let side = slo::Side {
+                plan: self.plan,
+                arrangement: self.arrangement_index,
+                seat: self.seat(),
+                neighbour: Some(self.neighbour),
+                extent: s.extent,
+                not_met: findings.noisy.clone(),
+                not_missed: s.findings.quiet.clone().or_else(|| s.findings.noisy.clone()).filter(late),
+                arms,
+            };
+            side.judge(s.probe)
+        };
+        subjects.iter().filter(first).flat_map(of_subject).collect()
+    }
+
+    /// The objectives of the victim's place in its quiet arms, over all grids of the place.
+    fn quiet_slos(&self, run: &RecordedRun) -> Vec<SloVerdict> {
+        let mut slos = Vec::new();
+        for (index, probe) in self.plan.panel.iter().enumerate().filter(|(_, probe)| !probe.slos.is_empty()) {
+            let grids = self.arrangement.grids.iter().enumerate();
+            let grids = grids.filter(|(_, g)| g.victim == self.victim && g.probes.contains(&index));
+            let (mut arms, mut extent, mut planned) = (Vec::new(), None, 0);
+            for (grid, of) in grids {
+                let whole = Extent::of_quiet(run, self.arrangement_index, grid);
+                planned += whole.blocks as usize;
+                extent = extent.filter(|e: &Extent| e.spends < whole.spends).or(Some(whole));
+                let key = |block| ArmKey {
+                    arrangement: self.arrangement_index,
+                    grid,
+                    block,
+                    neighbour: None,
+                    purpose: Purpose::Block,
+                };
+                let blocks = of.first_block..of.first_block + whole.blocks;
+                arms.extend(blocks.filter_map(|b| Some((self.generation(b), run.arms.get(&key(b))?))));
+            }
+            let Some(extent) = extent else { continue };
+            let late = validity::late(&arms.iter().map(|(_, arm)| *arm).collect::<Vec<_>>(), index, &probe.name);
+            let side = slo::Side {
+                plan: self.plan,
+                arrangement: self.arrangement_index,
+                seat: self.seat(),
+                neighbour: None,
+                extent,
+                not_met: (arms.len() < planned).then_some(Reason::Incomplete),
+                not_missed: late,
+                arms,
+            };
+            slos.extend(side.judge(index));
+        }
+        slos
+    }
+
+    /// A number that the blocks between two restarts have in common, all grids counted through.
+    fn generation(&self, block: u32) -> u64 {
+        let starts = self.arrangement.grids.iter().enumerate().filter(|(_, grid)| grid.first_block <= block);
+        let (grid, first) = starts.map(|(i, g)| (i, g.first_block)).max_by_key(|(_, first)| *first).unwrap_or((0, 0));
+        let each = self.plan.design.blocks_per_generation.max(1);
+        (grid as u64) << 32 | u64::from((block - first.min(block)) / each)
     }
 
     /// Blocks after which all of its grids stopped, where they did before the end.
@@ -254,6 +372,7 @@ impl<'a> Cell<'a> {
             for series in &planned.series {
                 let arms = pairs.iter().map(|pair| (counts(pair.quiet, series), counts(pair.noisy, series)));
                 subjects.push(Subject {
+                    grid: first.index,
                     probe,
                     series,
                     findings: validity::of_series(&pairs, probe, series),
@@ -281,16 +400,16 @@ impl<'a> Cell<'a> {
         estimate(&subject.sides, q, by, self.levels(subject.extent), deadline_ns(self.plan), &mut stream, tables)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one row is the meeting point of everything that is known")]
+    /// A row, and a drift of its quiet arms that must be known and decides nothing.
     fn row(
         &self,
+        run: &RecordedRun,
         subject: &Subject<'_>,
         q: Quantile,
         by: JudgedBy,
         e: &Estimates,
-        common: &Findings,
-        not_awake: bool,
-    ) -> SeriesVerdict {
+        common: &Common<'_>,
+    ) -> (SeriesVerdict, Option<Drift>) {
         let probe = &self.plan.panel[subject.probe];
         let (quiet, noisy) = &subject.sides.pools;
         let margins = self.plan.design.margins.of(q);
@@ -301,17 +420,40 @@ impl<'a> Cell<'a> {
             _ => None,
         };
         let holes = by == JudgedBy::Blocks && subject.sides.arms.iter().any(|(q, n)| q.total() == 0 || n.total() == 0);
-        let blocking = common.noisy.clone().or_else(|| subject.findings.noisy.clone());
+        let controls = common.controls.get(&(self.arrangement_index, subject.grid));
+        // A quarter of the margin, in absolute time.
+        let tolerated = e.quiet_ns.map(|ns| 0.25 * ns * self.plan.design.margins.of(q).0);
+        let host = tolerated.and_then(|tolerated| host::moved(&subject.pairs, q, tolerated));
+        let host_mediated = host.zip(tolerated);
+        let host_mediated = host_mediated
+            .map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
+        let (carried, drift) = self.quiet_arms(run, subject, q, by);
+        let steep = drift.filter(|d| d.is_steep(margins.0)).map(Drift::reason);
         let blocks = subject.sides.arms.len() as u32;
         let least = subject.extent.least_for_isolated(self.plan);
+        let placebo = Reason::ControlNotMeasured { control: Control::Placebo };
         let verdict = decide(Evidence {
-            invalid: common.quiet.clone().or_else(|| subject.findings.quiet.clone()).or(nothing),
+            invalid: controls
+                .and_then(|c| c.failed.clone())
+                .or_else(|| common.findings.quiet.clone())
+                .or_else(|| subject.findings.quiet.clone())
+                .or(carried)
+                .or(steep)
+                .or(nothing),
             lower: e.lower(),
             // An early Isolated would promise more than its blocks have seen.
             upper: e.upper().filter(|_| blocks >= least),
             margins,
-            blocking: blocking.or(holes.then_some(Reason::TooFewRequests)),
-            not_awake,
+            blocking: common
+                .findings
+                .noisy
+                .clone()
+                .or_else(|| subject.findings.noisy.clone())
+                .or(host_mediated)
+                .or(holes.then_some(Reason::TooFewRequests))
+                .or_else(|| controls.and_then(|c| c.blocking(self.neighbour, subject.series, q)))
+                .or(common.placebo_missing.then_some(placebo)),
+            not_awake: common.not_awake,
             underpowered: e.underpowered(blocks, margins.0, least),
         });
         let cause = matches!(verdict, Verdict::Degraded | Verdict::Violated).then(|| {
@@ -325,27 +467,53 @@ impl<'a> Cell<'a> {
                 quiet_ns: e.quiet_ns,
                 noisy_ns: e.noisy_ns,
                 backlog: subject.findings.backlog,
+                host,
                 provenance: self.plan.inventory.provenance,
             })
         });
-        SeriesVerdict {
+        let noisy_arms: Vec<&ArmData> = subject.pairs.iter().map(|pair| pair.noisy).collect();
+        let saturated =
+            subject.findings.backlog.and_then(|_| slo::saturated(&noisy_arms, subject.probe, subject.series));
+        // At the user's own load a latency under a growing backlog measures the arm's length, and nothing of the tenant.
+        let told = saturated.is_none() || probe.slos.is_empty();
+        let row = SeriesVerdict {
             series: subject.series.to_owned(),
             channel: probe.channels.first().copied().unwrap_or(Channel::Host),
             quantile: q,
             judged: by,
             verdict,
-            paired: e.paired.map(|b| interval(b.estimate, b.low, b.high)),
-            pooled: e.pooled.map(|b| interval(b.estimate, b.low, b.high)),
-            ratio: e.ratio(),
+            paired: e.paired.filter(|_| told).map(|b| interval(b.estimate, b.low, b.high)),
+            pooled: e.pooled.filter(|_| told).map(|b| interval(b.estimate, b.low, b.high)),
+            ratio: e.ratio().filter(|_| told),
             quiet_ns: e.quiet_ns,
-            noisy_ns: e.noisy_ns,
+            noisy_ns: e.noisy_ns.filter(|_| told),
             requests: (quiet.total(), noisy.total()),
             blocks,
             level: subject.extent.alpha(),
             cause,
+            saturated,
             required: None,
             expected: None,
+        };
+        (row, drift.filter(|d| d.is_notable(margins.0)))
+    }
+
+    /// What a noisy arm left in the quiet ones, and how they drift: of a quantile that an arm has for itself.
+    fn quiet_arms(
+        &self,
+        run: &RecordedRun,
+        subject: &Subject<'_>,
+        q: Quantile,
+        by: JudgedBy,
+    ) -> (Option<Reason>, Option<Drift>) {
+        if by != JudgedBy::Blocks {
+            return (None, None);
         }
+        let place = (self.arrangement_index, subject.grid);
+        let carried = order::carry_over(run, place, subject.extent, subject.series, q);
+        let quiet = subject.pairs.iter().zip(&subject.sides.arms);
+        let values = quiet.filter_map(|(pair, (quiet, _))| Some((pair.block, libm::log(quiet.quantile(q)?))));
+        (carried, Drift::of(&values.collect::<Vec<_>>()))
     }
 }
 

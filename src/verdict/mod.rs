@@ -3,15 +3,21 @@
 //! Proving isolation is a non-inferiority claim: the null hypothesis is that the neighbour slows the victim by at least
 //! the margin. Everything here serves that sentence, and whatever is absent is Inconclusive, never a pass.
 
+mod assumed;
 mod cause;
 mod cell;
+mod controls;
 mod decide;
 mod estimate;
+mod host;
 #[cfg(test)]
 mod known_truth;
 mod looks;
 mod observed;
+mod order;
+mod placebo;
 mod requirements;
+mod slo;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]
@@ -25,9 +31,14 @@ mod warnings;
 pub use looks::decided;
 pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
-pub use types::{Cause, CellVerdict, Interval, Reason, RequirementState, RunVerdict, SeriesVerdict, Verdict, Warning};
+pub use types::{
+    Cause, CellVerdict, Control, ControlOutcome, ControlVerdict, Interval, Reason, RequirementState, RunVerdict,
+    Saturated, SeriesVerdict, SloState, SloVerdict, Verdict, Warning,
+};
 pub use warnings::foreseen;
 
+use cell::Controls;
+use estimate::Tables;
 use looks::Extent;
 
 use crate::channel::Channel;
@@ -43,49 +54,40 @@ const TAIL: Quantile = Quantile(95_000);
 /// Judges a recorded run, whole or interrupted.
 pub fn judge(run: &RecordedRun) -> RunVerdict {
     let plan = &run.manifest.plan;
-    let mut cells = cell::judge_cells(run);
-    apply_placebo(plan, &mut cells);
+    let mut tables = Tables::new();
+    let mut controls = Controls::new();
+    for (index, arrangement) in plan.arrangements.iter().enumerate() {
+        if cell::skipped(run, index).is_none() {
+            for grid in 0..arrangement.grids.len() {
+                controls.insert((index, grid), controls::of_grid(run, index, grid, &mut tables));
+            }
+        }
+    }
+    let (mut cells, mut slos) = cell::judge_cells(run, &controls, &mut tables);
+    let mut rows: Vec<ControlVerdict> = controls.into_values().flat_map(|grid| grid.rows).collect();
+    rows.extend(placebo::apply(run, &mut cells));
+    rows.sort_by_key(|row| row.arrangement);
     for cell in &mut cells {
         cell.verdict = decide::overall(cell.verdict.clone(), &cell.series);
         cell.worst = decide::worst(cell);
         requirements::apply(&run.manifest, cell);
     }
+    let open = requirements::apply_to_slos(run, &mut slos);
     let observed = observed::judge(run);
-    let states = cells.iter().map(|cell| cell.requirement).chain(observed.iter().map(|o| o.requirement));
-    let requirement = states.max().unwrap_or(RequirementState::NotRequired);
+    let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
+    let states = states.chain(observed.iter().map(|o| o.requirement));
+    let requirement = states.chain([open]).max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
         scope_share: scope(plan, &cells),
         warnings: warnings::of(run, &cells),
+        assumed: assumed::of(run, &rows),
         not_tested: not_tested(plan, &cells),
+        controls: rows,
+        slos,
         cells,
         observed,
-    }
-}
-
-/// A placebo that moves, either way, makes every other cell of its arrangement and place Inconclusive, whatever it shows.
-fn apply_placebo(plan: &Plan, cells: &mut [CellVerdict]) {
-    let is_placebo = |cell: &CellVerdict| plan.neighbours[cell.neighbour].workload == PLACEBO;
-    let moves = |s: &SeriesVerdict| match &s.verdict {
-        Verdict::Degraded | Verdict::Violated => true,
-        Verdict::Inconclusive { reason } => *reason == Reason::QuietArmNotAwake,
-        Verdict::Isolated | Verdict::Skipped { .. } => false,
-    };
-    let failed: Vec<(usize, String)> = cells
-        .iter()
-        .filter(|cell| is_placebo(cell))
-        .filter(|cell| cell.series.iter().any(moves))
-        .map(|cell| (cell.arrangement, cell.seat.clone()))
-        .collect();
-    for cell in cells.iter_mut().filter(|cell| !is_placebo(cell)) {
-        if failed.iter().any(|(arrangement, seat)| *arrangement == cell.arrangement && *seat == cell.seat) {
-            for series in &mut cell.series {
-                series.verdict =
-                    Verdict::Inconclusive { reason: Reason::ControlFailed { control: "placebo".to_owned() } };
-                series.cause = None;
-            }
-        }
     }
 }
 
@@ -133,7 +135,9 @@ fn tested(plan: &Plan, cell: &CellVerdict) -> Vec<Channel> {
 fn was_judged(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Isolated | Verdict::Degraded | Verdict::Violated => true,
-        Verdict::Inconclusive { reason } => matches!(reason, Reason::Underpowered { .. }),
+        Verdict::Inconclusive { reason } => {
+            matches!(reason, Reason::Underpowered { .. } | Reason::ControlUndecided { .. })
+        }
         Verdict::Skipped { .. } => false,
     }
 }

@@ -1,10 +1,10 @@
 //! What was required and what was expected: by cell, by channel, by series.
 
 use super::decide::overall;
-use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, Verdict};
+use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, SloState, SloVerdict, Verdict};
 use crate::channel::Channel;
-use crate::plan::Plan;
-use crate::run_dir::Manifest;
+use crate::plan::{Plan, PlannedArrangement};
+use crate::run_dir::{Manifest, RecordedRun};
 use crate::scenario::{Accept, Expectation, Word};
 
 /// Whether anything is required of any cell of the plan.
@@ -12,6 +12,9 @@ pub(super) fn requires(plan: &Plan) -> bool {
     let decides = |word: Word| word != Word::Any;
     plan.arrangements.iter().any(|arrangement| {
         let rules = &arrangement.require;
+        if rules.asks_objectives() {
+            return true;
+        }
         // One that cannot run has no cells, and is asked for all the same.
         let asked = arrangement.skipped.is_some() && rules.0.iter().any(|rule| decides(rule.word));
         asked
@@ -52,6 +55,38 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
     let surprises = groups(&arrangement.expect).iter().flat_map(|group| surprises(&cell.name, group)).collect();
     cell.requirement = requirement;
     cell.surprises = surprises;
+}
+
+/// Fills in whether the objectives hold where they are required. Returns what an arrangement that did not run leaves open.
+pub(super) fn apply_to_slos(run: &RecordedRun, slos: &mut [SloVerdict]) -> RequirementState {
+    let manifest = &run.manifest;
+    let plan = &manifest.plan;
+    for slo in slos.iter_mut() {
+        let arrangement = &plan.arrangements[slo.arrangement];
+        if !arrangement.require.asks_objectives() {
+            continue;
+        }
+        let bare = match slo.state {
+            SloState::Met => RequirementState::Met,
+            SloState::Missed => RequirementState::NotMet,
+            SloState::Undecided { .. } => RequirementState::Undecided,
+        };
+        let channel = plan.panel.iter().find(|p| p.name == slo.probe).and_then(|p| p.channels.first());
+        let covers = |a: &&Accept| {
+            let of_channel = a.channel.as_deref().is_none_or(|id| channel.is_some_and(|c| c.id() == id));
+            let name = slo.neighbour.map(|n| plan.neighbours[n].name.as_str());
+            a.until >= manifest.date && of_channel && name.is_some_and(|n| of(a, &arrangement.name, &slo.seat, n))
+        };
+        let accepted = bare != RequirementState::Met && plan.accepted.iter().any(|a| covers(&a));
+        slo.requirement = if accepted { RequirementState::Accepted } else { bare };
+    }
+    let open = |(index, a): (usize, &PlannedArrangement)| {
+        a.require.asks_objectives() && !slos.iter().any(|slo| slo.arrangement == index)
+    };
+    match plan.arrangements.iter().enumerate().any(open) {
+        true => RequirementState::Undecided,
+        false => RequirementState::NotRequired,
+    }
 }
 
 /// The series of a cell under one rule: judged together, as the cell is.
@@ -138,7 +173,8 @@ fn no_worse_than_degraded(plan: &Plan, series: &SeriesVerdict) -> RequirementSta
 /// Whether a decided verdict is what the word says.
 fn is(word: Word, verdict: &Verdict) -> bool {
     match word {
-        Word::Any => true,
+        // Of objectives, which are no verdicts.
+        Word::Any | Word::Met => true,
         Word::Isolated => *verdict == Verdict::Isolated,
         Word::Degraded => *verdict == Verdict::Degraded,
         Word::Violated => *verdict == Verdict::Violated,
@@ -164,8 +200,11 @@ fn surprises(cell: &str, group: &Group<'_>) -> Vec<String> {
 
 /// Whether an accepted risk names this cell: with its seat, or without one for all places of its arrangement.
 pub(crate) fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neighbour: &str) -> bool {
-    accept.cell == format!("{arrangement}/{neighbour}")
-        || accept.cell == format!("{arrangement}@{}/{neighbour}", cell.seat)
+    of(accept, arrangement, &cell.seat, neighbour)
+}
+
+fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
+    accept.cell == format!("{arrangement}/{neighbour}") || accept.cell == format!("{arrangement}@{seat}/{neighbour}")
 }
 
 #[cfg(test)]

@@ -33,10 +33,57 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "reason", deny_unknown_fields)]
 pub enum Reason {
-    /// A control failed.
+    /// A control moved, where nothing should.
     ControlFailed {
-        /// Which ("placebo").
-        control: String,
+        /// Which.
+        control: Control,
+    },
+    /// A control that was planned has no arm.
+    ControlNotMeasured {
+        /// Which.
+        control: Control,
+    },
+    /// Quiet against quiet could not be told apart from a difference of the margin: nothing finer can be said of a
+    /// neighbour.
+    ControlUndecided {
+        /// Which.
+        control: Control,
+        /// Smallest effect that it would have found, as a ratio over one.
+        detectable: Option<f64>,
+        /// Blocks that would decide at the variance seen.
+        blocks_needed: Option<u32>,
+    },
+    /// The same noise inside the victim's own place does not move the probe: it would not show what comes from outside.
+    ChannelNotExercised {
+        /// The channel.
+        channel: Channel,
+    },
+    /// The host itself was slower in the noisy arms, by more than a quarter of the margin at this quantile.
+    HostMediated {
+        /// By how much, nanoseconds.
+        change_ns: f64,
+        /// A quarter of the margin, nanoseconds.
+        tolerated_ns: f64,
+    },
+    /// The GPU's health became worse while it measured, so that its data prove nothing.
+    DriverTrouble {
+        /// What, in words.
+        what: String,
+    },
+    /// Somebody else was on the GPU: what is in both arms hides what is in one.
+    ForeignWork {
+        /// Who, in words.
+        what: String,
+    },
+    /// Quiet arms after a noisy one differ from those after a quiet one.
+    CarryOver {
+        /// After noisy ÷ after quiet.
+        ratio: f64,
+    },
+    /// The quiet arms drift from block to block.
+    Drift {
+        /// Ratio of one block to the one before, over one; negative where it falls.
+        per_block: f64,
     },
     /// Requests were sent too late, the sender being free.
     LateRequests {
@@ -83,8 +130,125 @@ pub enum Reason {
         /// Blocks that would decide at the variance seen.
         blocks_needed: Option<u32>,
     },
-    /// Arms are missing: the run was interrupted, or they were lost.
+    /// Arms were lost: a tenant died or hung, or the driver reported trouble.
+    ArmsLost {
+        /// How many.
+        arms: u32,
+        /// Why, of the first.
+        what: String,
+    },
+    /// Arms are missing: the run was interrupted.
     Incomplete,
+}
+
+/// What shows that a cell means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// A/A: quiet against quiet.
+    Again,
+    /// The neighbour's host loop without GPU calls.
+    Placebo,
+    /// No neighbour's process against an idle one.
+    Presence,
+    /// The same noise inside the victim's own place.
+    Sensitivity,
+}
+
+/// What came of a control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlOutcome {
+    /// As it must be.
+    Passed,
+    /// Its data cannot say.
+    Undecided,
+    /// It could not be run here.
+    Impossible,
+    /// It was planned, and has no arm.
+    NotMeasured,
+    /// Not as it must be.
+    Failed,
+}
+
+/// The judgement of one control in one grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlVerdict {
+    /// Which.
+    pub control: Control,
+    /// Index of the arrangement.
+    pub arrangement: usize,
+    /// Id of the victim's seat.
+    pub seat: String,
+    /// Index of the grid in the arrangement; `None`: over all of its grids.
+    pub grid: Option<usize>,
+    /// Index of the neighbour, where it is one of a neighbour's.
+    pub neighbour: Option<usize>,
+    /// Name of the probe, where it is one of a probe's.
+    pub probe: Option<String>,
+    /// What came of it.
+    pub outcome: ControlOutcome,
+    /// With its numbers, in words.
+    pub text: String,
+}
+
+/// Whether a service-level objective holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "verdict", deny_unknown_fields)]
+pub enum SloState {
+    /// It holds, as a proof with a stated error rate.
+    Met,
+    /// It does not.
+    Missed,
+    /// The data cannot say.
+    Undecided {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// The judgement of one objective of one probe, in quiet arms or beside one neighbour.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SloVerdict {
+    /// Index of the arrangement.
+    pub arrangement: usize,
+    /// Id of the victim's seat.
+    pub seat: String,
+    /// Index of the neighbour; `None`: the quiet arms.
+    pub neighbour: Option<usize>,
+    /// Name of the probe.
+    pub probe: String,
+    /// Quantile that is bounded.
+    #[schemars(with = "String")]
+    pub quantile: Quantile,
+    /// Its bound, nanoseconds.
+    pub bound_ns: u64,
+    /// Whether it holds.
+    pub state: SloState,
+    /// Share of requests over the bound: mean of the arms, with one-sided bounds.
+    pub over: Option<Interval>,
+    /// Arms with requests.
+    pub arms: u32,
+    /// The load was more than could be served.
+    pub saturated: Option<Saturated>,
+    /// Whether it is required, and holds.
+    pub requirement: RequirementState,
+}
+
+/// What is known of a probe whose backlog grows: its latency would measure the arm's length.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Saturated {
+    /// Growth of the open requests, per second.
+    pub growth: f64,
+    /// Requests served per second.
+    pub served: f64,
+    /// Requests planned per second.
+    pub planned: f64,
+    /// Median time of a request on the device, nanoseconds, where the device tells.
+    pub service_ns: Option<f64>,
 }
 
 /// Why a cell is not isolated, with its numbers.
@@ -92,10 +256,13 @@ pub enum Reason {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cause {
     /// One word: turns, queue, service, clock, saturated or host; timeouts or failures where the quantile lies among
-    /// requests that were never served.
+    /// requests that were never served; unknown where nobody knows its time on the device.
     pub word: String,
     /// One clause with its numbers.
     pub text: String,
+    /// The channel that the neighbour loads and the probe feels, where the cause agrees with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
 }
 
 /// An estimate with its interval, as a ratio noisy ÷ quiet.
@@ -144,6 +311,9 @@ pub struct SeriesVerdict {
     pub level: f64,
     /// Why, where it is not isolated.
     pub cause: Option<Cause>,
+    /// The load was more than could be served in noisy arms. Of a probe with objectives no latency is reported then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saturated: Option<Saturated>,
     /// What was required of it, where something was.
     pub required: Option<Word>,
     /// What was expected of it, where something was.
@@ -216,6 +386,12 @@ pub struct RunVerdict {
     /// Observations that the plan asks for, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<ObservedVerdict>,
+    /// Controls in plan order: arrangement, grid, control.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<ControlVerdict>,
+    /// Objectives in plan order: arrangement, seat, quiet arms, neighbours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slos: Vec<SloVerdict>,
     /// Something was required at all.
     pub requires: bool,
     /// Worst state over all cells.
@@ -224,6 +400,9 @@ pub struct RunVerdict {
     pub scope_share: Option<f64>,
     /// Warnings.
     pub warnings: Vec<Warning>,
+    /// What an Isolated rests on without proof: controls that were not run, exclusive use that was assumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<String>,
     /// Channels that no neighbour of the run loaded beside a judged probe that feels them.
     pub not_tested: Vec<String>,
 }
@@ -246,6 +425,15 @@ impl Reason {
     pub(super) const fn words(&self) -> &'static str {
         match self {
             Self::ControlFailed { .. } => "a control failed",
+            Self::ControlNotMeasured { .. } => "a control was not measured",
+            Self::ControlUndecided { .. } => "a control is not decided",
+            Self::ChannelNotExercised { .. } => "its channel was not exercised",
+            Self::HostMediated { .. } => "the host was slower too",
+            Self::DriverTrouble { .. } => "driver trouble",
+            Self::ForeignWork { .. } => "foreign work on the GPU",
+            Self::CarryOver { .. } => "carry-over",
+            Self::Drift { .. } => "drift",
+            Self::ArmsLost { .. } => "arms were lost",
             Self::LateRequests { .. } => "late requests",
             Self::NeighbourBelowIntensity { .. } => "its neighbour did too little",
             Self::NeighbourNotOverlapping { .. } => "its neighbour made no progress for a stretch",
@@ -258,6 +446,29 @@ impl Reason {
             Self::TooFewRequests => "too few requests",
             Self::Underpowered { .. } => "too few blocks, or too wide an interval",
             Self::Incomplete => "arms are missing",
+        }
+    }
+}
+
+impl Control {
+    /// Its name in a sentence.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Again => "A/A",
+            Self::Placebo => "placebo",
+            Self::Presence => "presence",
+            Self::Sensitivity => "sensitivity",
+        }
+    }
+}
+
+impl SloState {
+    /// The word of the state.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::Undecided { .. } => "undecided",
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::cell::{Cell, Pair, Part};
 use super::types::Reason;
-use crate::backend::{ArmSummary, NeighbourSummary, WindowSummary};
+use crate::backend::{ArmKey, ArmSummary, GpuHealth, HealthChange, NeighbourSummary, Purpose, WindowSummary};
+use crate::nvml::{IN_USE, assumed_use};
 use crate::run_dir::{ArmData, RecordedRun};
 use crate::scenario::SharingMode;
 use crate::sharing;
@@ -43,7 +44,13 @@ pub(super) struct Intensity {
 }
 
 /// Findings that concern all series of a cell.
-pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity) -> Findings {
+pub(super) fn of_cell(
+    cell: &Cell<'_>,
+    run: &RecordedRun,
+    pairs: &[Pair<'_>],
+    planned: usize,
+    intensity: &Intensity,
+) -> Findings {
     let mut findings = Findings::default();
     // Where nobody could read it, nothing is claimed either way.
     let throttled = |side: fn(&Pair<'_>) -> Option<f64>| {
@@ -54,14 +61,57 @@ pub(super) fn of_cell(pairs: &[Pair<'_>], planned: usize, intensity: &Intensity)
         // Throttling that the neighbour causes is interference: it is kept, and named.
         findings.notes.extend(throttled(|pair| pair.noisy.summary.throttled));
     }
-    if pairs.len() < planned {
-        findings.noisy = Some(Reason::Incomplete);
-    } else if let Some(reason) = &intensity.reason {
-        findings.noisy = Some(reason.clone());
-    } else if pairs.iter().any(|pair| pair.quiet.summary.too_few_cores || pair.noisy.summary.too_few_cores) {
-        findings.noisy = Some(Reason::TooFewCores);
-    }
+    let few_cores = || {
+        let few = |pair: &Pair<'_>| pair.quiet.summary.too_few_cores || pair.noisy.summary.too_few_cores;
+        pairs.iter().any(few).then_some(Reason::TooFewCores)
+    };
+    findings.noisy = (pairs.len() < planned)
+        .then(|| missing(cell, run))
+        .or_else(|| trouble(pairs))
+        .or_else(|| foreign_work(run))
+        .or_else(|| intensity.reason.clone())
+        .or_else(few_cores);
     findings
+}
+
+/// Why arms of a cell are missing: they were lost, or the run did not come to them.
+fn missing(cell: &Cell<'_>, run: &RecordedRun) -> Reason {
+    let of_cell = |key: &ArmKey| {
+        key.arrangement == cell.arrangement_index
+            && cell.grids.iter().any(|part| part.index == key.grid)
+            && key.purpose == Purpose::Block
+            && key.neighbour.is_none_or(|neighbour| neighbour == cell.neighbour)
+    };
+    let mut lost = run.lost.iter().filter(|(key, _)| of_cell(key)).map(|(_, reason)| reason).peekable();
+    match lost.peek().map(|reason| (*reason).clone()) {
+        Some(what) => Reason::ArmsLost { arms: lost.count() as u32, what },
+        None => match run.given_up.get(&cell.arrangement_index) {
+            Some(what) => Reason::ArmsLost { arms: 0, what: what.clone() },
+            None => Reason::Incomplete,
+        },
+    }
+}
+
+/// What became worse with the GPU between the arms of a cell, where it is so grave that they are not of one machine any more.
+/// Within an arm it ends the arm.
+fn trouble(pairs: &[Pair<'_>]) -> Option<Reason> {
+    let arms = pairs.iter().flat_map(|pair| [&pair.quiet.summary, &pair.noisy.summary]);
+    let readings = arms.flat_map(|arm| arm.health_before.iter().chain(&arm.health));
+    let mut ends: Option<(GpuHealth, GpuHealth)> = None;
+    for reading in readings {
+        let (best, worst) = ends.unwrap_or_else(|| (reading.clone(), reading.clone()));
+        ends = Some((best.better_of(reading), worst.worse_of(reading)));
+    }
+    let (best, worst) = ends?;
+    let grave = worst.worse_since(&best).into_iter().filter(|change| change.is_grave());
+    let what: Vec<String> = grave.map(HealthChange::words).collect();
+    (!what.is_empty()).then(|| Reason::DriverTrouble { what: what.join("; ") })
+}
+
+/// Somebody else who was on the GPU, by the user's leave.
+fn foreign_work(run: &RecordedRun) -> Option<Reason> {
+    let why = assumed_use(&run.manifest.device)?;
+    why.contains(IN_USE).then(|| Reason::ForeignWork { what: why.to_owned() })
 }
 
 /// Whether the SM clock of the quiet arms was lower by more than 1 %: they were not awake. `None` where nobody knows.
@@ -89,6 +139,13 @@ pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findi
         }
     }
     findings
+}
+
+/// Requests of these arms that were sent late, where they are too many.
+pub(super) fn late(arms: &[&ArmData], probe: usize, series: &str) -> Option<Reason> {
+    Some(Side::of(arms, probe, series).late)
+        .filter(|share| *share > TOLERATED)
+        .map(|share| Reason::LateRequests { share })
 }
 
 /// One side of a series' pairs.
@@ -142,7 +199,7 @@ impl Side {
 /// Mean growth of the open requests from the middle to the end of a window, where it is growth: in three windows of
 /// four, by two requests or more, and by more than 2 % of what arrives in that time. A stable queue has as many open at
 /// the end as in the middle, whatever its length.
-fn backlog(windows: &[&WindowSummary]) -> Option<f64> {
+pub(super) fn backlog(windows: &[&WindowSummary]) -> Option<f64> {
     let growth: Vec<f64> = windows.iter().map(|w| w.open_at_end as f64 - w.open_at_half as f64).collect();
     let average = mean(growth.iter().copied())?;
     let arriving = windows.iter().map(|w| w.planned as f64).sum::<f64>() / windows.len() as f64 / 2.0;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 
-use super::looks::{Extent, declared_scope};
+use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
 use super::{PLACEBO, cell, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode};
-use crate::stats::{blocks_for_share, episode_share};
+use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share};
 
 /// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
 /// day by which accepted risks expire.
@@ -25,14 +25,14 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
         );
     }
     let level = Extent::at(&plan.design, usize::MAX).alpha();
-    let needed = blocks_for_share(declared_scope(plan.design.tier), level);
+    let needed = blocks_for_share(plan.design.tier.scope(), level);
     if plan.design.blocks < needed {
         warn(
             format!(
                 "{} blocks see episodes in at least {} % of the arms; the tier promises {} %",
                 plan.design.blocks,
                 scope_percent(episode_share(plan.design.blocks, level)),
-                scope_percent(declared_scope(plan.design.tier)),
+                scope_percent(plan.design.tier.scope()),
             ),
             &format!("set `blocks` to {needed} or more"),
         );
@@ -43,11 +43,13 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             "use Poisson arrivals unless the application is periodic",
         );
     }
-    for probe in plan.panel.iter().filter(|probe| !probe.slos.is_empty()) {
+    let generations = plan.design.blocks.div_ceil(plan.design.blocks_per_generation.max(1));
+    let too_few = (plan.design.blocks as usize) < OBJECTIVE_ARMS || generations < 2;
+    for probe in plan.panel.iter().filter(|probe| !probe.slos.is_empty() && too_few) {
         let slos: Vec<String> = probe.slos.iter().map(|slo| format!("{} ≤ {}", slo.quantile, slo.bound)).collect();
         warn(
-            format!("the objective of {} ({}) is not judged by this version", probe.name, slos.join(", ")),
-            "compare it with the probe's absolute latency in the report",
+            format!("the objective of {} ({}) will not be decided", probe.name, slos.join(", ")),
+            &format!("take {OBJECTIVE_ARMS} blocks or more, with a restart of the tenants between some of them"),
         );
     }
     for arrangement in plan.arrangements.iter().filter(|arrangement| arrangement.skipped.is_none()) {

@@ -79,7 +79,12 @@ fn slips_in_what_is_to_be_observed_are_told_with_the_choices() {
         ("{ turns = \"seconds\" }", &["\"seconds\"", "milliseconds, shorter, longer, none, any"]),
         ("\"turns\"", &["expected a table of observations"]),
         ("{}", &["expected a table of observations"]),
-        ("{ turns = \"any\" }\nagainst = \"here\"", &["expected another arrangement"]),
+        ("{ alone = \"any\" }\nagainst = \"here\"", &["expected another arrangement"]),
+        ("{ alone = \"any\" }", &["alone, without anything to compare with", "expected `against = "]),
+        (
+            "{ turns = \"any\" }\nagainst = \"there\"\n[[arrangement]]\nname = \"there\"\nsharing = \"streams\"",
+            &["nothing that is observed here is compared"],
+        ),
     ] {
         let text = text(COMPUTE, "issue-hog", &format!("sharing = \"time-slicing\"\nobserve = {observe}"));
         let file = scratch.file("slip.toml", &text);

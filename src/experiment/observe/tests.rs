@@ -148,3 +148,36 @@ fn what_was_observed_is_kept_when_the_run_goes_on() {
     assert_eq!(*backend.begun.lock().unwrap(), 0, "nothing is observed twice");
     assert_eq!(load(folder.path()).unwrap().observed, before.observed);
 }
+
+/// Two arrangements, of which the first is compared with the second.
+fn compared() -> Plan {
+    let text = SCENARIO.replace("turns = \"none\"", "alone = \"whole\", own-compute = \"any\"")
+        + "[[arrangement]]\nname = \"b\"\nsharing = \"exclusive\"\n";
+    let scenario = crate::scenario::read("test", &text, crate::workload::CATALOGUE).unwrap();
+    let model = find_model("a30");
+    Plan::resolve(&scenario, &Losing::new(0).inventory().unwrap(), 0, model).unwrap()
+}
+
+#[test]
+fn what_an_observation_takes_is_known_before_the_run() {
+    let plan = compared();
+    assert_eq!(plan.arrangements[0].against, Some(1), "the exclusive arrangement, unless given");
+    let cost = super::cost(&plan, 0);
+    assert_eq!(cost.sessions, [2, 2], "here and there");
+    // Beside idle tenants twice and beside one that computes; a rate and a p50 in one arm, here and there.
+    assert_eq!(cost.windows.len(), 3 + 2);
+    assert!(super::cost(&plan, 1).windows.is_empty());
+    let words = super::observing(&plan, 0, "alone");
+    assert!(words.starts_with("2 arms of ") && words.ends_with(", here and in b."), "{words}");
+}
+
+#[test]
+fn nothing_is_compared_with_what_was_skipped_or_is_not_known() {
+    let mut plan = compared();
+    plan.arrangements[1].skipped = Some("MIG mode is on".to_owned());
+    let words = super::observing(&plan, 0, "alone");
+    assert!(words.contains("b was skipped, with which it would be compared: MIG mode is on"), "{words}");
+    let mut plan = compared();
+    plan.inventory.gpus[0].model = None;
+    assert!(super::observing(&plan, 0, "alone").contains("are not known"));
+}

@@ -211,6 +211,9 @@ pub(super) fn verdict() -> RunVerdict {
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
         observed: Vec::new(),
+        controls: Vec::new(),
+        slos: Vec::new(),
+        assumed: Vec::new(),
         not_tested: vec!["nvlink".to_owned()],
     }
 }

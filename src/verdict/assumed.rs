@@ -1,0 +1,77 @@
+//! What an Isolated of a run rests on without proof: controls that were not run, exclusive use that was assumed.
+
+use super::cell;
+use super::placebo;
+use super::types::{ControlOutcome, ControlVerdict};
+use crate::channel::Channel;
+use crate::nvml::assumed_use;
+use crate::plan::{Plan, PlannedArrangement, exercised_channels};
+use crate::run_dir::RecordedRun;
+use crate::scenario::SharingMode;
+use crate::sharing;
+
+/// One sentence each, in a fixed order.
+pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict]) -> Vec<String> {
+    let plan = &run.manifest.plan;
+    let mut assumed = Vec::new();
+    if let Some(why) = assumed_use(&run.manifest.device) {
+        assumed.push(format!("exclusive use assumed: {why}"));
+    }
+    let ran: Vec<&PlannedArrangement> = plan
+        .arrangements
+        .iter()
+        .enumerate()
+        .filter(|(i, a)| cell::skipped(run, *i).is_none() && a.sharing != SharingMode::Exclusive && !a.grids.is_empty())
+        .map(|(_, a)| a)
+        .collect();
+    let design = &plan.design.controls;
+    if !ran.is_empty() && !design.again {
+        assumed.push("A/A control not run".to_owned());
+    }
+    let mut without = |what: &str, lacks: &dyn Fn(&PlannedArrangement) -> bool| {
+        let names: Vec<&str> = ran.iter().filter(|a| lacks(a)).map(|a| a.name.as_str()).collect();
+        if !names.is_empty() {
+            let place = if names.len() == ran.len() { String::new() } else { format!(" in {}", names.join(", ")) };
+            assumed.push(format!("{what} not run{place}"));
+        }
+    };
+    without("host placebo", &|a| !a.grids.iter().flat_map(|g| &g.neighbours).any(|n| placebo::is(plan, *n)));
+    without("presence control", &|a| design.presence == 0 && sharing::has_presence(a.sharing));
+    without("sensitivity control", &|a| design.sensitivity == 0 && sharing::has_sensitivity(a.sharing));
+    let channels = not_exercisable(plan, &ran);
+    if !channels.is_empty() {
+        let names: Vec<String> = channels.iter().map(Channel::to_string).collect();
+        assumed.push(format!("no sensitivity control exists for {}", names.join(", ")));
+    }
+    for row in controls.iter().filter(|row| row.outcome == ControlOutcome::Impossible) {
+        let text = format!(
+            "{} control not possible in {}: {}",
+            row.control.words(),
+            plan.arrangements[row.arrangement].name,
+            row.text
+        );
+        if !assumed.contains(&text) {
+            assumed.push(text);
+        }
+    }
+    assumed
+}
+
+/// Channels that a neighbour loads and a probe feels, under modes that promise a share of its own, and that noise inside
+/// the victim's place does not exercise.
+fn not_exercisable(plan: &Plan, ran: &[&PlannedArrangement]) -> Vec<Channel> {
+    let mut channels = Vec::new();
+    let grids = ran.iter().filter(|a| sharing::has_sensitivity(a.sharing)).flat_map(|a| &a.grids);
+    for grid in grids {
+        for neighbour in grid.neighbours.iter().map(|n| &plan.neighbours[*n]) {
+            for probe in grid.probes.iter().map(|p| &plan.panel[*p]) {
+                let exercised = exercised_channels(probe, neighbour);
+                let both = probe.channels.iter().filter(|c| neighbour.channels.contains(c));
+                channels.extend(both.filter(|c| !exercised.contains(c)));
+            }
+        }
+    }
+    channels.sort_unstable();
+    channels.dedup();
+    channels
+}

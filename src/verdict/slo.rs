@@ -1,0 +1,116 @@
+//! Service-level objectives ("p99 ≤ 50 ms"): decided over arms, never over requests as if each were independent of the one
+//! before it (verdict.md, "Estimates").
+
+use super::looks::Extent;
+use super::types::{Interval, Reason, RequirementState, Saturated, SloState, SloVerdict};
+use super::validity;
+use crate::backend::WindowSummary;
+use crate::plan::{Plan, PlannedProbe};
+use crate::random::{Key, Stream};
+use crate::run_dir::ArmData;
+use crate::scenario::{Quantile, Slo};
+use crate::stats::{Counts, OBJECTIVE_ARMS, Over, Pool, share_bounds};
+
+/// One side of a victim's place: its quiet arms, or its arms beside one neighbour.
+pub(super) struct Side<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) arrangement: usize,
+    pub(super) seat: String,
+    pub(super) neighbour: Option<usize>,
+    pub(super) extent: Extent,
+    /// Why nothing is called met: arms are missing, or the neighbour did too little.
+    pub(super) not_met: Option<Reason>,
+    /// Why nothing is called missed: the sender was late.
+    pub(super) not_missed: Option<Reason>,
+    /// (generation, arm), the generation of all grids counted through.
+    pub(super) arms: Vec<(u64, &'a ArmData)>,
+}
+
+impl Side<'_> {
+    /// Every objective of a probe on this side.
+    pub(super) fn judge(&self, index: usize) -> Vec<SloVerdict> {
+        let probe = &self.plan.panel[index];
+        let arms: Vec<&ArmData> = self.arms.iter().map(|(_, arm)| *arm).collect();
+        let saturated = saturated(&arms, index, &probe.name);
+        probe.slos.iter().map(|slo| self.one(probe, slo, saturated)).collect()
+    }
+
+    fn one(&self, probe: &PlannedProbe, slo: &Slo, saturated: Option<Saturated>) -> SloVerdict {
+        let held = self.arms.iter().filter_map(|(generation, arm)| {
+            let counts = arm.series.get(&probe.name)?.counts();
+            (counts.total() > 0).then_some((*generation, counts))
+        });
+        let held: Vec<(u64, Counts<'_>)> = held.collect();
+        let restarted = held.iter().any(|(generation, _)| *generation != held[0].0);
+        // Which side of the bound its own bucket lies on is not known: each end takes the worse.
+        let (least, most): (Vec<Over>, Vec<Over>) = held.iter().map(|(_, counts)| counts.over(slo.bound.0)).unzip();
+        let level = self.extent.alpha();
+        let bounds = |over: &[Over]| {
+            let who = self.neighbour.map_or("quiet", |n| self.plan.neighbours[n].name.as_str());
+            let key = [
+                Key::Name("objective"),
+                Key::Name(&self.plan.arrangements[self.arrangement].name),
+                Key::Name(&self.seat),
+                Key::Name(who),
+                Key::Name(&probe.name),
+                Key::Number(u64::from(slo.quantile.0)),
+            ];
+            share_bounds(over, (level, level), &mut Stream::new(self.plan.seed, &key))
+        };
+        let over = bounds(&least).zip(bounds(&most)).map(|(least, most)| Interval {
+            estimate: most.share,
+            low: Some(least.low),
+            high: Some(most.high),
+        });
+        let allowed = 1.0 - slo.quantile.as_f64();
+        let because = |reason: &Option<Reason>| reason.as_ref().map(|r| undecided(r.words()));
+        let state = if saturated.is_some() {
+            because(&self.not_missed).unwrap_or(SloState::Missed)
+        } else if held.len() < OBJECTIVE_ARMS {
+            undecided(&format!("it has {} arms with requests, and takes {OBJECTIVE_ARMS}", held.len()))
+        } else if !restarted {
+            undecided("its tenants were not restarted between any of its arms")
+        } else if over.and_then(|o| o.high).is_some_and(|high| high <= allowed) {
+            because(&self.not_met).unwrap_or(SloState::Met)
+        } else if over.and_then(|o| o.low).is_some_and(|low| low > allowed) {
+            because(&self.not_missed).unwrap_or(SloState::Missed)
+        } else {
+            undecided("the share of requests over it lies too near to what it allows; take more blocks")
+        };
+        SloVerdict {
+            arrangement: self.arrangement,
+            seat: self.seat.clone(),
+            neighbour: self.neighbour,
+            probe: probe.name.clone(),
+            quantile: slo.quantile,
+            bound_ns: slo.bound.0,
+            state,
+            // A latency that measures the arm's length is none.
+            over: over.filter(|_| saturated.is_none()),
+            arms: held.len() as u32,
+            saturated,
+            requirement: RequirementState::NotRequired,
+        }
+    }
+}
+
+fn undecided(reason: &str) -> SloState {
+    SloState::Undecided { reason: reason.to_owned() }
+}
+
+/// What is known of a probe whose backlog grows through these arms; `None` where it does not.
+pub(super) fn saturated(arms: &[&ArmData], probe: usize, series: &str) -> Option<Saturated> {
+    let windows: Vec<&WindowSummary> =
+        arms.iter().flat_map(|arm| &arm.summary.windows).filter(|w| w.probe == probe).collect();
+    let growth = validity::backlog(&windows)?;
+    let seconds: f64 = windows.iter().map(|w| w.length.as_secs_f64()).sum();
+    let half = 0.5 * seconds / windows.len() as f64;
+    let data: Vec<_> = arms.iter().filter_map(|arm| arm.series.get(series)).collect();
+    let pool = Pool::new(&data.iter().map(|d| Counts::new(&d.service, 0)).collect::<Vec<_>>());
+    Some(Saturated {
+        growth: growth / half,
+        served: windows.iter().map(|w| w.completed as f64).sum::<f64>() / seconds,
+        planned: windows.iter().map(|w| w.planned as f64).sum::<f64>() / seconds,
+        service_ns: pool.quantile(Quantile::P50),
+    })
+}
