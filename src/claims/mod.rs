@@ -33,6 +33,14 @@ enum Decided {
         holds: bool,
         why: &'static str,
     },
+    /// Both: it holds where both say so.
+    Both {
+        data: fn(&[GpuModel]) -> Option<Finding>,
+        /// As of a run alone.
+        on: &'static str,
+        holds: bool,
+        why: &'static str,
+    },
     /// More than this version has.
     NotYet,
 }
@@ -56,13 +64,29 @@ impl Claim {
             Decided::Run { on, holds, why } => {
                 Some(Finding { holds, why: why.to_owned(), by: format!("simulated {on}, not yet measured") })
             }
+            Decided::Both { data, on, holds, why } => {
+                let by_data = data(models())?;
+                Some(Finding {
+                    holds: by_data.holds && holds,
+                    why: format!("{}; {why}", by_data.why),
+                    by: format!("{}; simulated {on}, not yet measured", by_data.by),
+                })
+            }
             Decided::NotYet => None,
+        }
+    }
+
+    /// What the simulator finds of its scenario, where it has one.
+    pub fn simulated(&self) -> Option<bool> {
+        match self.decided {
+            Decided::Run { holds, .. } | Decided::Both { holds, .. } => Some(holds),
+            Decided::Data(_) | Decided::NotYet => None,
         }
     }
 
     /// The name of the built-in scenario that decides it, where one does.
     pub fn scenario(&self) -> Option<String> {
-        matches!(self.decided, Decided::Run { .. }).then(|| format!("claims/{}", self.id))
+        self.simulated().map(|_| format!("claims/{}", self.id))
     }
 
     /// The verdict in a few words, and what stands behind it.

@@ -1,7 +1,7 @@
 //! `crosstalk list`: the catalogues.
 
 use super::{CliError, Exit};
-use crate::{claims, gpu, scenario, workload};
+use crate::{claims, gpu, observation, scenario, workload};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -24,6 +24,8 @@ enum What {
     Profiles,
     /// What people say about sharing a GPU, and what was found.
     Claims,
+    /// What can be observed of an arrangement beside its cells.
+    Observations,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -42,6 +44,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             What::Gpus => gpu::gpus_table(),
             What::Profiles => gpu::profiles_table(),
             What::Claims => claims::table(),
+            What::Observations => observation::table(),
         },
         Form::Json => super::pretty(&match args.what {
             What::Workloads => workload::to_json(),
@@ -49,6 +52,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             What::Gpus => gpu::gpus_json(),
             What::Profiles => gpu::profiles_json(),
             What::Claims => claims::list_json(),
+            What::Observations => observation::list_json(),
         }),
     };
     super::print(&text)?;

@@ -106,9 +106,9 @@ impl Selected {
         }
         if let Some((_, saved)) = Saved::of(&uuid, provenance).map_err(|e| environment(e.to_string()))? {
             return Err(environment(format!(
-                "GPU {uuid} is still divided as a run made it that began on {} (process {}) and was not ended cleanly: run \
-                 `crosstalk restore` first",
-                saved.since, saved.pid
+                "GPU {uuid} is still as a run made it that changed it on {} (process {}) and was not ended cleanly; before, it \
+                 was {}: run `crosstalk restore` first",
+                saved.since, saved.pid, saved.former
             )));
         }
         let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;

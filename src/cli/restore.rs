@@ -7,7 +7,7 @@ use super::{CliError, Exit};
 use crate::gpu::{Gpu, find_model};
 use crate::host::lock::GpuLock;
 use crate::nvml::Nvml;
-use crate::reconfigure::{self, Saved, folders};
+use crate::reconfigure::{self, Former, Saved, folders};
 use crate::sharing::mps;
 
 pub(super) fn run() -> Result<Exit, CliError> {
@@ -21,7 +21,7 @@ pub(super) fn run() -> Result<Exit, CliError> {
         let places: Vec<String> =
             folders(nvml.provenance()).iter().map(|folder| folder.display().to_string()).collect();
         super::print(&format!(
-            "nothing to put back: no MIG layout is kept in {}. A run of another user keeps it in that user's folder\n",
+            "nothing to put back: nothing of a GPU is kept in {}. A run of another user keeps it in that user's folder\n",
             places.join(" or ")
         ))?;
         return Ok(Exit::Ok);
@@ -47,53 +47,65 @@ fn one(nvml: &Nvml, path: &Path, saved: &Saved) -> Result<String, CliError> {
         .map_err(|e| environment(e.to_string()))?;
     let gpu = gpu(nvml, uuid)?.ok_or_else(|| {
         environment(format!(
-            "GPU {uuid}, whose layout {} keeps, is not on this machine, or not shown here: remove the file if it is gone for \
+            "GPU {uuid}, of which {} says how it was, is not on this machine, or not shown here: remove the file if it is gone for \
              good",
             path.display()
         ))
     })?;
-    if gpu.mig != Some(true) {
-        return Err(environment(format!(
-            "GPU {uuid}: MIG is off now, and no instance outlives that: there is nothing left of the layout. It was {}; turn \
-             MIG on (`nvidia-smi -i {uuid} -mig 1`) and restore again, or remove {}",
-            reconfigure::words(&saved.before),
-            path.display()
-        )));
-    }
-    match nvml.processes(uuid) {
-        Ok(there) if there.is_empty() => {}
-        Ok(there) => {
-            let names: Vec<String> = there.iter().map(ToString::to_string).collect();
-            return Err(environment(format!("GPU {uuid} is in use by {}: end that first", names.join(", "))));
-        }
-        Err(unknown) => {
+    match &saved.former {
+        Former::Layout { .. } => may_be_divided(nvml, &gpu, path, saved)?,
+        Former::TimeSlice { .. } if gpu.mig == Some(true) => {
             return Err(environment(format!(
-                "nobody can tell who uses GPU {uuid}, so that it is not divided: {unknown}; restore where its processes can \
-                 be seen, as root on the host"
+                "GPU {uuid}: MIG is on now, where no time-slice level is. It was {}; turn MIG off (`nvidia-smi -i {uuid} -mig \
+                 0`) and restore again, or remove {}",
+                saved.former,
+                path.display()
             )));
         }
+        Former::TimeSlice { .. } => {}
     }
     let model = gpu.model.as_deref().and_then(find_model);
-    saved.put_back(path, &nvml.divided(uuid), model).map_err(|error| {
+    let otherwise = saved.put_back(path, Some((&nvml.divided(uuid), model))).map_err(|error| {
         environment(format!(
             "GPU {uuid}: {error}. It was {}; {} stays for another attempt",
-            reconfigure::words(&saved.before),
+            saved.former,
             path.display()
         ))
     })?;
-    let mut text = format!(
-        "GPU {uuid}: put back as it was before {} (process {}): {}\n",
-        saved.since,
-        saved.pid,
-        reconfigure::words(&saved.before)
-    );
-    let before = Gpu { instances: saved.devices.clone(), ..Gpu::default() };
-    if let Some(now) = self::gpu(nvml, uuid)? {
-        for line in reconfigure::renamed(&before, &now) {
-            text.push_str(&format!("  {line}\n"));
-        }
+    let mut text =
+        format!("GPU {uuid}: put back as it was before {} (process {}): {}\n", saved.since, saved.pid, saved.former);
+    let mut say = |line: &str| text.push_str(&format!("  {line}\n"));
+    otherwise.iter().for_each(|line| say(line));
+    if let (Former::Layout { devices, .. }, Some(now)) = (&saved.former, self::gpu(nvml, uuid)?) {
+        let before = Gpu { instances: devices.clone(), ..Gpu::default() };
+        reconfigure::renamed(&before, &now).iter().for_each(|line| say(line));
     }
     Ok(text)
+}
+
+/// Whether the layout of `gpu` can be put back now: MIG is still on, and nobody is there.
+fn may_be_divided(nvml: &Nvml, gpu: &Gpu, path: &Path, saved: &Saved) -> Result<(), CliError> {
+    let uuid = &gpu.uuid;
+    let refuse = |what: String| Err(CliError::Environment(what));
+    if gpu.mig != Some(true) {
+        return refuse(format!(
+            "GPU {uuid}: MIG is off now, and no instance outlives that: there is nothing left of the layout. It was {}; turn \
+             MIG on (`nvidia-smi -i {uuid} -mig 1`) and restore again, or remove {}",
+            saved.former,
+            path.display()
+        ));
+    }
+    match nvml.processes(uuid) {
+        Ok(there) if there.is_empty() => Ok(()),
+        Ok(there) => {
+            let names: Vec<String> = there.iter().map(ToString::to_string).collect();
+            refuse(format!("GPU {uuid} is in use by {}: end that first", names.join(", ")))
+        }
+        Err(unknown) => refuse(format!(
+            "nobody can tell who uses GPU {uuid}, so that it is not divided: {unknown}; restore where its processes can be \
+             seen, as root on the host"
+        )),
+    }
 }
 
 fn gpu(nvml: &Nvml, uuid: &str) -> Result<Option<Gpu>, CliError> {

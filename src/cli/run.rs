@@ -12,7 +12,7 @@ use jiff::civil::Date;
 
 use crate::experiment::{self, Ended};
 use crate::gpu::{Gpu, Inventory};
-use crate::nvml::Nvml;
+use crate::nvml::{Nvml, time_slice};
 use crate::plan::{Plan, PlanError, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure::{self, Saved};
@@ -55,7 +55,8 @@ pub(super) struct Overrides {
     /// smoke, acceptance or certify.
     #[arg(long)]
     tier: Option<Tier>,
-    /// An arrangement may divide a GPU in MIG mode otherwise than it is; what was there is put back.
+    /// An arrangement may divide a GPU in MIG mode otherwise than it is, or set another time-slice level; what was there is
+    /// put back.
     #[arg(long)]
     allow_reconfigure: bool,
 }
@@ -81,7 +82,14 @@ impl Overrides {
     pub(super) fn plan(&self, scenario: &Scenario, host: &Host) -> Result<(Selected, Plan), CliError> {
         let selected = select(self.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
         let (inventory, gpu) = (&selected.inventory, selected.gpu);
-        let terms = Terms { allow_reconfigure: self.allow_reconfigure, victim_on: selected.victim_on.as_deref() };
+        let asks = scenario.arrangements.iter().any(|a| a.time_slice.is_some());
+        let level =
+            (asks && selected.provenance() != Provenance::Simulated).then(|| time_slice(&inventory.gpus[gpu].uuid));
+        let terms = Terms {
+            allow_reconfigure: self.allow_reconfigure,
+            time_slice: level.as_ref(),
+            victim_on: selected.victim_on.as_deref(),
+        };
         let plan = Plan::resolve_on(scenario, inventory, gpu, selected.model, terms)?;
         if let Some(why) = experiment::too_long(&plan) {
             return Err(PlanError(vec![why]).into());

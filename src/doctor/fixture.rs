@@ -38,6 +38,7 @@ pub(crate) fn instance(device: usize) -> Instance {
         sms: Some(60),
         gpu_instance: Some(device as u32 + 1),
         compute_instance: Some(0),
+        compute_start: Some(0),
     }
 }
 

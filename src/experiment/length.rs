@@ -12,7 +12,7 @@ use crate::workload;
 
 use super::blocks::{generations, within_window};
 use super::calibration::{self, Foreseen};
-use super::turns;
+use super::{observe, turns};
 
 /// Putting a GPU into the shape of an arrangement and back: a control daemon, or instances (assumed). Once to calibrate a
 /// grid and once to run it.
@@ -97,8 +97,19 @@ pub fn lengths(plan: &Plan) -> Vec<PlaceLength> {
                 _ => places.push(PlaceLength { arrangement, victim: grid.victim, length }),
             }
         }
+        // Observations are made once for the arrangement, beside its first calibration.
+        if let Some(first) = places.iter_mut().find(|place| place.arrangement == arrangement) {
+            first.length.calibration += observations(plan, arrangement);
+        }
     }
     places
+}
+
+fn observations(plan: &Plan, arrangement: usize) -> Nanos {
+    let cost = observe::cost(plan, arrangement);
+    let around = plan.design.washout + SETTLING + ARM + WINDOW;
+    let sessions: Nanos = cost.sessions.iter().map(|seats| ARRANGING + TENANTS + TENANT * *seats).sum();
+    cost.asking + sessions + cost.windows.into_iter().map(|window| around + window).sum()
 }
 
 /// The longest place of each arrangement: what a tier's budget is for.

@@ -4,10 +4,10 @@ pub(crate) mod blocks;
 pub(crate) mod calibration;
 mod length;
 mod looks;
+mod observe;
 mod sessions;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,9 +15,11 @@ use crate::backend::{Backend, BackendError, Company, Reach};
 use crate::plan::Plan;
 use crate::run_dir::{Calibration, Note, RecordedRun, RunDir, RunDirError};
 
+use observe::turns;
 use sessions::{Context, GivenUp, Happened, Sessions};
 
-pub(crate) use blocks::order;
+pub(crate) use observe::observing;
+
 pub use length::{Length, PlaceLength, lengths, one_place_each, too_long};
 pub use looks::planned_arms;
 
@@ -127,7 +129,11 @@ fn run_arrangements(
             None => calibrate(backend, plan, index, dir, run, stop, on)?,
         };
         match calibrated {
-            Calibrated::All => {}
+            Calibrated::All => {
+                if !observe::rest(backend, plan, index, dir, run, stop, on)? {
+                    return Ok(Ended::Interrupted);
+                }
+            }
             Calibrated::Interrupted => return Ok(Ended::Interrupted),
             Calibrated::Cannot(reason) => {
                 dir.skipped(index, &reason)?;
@@ -250,11 +256,14 @@ fn calibrate(
         if stop.load(Ordering::Relaxed) {
             return Ok(Calibrated::Interrupted);
         }
+        let due = observe::due(plan, arrangement, run);
         let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
             let calibrated = session.restart(CALIBRATION, Company::Beside).and_then(|()| {
                 let evidence = session.evidence();
                 let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
-                Ok(calibration.map(|calibration| (calibration, evidence)))
+                let Some(calibration) = calibration else { return Ok(None) };
+                let made = observe::here(plan, (arrangement, grid), &due, calibration.turns, session.as_mut(), stop)?;
+                Ok(Some((calibration, evidence, made)))
             });
             match (calibrated, session.close()) {
                 (calibrated, Ok(())) => calibrated,
@@ -265,12 +274,13 @@ fn calibrate(
         });
         match calibration {
             Ok(None) => return Ok(Calibrated::Interrupted),
-            Ok(Some((calibration, evidence))) => {
+            Ok(Some((calibration, evidence, made))) => {
                 if !evidence.seats.is_empty() {
                     dir.arranged(arrangement, grid, None, Company::Beside, evidence)?;
                 }
                 dir.calibrated(&calibration)?;
                 run.calibrations.insert((arrangement, grid), calibration);
+                observe::record(arrangement, made, dir, run, on)?;
             }
             Err(error) if error.reach == Reach::Device => return Err(error.into()),
             Err(error) if error.reach == Reach::Arm && lost + 1 < LOST_IN_A_ROW => {

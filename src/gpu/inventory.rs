@@ -72,6 +72,9 @@ pub struct Instance {
     /// Id of the compute instance in it; absent with one that has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_instance: Option<u32>,
+    /// First compute slice of the compute instance within its GPU instance; absent where the driver keeps it from this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_start: Option<u32>,
     /// Device memory, read from the instance, never from its parent.
     pub memory: Option<Bytes>,
     /// SMs.
@@ -129,6 +132,7 @@ pub fn simulated(model: &GpuModel, layout: Option<&[Placement]>) -> Inventory {
             size: Some(p.size),
             gpu_instance: None,
             compute_instance: None,
+            compute_start: None,
             memory: profile.and_then(|q| q.memory_mib).map(Bytes::mib),
             sms: profile.and_then(|q| q.sms),
         }

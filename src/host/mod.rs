@@ -8,4 +8,5 @@ pub mod lock;
 pub(crate) mod pci;
 pub mod probe;
 pub mod process;
+pub(crate) mod program;
 pub mod thread;

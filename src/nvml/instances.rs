@@ -9,8 +9,8 @@ use std::os::raw::c_uint;
 
 use nvml_wrapper::error::nvml_try;
 use nvml_wrapper_sys::bindings::{
-    nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t, nvmlDevice_t,
-    nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstancePlacement_t, nvmlComputeInstanceProfileInfo_t,
+    nvmlDevice_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
     nvmlGpuInstanceProfileInfo_v2_t, nvmlReturn_t,
 };
 
@@ -21,6 +21,9 @@ use super::{Nvml, NvmlError, NvmlErrorKind};
 const COMPUTE_NUMBERS: std::ops::Range<c_uint> = 0..16;
 /// NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED, the only one there is.
 const SHARED: c_uint = 0;
+
+/// How a driver refuses a place for a compute instance where it has no such call, or no such place.
+const CHOOSES: [NvmlErrorKind; 3] = [NvmlErrorKind::NoSymbol, NvmlErrorKind::NotSupported, NvmlErrorKind::Invalid];
 
 /// A profile of GPU instances, as one device has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,12 @@ pub struct ComputeInstance {
     pub id: u32,
     /// Compute slices.
     pub slices: u32,
+    /// The driver's id of its profile, in this GPU instance.
+    pub profile: u32,
+    /// First compute slice within its GPU instance.
+    pub start: u32,
+    /// Compute slices that it takes there.
+    pub size: u32,
 }
 
 /// Dividing one GPU that is in MIG mode. Nothing here changes the mode.
@@ -81,11 +90,18 @@ pub trait Divide {
     /// # Errors
     /// The driver's own.
     fn create(&self, profile: u32, place: (u32, u32)) -> Result<u32, NvmlError>;
-    /// Creates a compute instance of so many slices: its id.
+    /// Creates a compute instance of so many slices, of this profile and at this place (start, size) where the driver can
+    /// be told; it may then lie elsewhere: its id.
     ///
     /// # Errors
     /// The driver's own.
-    fn create_compute(&self, gpu_instance: u32, slices: u32) -> Result<u32, NvmlError>;
+    fn create_compute(
+        &self,
+        gpu_instance: u32,
+        slices: u32,
+        profile: Option<u32>,
+        place: Option<(u32, u32)>,
+    ) -> Result<u32, NvmlError>;
     /// Destroys a GPU instance without compute instances.
     ///
     /// # Errors
@@ -218,7 +234,7 @@ impl Divided<'_> {
     }
 
     fn compute_instances(&self, handle: nvmlGpuInstance_t) -> Result<Vec<ComputeInstance>, NvmlError> {
-        let mut placed: Vec<(u32, ComputeInstance)> = Vec::new();
+        let mut found: Vec<ComputeInstance> = Vec::new();
         for (profile, slices, most) in self.compute_profiles(handle)? {
             let mut handles: Vec<nvmlComputeInstance_t> = vec![std::ptr::null_mut(); most as usize];
             let mut count: c_uint = most;
@@ -230,15 +246,15 @@ impl Divided<'_> {
             for compute in handles.into_iter().take(count as usize) {
                 let mut info: nvmlComputeInstanceInfo_t = Zeroed::zeroed();
                 call!(self, nvmlComputeInstanceGetInfo_v2(compute, &mut info))?;
-                let instance = ComputeInstance { id: info.id, slices };
+                let (start, size) = (info.placement.start, info.placement.size);
                 // Two profiles of one size may list the same instance.
-                if !placed.iter().any(|(_, other)| other.id == info.id) {
-                    placed.push((info.placement.start, instance));
+                if !found.iter().any(|other| other.id == info.id) {
+                    found.push(ComputeInstance { id: info.id, slices, profile: info.profileId, start, size });
                 }
             }
         }
-        placed.sort_by_key(|(start, instance)| (*start, instance.id));
-        Ok(placed.into_iter().map(|(_, instance)| instance).collect())
+        found.sort_by_key(|instance| (instance.start, instance.id));
+        Ok(found)
     }
 }
 
@@ -299,15 +315,32 @@ impl Divide for Divided<'_> {
         Ok(info.id)
     }
 
-    fn create_compute(&self, gpu_instance: u32, slices: u32) -> Result<u32, NvmlError> {
+    fn create_compute(
+        &self,
+        gpu_instance: u32,
+        slices: u32,
+        profile: Option<u32>,
+        place: Option<(u32, u32)>,
+    ) -> Result<u32, NvmlError> {
         let handle = self.gpu_instance(gpu_instance)?;
-        let profiles = self.compute_profiles(handle)?;
-        let (profile, ..) = profiles.iter().find(|(_, s, _)| *s == slices).ok_or_else(|| NvmlError {
+        let mut profiles = self.compute_profiles(handle)?;
+        profiles.retain(|(_, s, _)| *s == slices);
+        let exact = profiles.iter().find(|(id, ..)| Some(*id) == profile);
+        let (profile, ..) = *exact.or(profiles.first()).ok_or_else(|| NvmlError {
             what: format!("GPU instance {gpu_instance} has no profile of compute instances with {slices} slice(s)"),
             kind: NvmlErrorKind::NotSupported,
         })?;
         let mut compute: nvmlComputeInstance_t = std::ptr::null_mut();
-        call!(self, nvmlGpuInstanceCreateComputeInstance(handle, *profile, &mut compute))?;
+        let placed = place.map(|(start, size)| {
+            let place = nvmlComputeInstancePlacement_t { start, size };
+            call!(self, nvmlGpuInstanceCreateComputeInstanceWithPlacement(handle, profile, &place, &mut compute))
+        });
+        match placed {
+            Some(Ok(())) => {}
+            // A driver that cannot be told, or does not know the place, chooses one.
+            Some(Err(error)) if !CHOOSES.contains(&error.kind) => return Err(error),
+            _ => call!(self, nvmlGpuInstanceCreateComputeInstance(handle, profile, &mut compute))?,
+        }
         let mut info: nvmlComputeInstanceInfo_t = Zeroed::zeroed();
         call!(self, nvmlComputeInstanceGetInfo_v2(compute, &mut info))?;
         Ok(info.id)

@@ -7,7 +7,8 @@ use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 use nvml_wrapper::error::{NvmlError as Raw, nvml_try};
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t, nvmlReturn_t,
+    nvmlComputeInstanceInfo_t, nvmlDevice_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlReturn_t,
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +143,11 @@ impl Nvml {
             let gpu_instance = self.id(&device, Id::GpuInstance)?;
             let place = gpu_instance.and_then(|id| places.get(&id));
             with_device.extend(gpu_instance);
-            found.push(self.instance(&device, gpu_instance, place, model)?);
+            let mut instance = self.instance(&device, gpu_instance, place, model)?;
+            if let (Some(gpu_instance), Some(id)) = (gpu_instance, instance.compute_instance) {
+                instance.compute_start = self.compute_start(parent, gpu_instance, id)?;
+            }
+            found.push(instance);
         }
         places.retain(|id, _| !with_device.contains(id));
         found.extend(places.into_values());
@@ -179,8 +184,37 @@ impl Nvml {
             sms: attributes.map(|a| a.multiprocessor_count),
             gpu_instance,
             compute_instance: self.id(device, Id::ComputeInstance)?,
+            compute_start: None,
             profile,
         })
+    }
+
+    /// First compute slice of a compute instance within its GPU instance, where the driver tells this user.
+    fn compute_start(&self, parent: &Device<'_>, gpu_instance: u32, id: u32) -> Result<Option<u32>, NvmlError> {
+        let lib = self.inner.lib();
+        let (Ok(of_device), Ok(of_instance), Ok(info)) = (
+            &lib.nvmlDeviceGetGpuInstanceById,
+            &lib.nvmlGpuInstanceGetComputeInstanceById,
+            &lib.nvmlComputeInstanceGetInfo_v2,
+        ) else {
+            return Ok(None);
+        };
+        let (mut outer, mut inner) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: the symbol is there, the handle is this library's, and the call writes one handle that outlives it.
+        let code = unsafe { of_device(parent.handle(), gpu_instance, &mut outer) };
+        if reading("nvmlDeviceGetGpuInstanceById", nvml_try(code))?.is_none() {
+            return Ok(None);
+        }
+        // SAFETY: as above; the handle was just given.
+        let code = unsafe { of_instance(outer, id, &mut inner) };
+        if reading("nvmlGpuInstanceGetComputeInstanceById", nvml_try(code))?.is_none() {
+            return Ok(None);
+        }
+        let found = ask(|out: &mut nvmlComputeInstanceInfo_t| {
+            // SAFETY: the symbol is there, the handle was just given, `out` is a whole struct of the call's type.
+            unsafe { info(inner, out) }
+        });
+        Ok(reading("nvmlComputeInstanceGetInfo_v2", found)?.map(|found| found.placement.start))
     }
 
     fn id(&self, device: &Device<'_>, which: Id) -> Result<Option<u32>, NvmlError> {

@@ -16,6 +16,7 @@ mod occupancy;
 mod policy;
 mod processes;
 mod sampler;
+mod telemetry;
 mod xid;
 
 use std::ffi::OsStr;
@@ -29,11 +30,12 @@ pub use inventory::Survey;
 pub(crate) use inventory::cuda_version;
 pub use occupancy::{ExclusiveUse, Occupied, exclusive_use};
 pub(crate) use occupancy::{IN_USE, assumed_use, assuming};
-pub use policy::{TimeSlice, time_slice};
+pub use policy::{set_time_slice, set_time_slice_words, time_slice};
 pub(crate) use processes::{FIRST_PID_NAMESPACE, broken_lists, is_daemon, is_monitor, is_mps, name_from};
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub(crate) use sampler::lock;
 pub use sampler::{Sampler, mean_sm_mhz, throttled_share};
+pub use telemetry::{ProcessUse, Telemetry};
 pub use xid::{XidEvent, XidWatch};
 
 use crate::provenance::Provenance;

@@ -1,91 +1,95 @@
-//! The compute policy, for which NVML has no call: `nvidia-smi` is asked.
+//! The compute policy, for which NVML has no call: `nvidia-smi` is asked, and told.
 
-use std::io::Read as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use crate::host::process::ended;
+use crate::host::program::{Answer, ask, one_line};
+use crate::scenario::TimeSlice;
+use crate::units::Nanos;
+
+/// NVIDIA's program, which comes with the driver.
+const PROGRAM: &str = "nvidia-smi";
 /// How long it may take: without persistence mode a driver initialises every GPU of a node first.
-const ANSWER: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(10);
+const ANSWER: Nanos = Nanos::secs(20);
+/// How it ends where the user may not (nvidia-smi(1), "RETURN VALUE").
+const NO_PERMISSION: i32 = 4;
+/// Characters of what it says that are quoted.
+const QUOTED: usize = 200;
 
-/// How long a process has the GPU before it is another one's turn. NVIDIA publishes no milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeSlice {
-    /// As the driver likes.
-    Default,
-    /// Short.
-    Short,
-    /// Medium.
-    Medium,
-    /// Long.
-    Long,
-}
-
-impl std::fmt::Display for TimeSlice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Default => "default",
-            Self::Short => "short",
-            Self::Medium => "medium",
-            Self::Long => "long",
-        })
-    }
-}
-
-/// The level of the GPU `uuid`, or why it is not known.
+/// The level of the time slice of the GPU `uuid`, or why it is not known.
 ///
 /// # Errors
 /// Where `nvidia-smi` is not there, does not answer, or says something else.
 pub fn time_slice(uuid: &str) -> Result<TimeSlice, String> {
-    let mut command = Command::new("nvidia-smi");
-    command.args(["compute-policy", "-i", uuid, "--list"]);
-    let text = output(command)?;
-    parse(&text).ok_or_else(|| {
-        let said: String =
-            text.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing").chars().take(80).collect();
-        format!("nvidia-smi compute-policy names none: it says {said:?}")
-    })
+    let text = said(&["compute-policy", "-i", uuid, "--list"], ANSWER)?;
+    parse(&text).ok_or_else(|| format!("nvidia-smi compute-policy names none: it says {:?}", quoted(&text)))
 }
 
-/// What `command` prints, where it ends well and in time.
-fn output(mut command: Command) -> Result<String, String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| format!("nvidia-smi cannot be run: {e}"))?;
-    let until = Instant::now() + ANSWER;
-    // It prints a few lines, which the pipe holds.
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < until => std::thread::sleep(POLL),
-            Ok(None) => {
-                let _ = child.kill();
-                return Err(format!("nvidia-smi has not answered for {} s", ANSWER.as_secs()));
-            }
-            Err(e) => return Err(format!("nvidia-smi: {e}")),
-        }
-    };
-    let mut text = String::new();
-    if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut text).map_err(|e| format!("nvidia-smi: {e}"))?;
+/// Sets the level of the time slice of the GPU `uuid`, for all of it, until it is set again or the driver is loaded anew.
+/// What is there then is read back.
+///
+/// # Errors
+/// Where `nvidia-smi` is not there, refuses, does not answer, or the level is another one then.
+pub fn set_time_slice(uuid: &str, level: TimeSlice) -> Result<(), String> {
+    let number = number(level).to_string();
+    said(&["compute-policy", "-i", uuid, "--set-timeslice", &number], ANSWER)?;
+    match time_slice(uuid)? {
+        there if there == level => Ok(()),
+        there => Err(format!("nvidia-smi compute-policy took it, and the level is {there} where {level} was set")),
     }
-    if status.success() { Ok(text) } else { Err(format!("nvidia-smi compute-policy ended with {status}")) }
+}
+
+/// The command that sets it, for an operator.
+pub fn set_time_slice_words(uuid: &str, level: TimeSlice) -> String {
+    format!("{PROGRAM} compute-policy -i {uuid} --set-timeslice {}", number(level))
+}
+
+/// The driver's number of a level.
+fn number(level: TimeSlice) -> usize {
+    TimeSlice::ALL.iter().position(|other| *other == level).unwrap_or(0)
+}
+
+/// What it says on one line, not too much of it.
+fn quoted(text: &str) -> String {
+    match one_line(text) {
+        text if text.is_empty() => "nothing".to_owned(),
+        text => text.chars().take(QUOTED).collect(),
+    }
+}
+
+/// What it says to these arguments, where it ends well and in time.
+fn said(args: &[&str], limit: Nanos) -> Result<String, String> {
+    let mut command = Command::new(PROGRAM);
+    command.args(args);
+    output(command, &format!("{PROGRAM} {}", args.join(" ")), limit)
+}
+
+fn output(command: Command, words: &str, limit: Nanos) -> Result<String, String> {
+    let answer = ask(command, "", limit).map_err(|e| {
+        format!(
+            "{PROGRAM} cannot be run: {e}; it comes with the driver, and in a container needs \
+             NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        )
+    })?;
+    let Some(Answer { status, said }) = answer else {
+        return Err(format!("`{words}` has not answered within {limit}, and was killed"));
+    };
+    if status.success() {
+        return Ok(said);
+    }
+    let cure = match status.code() {
+        Some(NO_PERMISSION) => ". It needs root: run as root, or have the operator do it",
+        _ => "",
+    };
+    Err(format!("`{words}` {}: {}{cure}", ended(status), quoted(&said)))
 }
 
 /// The first level named behind "timeslice": the table around it differs from driver to driver.
 fn parse(text: &str) -> Option<TimeSlice> {
     let lower = text.to_lowercase();
     let line = lower.lines().find_map(|line| line.split_once("timeslice").map(|(_, rest)| rest))?;
-    line.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| match word {
-        "default" => Some(TimeSlice::Default),
-        "short" => Some(TimeSlice::Short),
-        "medium" => Some(TimeSlice::Medium),
-        "long" => Some(TimeSlice::Long),
-        _ => None,
-    })
+    let words = line.split(|c: char| !c.is_ascii_alphanumeric());
+    words.into_iter().find_map(|word| TimeSlice::ALL.into_iter().find(|level| level.id() == word))
 }
 
 #[cfg(test)]
@@ -103,14 +107,28 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_fails_tells_no_level() {
+    fn a_program_that_fails_tells_no_level_and_why() {
         let run = |script: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
-            output(command)
+            output(command, "the command", Nanos::secs(20))
         };
         assert_eq!(run("echo short").as_deref(), Ok("short\n"));
-        assert!(run("exit 3").is_err_and(|why| why.contains("exit status: 3")));
-        assert!(output(Command::new("/nowhere/nvidia-smi")).is_err_and(|why| why.contains("cannot be run")));
+        assert_eq!(run("exit 3"), Err("`the command` ended with exit code 3: nothing".to_owned()));
+        let refused = run("echo Insufficient Permissions; exit 4").unwrap_err();
+        assert!(refused.contains("Insufficient Permissions. It needs root"), "{refused}");
+        let missing = output(Command::new("/nowhere/nvidia-smi"), "it", Nanos::secs(1)).unwrap_err();
+        assert!(missing.contains("cannot be run"), "{missing}");
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000");
+        let hangs = output(sleep, "it", Nanos::millis(100)).unwrap_err();
+        assert!(hangs.contains("`it` has not answered within 100ms, and was killed"), "{hangs}");
+    }
+
+    #[test]
+    fn an_operator_is_told_the_drivers_number() {
+        let words: Vec<String> = TimeSlice::ALL.map(|level| set_time_slice_words("GPU-1", level)).into();
+        assert_eq!(words[0], "nvidia-smi compute-policy -i GPU-1 --set-timeslice 0");
+        assert!(words[1].ends_with(" 1") && words[3].ends_with(" 3"), "{words:?}");
     }
 }

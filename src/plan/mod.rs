@@ -1,13 +1,15 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
 mod controls;
+mod pace;
 mod resolve;
 
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::gpu::Inventory;
-use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo};
+use crate::observation::Asked;
+use crate::scenario::{Accept, Arrivals, Design, Expectation, LayoutEntry, MpsDaemon, SharingMode, Slo, TimeSlice};
 use crate::units::{Nanos, Share};
 
 /// What a run will do: complete, so that everything right of the run directory needs nothing else.
@@ -90,6 +92,9 @@ pub struct PlannedArrangement {
     /// Whose control daemon MPS runs under.
     #[serde(default, skip_serializing_if = "MpsDaemon::is_own")]
     pub mps_daemon: MpsDaemon,
+    /// Level of the time slice that is to be set; absent: whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_slice: Option<TimeSlice>,
     /// Its layout as resolved.
     pub layout: Vec<LayoutEntry>,
     /// The scenario takes the layout that is there.
@@ -105,6 +110,12 @@ pub struct PlannedArrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+    /// What is observed of it beside its cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observe: Vec<Asked>,
+    /// Index of the arrangement that observations compare it with, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<usize>,
 }
 
 /// One seat.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::pace;
 use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
 use crate::channel::Channel;
 use crate::gpu::{Gpu, GpuModel, Inventory};
+use crate::observation::{self, Asked};
 use crate::provenance::Provenance;
-use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario};
+use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode, TimeSlice};
 use crate::sharing;
 use crate::units::Nanos;
 use crate::workload::Params;
@@ -28,8 +30,10 @@ pub struct PlanError(pub Vec<String>);
 /// What a user lets a plan do, and asks of it, beside the scenario.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terms<'a> {
-    /// A MIG layout that is not there may be made.
+    /// A MIG layout that is not there may be made, and another level of the time slice set.
     pub allow_reconfigure: bool,
+    /// Level of the time slice of the GPU, or why it is not known; `None` where no arrangement asks for one.
+    pub time_slice: Option<&'a Result<TimeSlice, String>>,
     /// UUID of the MIG device that takes the victim's place; `None`: as the scenario says.
     pub victim_on: Option<&'a str>,
 }
@@ -179,13 +183,16 @@ impl Resolver<'_> {
             name: wanted.name.clone(),
             sharing: wanted.sharing,
             mps_daemon: wanted.mps_daemon,
+            time_slice: wanted.time_slice,
             layout: wanted.layout.clone().unwrap_or_default(),
             as_found: wanted.layout.is_none(),
             seats: Vec::new(),
-            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()),
+            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()).or_else(|| self.wrong_time_slice()),
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
+            observe: wanted.observe.clone(),
+            against: self.against(),
         };
         if planned.skipped.is_some() {
             return Ok(planned);
@@ -255,6 +262,20 @@ impl Resolver<'_> {
         Ok(planned)
     }
 
+    /// The arrangement that observations compare this one with: as the scenario says, else its exclusive one.
+    fn against(&self) -> Option<usize> {
+        let wanted = self.arrangement;
+        let compares = |asked: &Asked| observation::find(&asked.id).is_some_and(|o| o.compares());
+        if !wanted.observe.iter().any(compares) {
+            return None;
+        }
+        let is_it = |other: &Arrangement| match &wanted.against {
+            Some(name) => other.name == *name,
+            None => other.sharing == SharingMode::Exclusive && other.name != wanted.name,
+        };
+        self.scenario.arrangements.iter().position(is_it)
+    }
+
     /// Hardware is tested as it is: crosstalk never changes the MIG mode.
     fn wrong_mig_mode(&self) -> Option<String> {
         if !self.as_it_is() {
@@ -265,6 +286,15 @@ impl Resolver<'_> {
             (true, false) => Some("MIG mode is off: run `nvidia-smi -mig 1` on a drained GPU first".to_owned()),
             (false, true) => Some("MIG mode is on: run `nvidia-smi -mig 0` on a drained GPU first".to_owned()),
             _ => None,
+        }
+    }
+
+    /// Why the level of the time slice that is asked for cannot be had, where it cannot.
+    fn wrong_time_slice(&self) -> Option<String> {
+        let wanted = self.arrangement.time_slice?;
+        match self.as_it_is() {
+            true => pace::refused(&self.gpu().uuid, wanted, self.terms.time_slice, self.terms.allow_reconfigure),
+            false => pace::refused_by_simulator(wanted),
         }
     }
 

@@ -1,9 +1,13 @@
-//! Dividing a GPU that is in MIG mode otherwise than it was found, and putting it back.
+//! Dividing a GPU that is in MIG mode otherwise than it was found, setting another level of the time slice, and putting
+//! back what was there.
 //!
 //! What was there is written down before the first change ([`Saved`]), so that whoever comes after a crash can put it
 //! back. A layout is made by what differs: instances that are as wanted stay, so that a second attempt goes on where the
 //! first one ended. The MIG mode is never changed.
 
+mod announced;
+mod compute;
+mod level;
 mod saved;
 
 use std::collections::BTreeMap;
@@ -11,13 +15,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use saved::{Saved, SavedError, folders};
+pub use announced::announced;
+pub use compute::Compute;
+pub use level::LevelSet;
+pub use saved::{Former, Saved, SavedError, folders};
 
-use crate::gpu::{Gpu, GpuModel, Instance, compute_part, find_model, place_layout};
+use crate::gpu::{Gpu, GpuModel, Instance, compute_part, place_layout};
 use crate::nvml::{Divide, DriverProfile, GpuInstance, NvmlError, NvmlErrorKind};
-use crate::plan::{Plan, PlannedArrangement};
-use crate::provenance::Provenance;
-use crate::sharing::{self, Found};
 
 /// How often an instance that is in use is tried to be destroyed, and how long apart.
 const ATTEMPTS: usize = 30;
@@ -33,8 +37,25 @@ pub struct Part {
     pub start: u32,
     /// Memory slices.
     pub size: u32,
-    /// Compute slices of its compute instances, in the order of their places.
-    pub compute: Vec<u32>,
+    /// Its compute instances.
+    pub compute: Vec<Compute>,
+}
+
+impl Part {
+    /// Whether both are one and the same GPU instance: profile and place.
+    fn same_place(&self, other: &Self) -> bool {
+        (&self.profile, self.start, self.size) == (&other.profile, other.start, other.size)
+    }
+
+    /// Whether `there` is this part, as far as this one says what it is to be.
+    fn is(&self, there: &Self) -> bool {
+        self.same_place(there) && compute::same(&self.compute, &there.compute)
+    }
+
+    /// The same but for profiles and places of compute instances.
+    fn resembles(&self, there: &Self) -> bool {
+        self.same_place(there) && compute::sizes(&self.compute) == compute::sizes(&there.compute)
+    }
 }
 
 impl std::fmt::Display for Part {
@@ -42,10 +63,11 @@ impl std::fmt::Display for Part {
         write!(f, "{} at slice {}", self.profile, self.start)?;
         match self.compute.as_slice() {
             [] => f.write_str(" without a compute instance"),
-            [_] => Ok(()),
-            several => {
-                let slices: Vec<String> = several.iter().map(|s| format!("{s}c")).collect();
-                write!(f, " in {}", slices.join(" + "))
+            // "3g.40gb" whose compute instance has 3 slices is filled by it.
+            [one] if self.profile.split_once("g.").is_some_and(|(n, _)| n == one.slices.to_string()) => Ok(()),
+            all => {
+                let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+                write!(f, " in {}", all.join(" + "))
             }
         }
     }
@@ -104,7 +126,8 @@ pub fn placed(model: &GpuModel, wanted: &[(String, Vec<u32>)]) -> Result<Vec<Par
     let placements = place_layout(model, &names).map_err(|e| ReconfigureError::new(e.to_string()))?;
     let part = |(place, (profile, compute)): (crate::gpu::Placement, &(String, Vec<u32>))| {
         let whole = || model.profile(profile).map(|p| p.slices);
-        let compute = if compute.is_empty() { whole().into_iter().collect() } else { compute.clone() };
+        let slices: Vec<u32> = if compute.is_empty() { whole().into_iter().collect() } else { compute.clone() };
+        let compute = slices.into_iter().map(Compute::of).collect();
         Part { profile: profile.clone(), start: place.start, size: place.size, compute }
     };
     Ok(placements.into_iter().zip(wanted).map(part).collect())
@@ -115,9 +138,11 @@ pub fn found(gpu: &Gpu, model: &GpuModel) -> Option<Vec<Part>> {
     let mut parts: Vec<(Instance, Part)> = Vec::new();
     for instance in &gpu.instances {
         let whole = || (model.profile(&instance.profile).map(|p| p.slices), instance.profile.as_str());
-        let (compute, profile) =
+        let (slices, profile) =
             compute_part(&instance.profile).map_or_else(whole, |(slices, profile)| (Some(slices), profile));
-        let compute = if instance.uuid.is_empty() { Vec::new() } else { vec![compute?] };
+        let place = |slices| instance.compute_start.map(|start| (start, slices));
+        let compute = |slices| Compute { slices, profile: None, place: place(slices) };
+        let compute = if instance.uuid.is_empty() { Vec::new() } else { vec![compute(slices?)] };
         match parts.iter_mut().find(|(other, _)| other.shares_gpu_instance(instance)) {
             Some((_, part)) => part.compute.extend(compute),
             None => {
@@ -147,7 +172,7 @@ pub fn difference(there: &[Part], target: &[Part]) -> (Vec<Part>, Vec<Part>) {
     let mut missing = target.to_vec();
     let mut surplus = Vec::new();
     for part in there {
-        match missing.iter().position(|wanted| wanted == part) {
+        match missing.iter().position(|wanted| wanted.is(part)) {
             Some(at) => drop(missing.remove(at)),
             None => surplus.push(part.clone()),
         }
@@ -175,7 +200,7 @@ fn part_of(instance: &GpuInstance, names: &BTreeMap<String, DriverProfile>) -> P
         profile: name.unwrap_or_else(|| format!("profile {}", instance.profile)),
         start: instance.start,
         size: instance.size,
-        compute: instance.compute.iter().map(|c| c.slices).collect(),
+        compute: instance.compute.iter().map(Compute::from).collect(),
     }
 }
 
@@ -191,8 +216,8 @@ pub fn read(driver: &dyn Divide, model: Option<&GpuModel>) -> Result<Vec<Part>, 
     read().map_err(|error: NvmlError| ReconfigureError::of("reading the MIG layout", &error))
 }
 
-/// Makes the layout `target` by what differs from it, largest first, and compares what is there then. Only instances at a
-/// place of `ours` are destroyed.
+/// Makes the layout `target` by what differs from it, largest first, and compares what is there then: what the driver made
+/// otherwise of compute instances than it was asked, a line each. Only instances at a place of `ours` are destroyed.
 ///
 /// # Errors
 /// Where an instance is in the way that is none of `ours`, the driver refuses a step, or the outcome is another layout.
@@ -202,7 +227,7 @@ pub fn make(
     model: Option<&GpuModel>,
     target: &[Part],
     ours: &[&[Part]],
-) -> Result<(), ReconfigureError> {
+) -> Result<Vec<String>, ReconfigureError> {
     let nvml = |doing: String| move |error: NvmlError| ReconfigureError::of(&doing, &error);
     let names = by_name(driver, model).map_err(nvml("reading the MIG profiles".to_owned()))?;
     let instances = driver.there().map_err(nvml("reading the MIG layout".to_owned()))?;
@@ -210,13 +235,12 @@ pub fn make(
     let mut surplus = Vec::new();
     for instance in instances {
         let part = part_of(&instance, &names);
-        match missing.iter().position(|wanted| *wanted == part) {
+        match missing.iter().position(|wanted| wanted.is(&part)) {
             Some(at) => drop(missing.remove(at)),
             None => surplus.push((instance, part)),
         }
     }
-    let same_place = |a: &Part, b: &Part| (&a.profile, a.start, a.size) == (&b.profile, b.start, b.size);
-    let is_ours = |part: &Part| ours.iter().flat_map(|parts| parts.iter()).any(|own| same_place(own, part));
+    let is_ours = |part: &Part| ours.iter().flat_map(|parts| parts.iter()).any(|own| own.same_place(part));
     if let Some((instance, part)) = surplus.iter().find(|(_, part)| !is_ours(part)) {
         return Err(ReconfigureError::new(format!(
             "GPU instance {} ({part}) was neither there before nor made by crosstalk, and is left alone: whoever made it must \
@@ -254,16 +278,26 @@ pub fn make(
     }
     for (part, profile, place) in creations {
         let id = driver.create(profile, place).map_err(nvml(format!("creating {part}")))?;
-        for slices in &part.compute {
+        for one in compute::in_order(&part.compute) {
             driver
-                .create_compute(id, *slices)
-                .map_err(nvml(format!("creating a compute instance of {slices} slice(s) in {part}")))?;
+                .create_compute(id, one.slices, one.profile, one.place)
+                .map_err(nvml(format!("creating a compute instance of {} slice(s) in {part}", one.slices)))?;
         }
     }
     let now = read(driver, model)?;
-    match difference(&now, target) {
-        (surplus, missing) if surplus.is_empty() && missing.is_empty() => Ok(()),
-        _ => Err(ReconfigureError::new(format!(
+    let (mut surplus, missing) = difference(&now, target);
+    let mut otherwise = Vec::new();
+    for wanted in &missing {
+        if let Some(at) = surplus.iter().position(|part| wanted.resembles(part)) {
+            otherwise.push(format!(
+                "{wanted} is now {}: the driver placed its compute instances itself",
+                surplus.remove(at)
+            ));
+        }
+    }
+    match surplus.is_empty() && otherwise.len() == missing.len() {
+        true => Ok(otherwise),
+        false => Err(ReconfigureError::new(format!(
             "the driver took every step, and the layout is {}, where {} was wanted",
             words(&now),
             words(target)
@@ -271,55 +305,14 @@ pub fn make(
     }
 }
 
-/// What a plan would change and put back, a line each.
-pub fn announced(plan: &Plan) -> Vec<String> {
-    let gpu = plan.gpu();
-    let Some(model) = gpu.model.as_deref().and_then(find_model) else { return Vec::new() };
-    let line = |a: &PlannedArrangement| {
-        let (layout, seats) = (&a.layout, &a.seats);
-        let inventory = &plan.inventory;
-        let there = Found { mode: a.sharing, layout, seats, as_found: a.as_found, inventory, gpu: plan.gpu };
-        if a.skipped.is_some() || !sharing::can_be_made(a.sharing) || sharing::devices(&there).is_ok() {
-            return None;
-        }
-        let wanted = sharing::gpu_instances(a.sharing, &a.layout, model).ok()?;
-        let asked = placed(model, &wanted).ok()?;
-        let each = match a.grids.len() {
-            1 => "at its end".to_owned(),
-            n => format!("at the end of each of its {n} sessions"),
-        };
-        Some(match found(gpu, model) {
-            Some(there) => {
-                let (surplus, missing) = difference(&there, &asked);
-                format!(
-                    "{}: on GPU {}, destroys {}; creates {}; and puts back the former {each}",
-                    a.name,
-                    gpu.uuid,
-                    words(&surplus),
-                    words(&missing)
-                )
-            }
-            None => format!(
-                "{}: on GPU {}, destroys what is not part of {}, creates what is missing of it, and puts back the former \
-                 {each}; the driver keeps the places of what is there from this user",
-                a.name,
-                gpu.uuid,
-                words(&asked)
-            ),
-        })
-    };
-    if plan.inventory.provenance == Provenance::Simulated {
-        return Vec::new();
-    }
-    plan.arrangements.iter().filter_map(line).collect()
-}
-
 /// What became of the MIG devices that were there before: those with another UUID or id now, a line each.
 pub fn renamed(before: &Gpu, now: &Gpu) -> Vec<String> {
-    let key = |i: &Instance| (i.profile.clone(), i.start, i.size);
+    let place = |i: &Instance| (i.profile.clone(), i.start, i.size);
+    let same_start = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+    let same = |a: &Instance, b: &Instance| place(a) == place(b) && same_start(a.compute_start, b.compute_start);
     let mut left: Vec<&Instance> = now.instances.iter().collect();
     // Those that kept their names first: of two alike, the other one is new.
-    let kept = |i: &Instance, left: &[&Instance]| left.iter().position(|n| n.uuid == i.uuid && key(n) == key(i));
+    let kept = |i: &Instance, left: &[&Instance]| left.iter().position(|n| n.uuid == i.uuid && same(n, i));
     let mut lines = Vec::new();
     let mut changed = Vec::new();
     for instance in &before.instances {
@@ -332,10 +325,17 @@ pub fn renamed(before: &Gpu, now: &Gpu) -> Vec<String> {
         let id = |i: &Instance| i.gpu_instance.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
         let was =
             format!("{} {}: {}, GPU instance {}", instance.profile, instance.place(), instance.uuid, id(instance));
-        match left.iter().position(|n| key(n) == key(instance)) {
+        let there = left.iter().position(|n| same(n, instance));
+        match there.or_else(|| left.iter().position(|n| place(n) == place(instance))) {
             Some(at) => {
                 let now = left.remove(at);
-                lines.push(format!("{was} is now {}, GPU instance {}", now.uuid, id(now)));
+                let mut line = format!("{was} is now {}, GPU instance {}", now.uuid, id(now));
+                if let (Some(was), Some(is)) = (instance.compute_start, now.compute_start)
+                    && was != is
+                {
+                    line.push_str(&format!(", at compute slice {is} of it where it was at {was}"));
+                }
+                lines.push(line);
             }
             None => lines.push(format!("{was} is gone")),
         }

@@ -1,4 +1,4 @@
-//! The layout of a GPU as it was before crosstalk changed it, on disk until it is put back.
+//! What a GPU was like before crosstalk changed it, on disk until it is put back.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Part, ReconfigureError, make};
+use super::{Compute, Part, ReconfigureError, level, make, words};
 use crate::gpu::{Gpu, GpuModel, Instance};
 use crate::nvml::Divide;
 use crate::provenance::Provenance;
+use crate::scenario::TimeSlice;
 
 /// Version of the file.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
+/// Every file begins so. The name is the first version's, which kept layouts alone: it finds a later file, and refuses it.
+const PREFIX: &str = "mig-before-";
 
-/// A saved layout: one file a GPU.
+/// What was there: one file a GPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
@@ -27,17 +30,92 @@ pub struct Saved {
     pub since: String,
     /// The process that changed it.
     pub pid: u32,
-    /// What was there.
-    pub before: Vec<Part>,
-    /// Its MIG devices, with the ids and UUIDs that they had.
-    pub devices: Vec<Instance>,
-    /// What was to be made.
-    pub asked: Vec<Part>,
+    /// What was there, and what was to be.
+    pub former: Former,
 }
 
-/// A saved layout that cannot be written or read.
+/// What of a GPU was changed: how it was, and how it was to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Former {
+    /// How it was divided.
+    Layout {
+        /// What was there.
+        before: Vec<Part>,
+        /// Its MIG devices, with the ids and UUIDs that they had.
+        devices: Vec<Instance>,
+        /// What was to be made.
+        asked: Vec<Part>,
+    },
+    /// The level of its time slice.
+    TimeSlice {
+        /// What was there.
+        before: TimeSlice,
+        /// What was to be set.
+        asked: TimeSlice,
+    },
+}
+
+impl std::fmt::Display for Former {
+    /// What was there.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Layout { before, .. } => f.write_str(&words(before)),
+            Self::TimeSlice { before, .. } => write!(f, "time-slice level {before}"),
+        }
+    }
+}
+
+/// The first version: layouts alone, compute instances by their slices.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct First {
+    #[serde(rename = "schema")]
+    _schema: u32,
+    created_by: String,
+    gpu: String,
+    since: String,
+    pid: u32,
+    before: Vec<FirstPart>,
+    devices: Vec<Instance>,
+    asked: Vec<FirstPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FirstPart {
+    profile: String,
+    start: u32,
+    size: u32,
+    compute: Vec<u32>,
+}
+
+impl From<FirstPart> for Part {
+    fn from(part: FirstPart) -> Self {
+        let compute = part.compute.into_iter().map(Compute::of).collect();
+        Self { profile: part.profile, start: part.start, size: part.size, compute }
+    }
+}
+
+impl From<First> for Saved {
+    fn from(first: First) -> Self {
+        let parts = |all: Vec<FirstPart>| all.into_iter().map(Part::from).collect();
+        let former = Former::Layout { before: parts(first.before), devices: first.devices, asked: parts(first.asked) };
+        let (created_by, gpu, since) = (first.created_by, first.gpu, first.since);
+        Self { schema: SCHEMA, created_by, gpu, since, pid: first.pid, former }
+    }
+}
+
+/// Of a file of any version.
+#[derive(Deserialize)]
+struct AnyVersion {
+    schema: u32,
+    created_by: String,
+}
+
+/// What is saved, and cannot be written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("the saved MIG layout {}: {why}", .path.display())]
+#[error("what was there before, in {}: {why}", .path.display())]
 pub struct SavedError {
     /// The file or folder.
     pub path: PathBuf,
@@ -51,7 +129,7 @@ impl SavedError {
     }
 }
 
-/// Folders that may hold saved layouts, the one to write to first. That of a stand-in is the stand-in's own: equal UUIDs
+/// Folders that may hold what is saved, the one to write to first. That of a stand-in is the stand-in's own: equal UUIDs
 /// in two folders are two GPUs.
 pub fn folders(provenance: Provenance) -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -73,21 +151,28 @@ pub fn folders(provenance: Provenance) -> Vec<PathBuf> {
 /// A UUID comes from a driver: it names a file, never a path.
 fn file_name(gpu: &str) -> String {
     let name: String = gpu.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    format!("mig-before-{name}.json")
+    format!("{PREFIX}{name}.json")
 }
 
 impl Saved {
     /// What is to be written down before `gpu`, which is divided as `before`, is divided as `asked`.
-    pub fn new(gpu: &Gpu, before: Vec<Part>, asked: Vec<Part>) -> Self {
+    pub fn layout(gpu: &Gpu, before: Vec<Part>, asked: Vec<Part>) -> Self {
+        Self::new(&gpu.uuid, Former::Layout { before, devices: gpu.instances.clone(), asked })
+    }
+
+    /// What is to be written down before the time slice of the GPU `uuid`, which has the level `before`, gets `asked`.
+    pub fn time_slice(uuid: &str, before: TimeSlice, asked: TimeSlice) -> Self {
+        Self::new(uuid, Former::TimeSlice { before, asked })
+    }
+
+    fn new(uuid: &str, former: Former) -> Self {
         Self {
             schema: SCHEMA,
             created_by: concat!("crosstalk ", env!("CARGO_PKG_VERSION")).to_owned(),
-            gpu: gpu.uuid.clone(),
+            gpu: uuid.to_owned(),
             since: Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
             pid: std::process::id(),
-            before,
-            devices: gpu.instances.clone(),
-            asked,
+            former,
         }
     }
 
@@ -152,15 +237,32 @@ impl Saved {
         Ok(None)
     }
 
-    /// Puts back what was there before, and forgets it at `path`. Does only what is left to do.
+    /// Puts back what was there before, and forgets it at `path`: what of it is otherwise, a line each. Does only what is
+    /// left to do. `division` divides the GPU, whose model's data these are; nothing else than a layout needs it.
     ///
     /// # Errors
-    /// Where the layout cannot be made, or the file not removed: it stays then, for another attempt.
-    pub fn put_back(&self, path: &Path, driver: &dyn Divide, model: Option<&GpuModel>) -> Result<(), ReconfigureError> {
-        make(driver, model, &self.before, &[&self.before, &self.asked])?;
+    /// Where it cannot be put back, or the file not removed: it stays then, for another attempt.
+    pub fn put_back(
+        &self,
+        path: &Path,
+        division: Option<(&dyn Divide, Option<&GpuModel>)>,
+    ) -> Result<Vec<String>, ReconfigureError> {
+        let otherwise = match (&self.former, division) {
+            (Former::Layout { before, asked, .. }, Some((driver, model))) => {
+                make(driver, model, before, &[before, asked])?
+            }
+            (Former::Layout { .. }, None) => {
+                return Err(ReconfigureError::new("nothing divides this GPU here".to_owned()));
+            }
+            (Former::TimeSlice { before, asked }, _) => {
+                level::put_back(&self.gpu, *before, *asked)?;
+                Vec::new()
+            }
+        };
         fs::remove_file(path).map_err(|error| ReconfigureError {
-            what: format!("the layout is put back, and {} cannot be removed: {error}", path.display()),
-        })
+            what: format!("it is put back, and {} cannot be removed: {error}", path.display()),
+        })?;
+        Ok(otherwise)
     }
 }
 
@@ -172,7 +274,7 @@ fn all_in(folder: &Path) -> Result<Vec<(PathBuf, Saved)>, SavedError> {
     };
     let is_saved = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("mig-before-") && name.ends_with(".json")
+        name.starts_with(PREFIX) && name.ends_with(".json")
     };
     paths.retain(is_saved);
     paths.sort();
@@ -186,15 +288,22 @@ fn read(path: &Path) -> Result<Option<(PathBuf, Saved)>, SavedError> {
         Err(error) => return Err(SavedError::io(path)(error)),
     };
     let wrong = |why: String| SavedError { path: path.to_owned(), why };
-    let saved: Saved = serde_json::from_str(&text).map_err(|e| {
-        wrong(format!("{e}; it says how the GPU was divided: restore that by hand (`nvidia-smi mig`), then remove it"))
-    })?;
-    if saved.schema != SCHEMA {
-        return Err(wrong(format!(
-            "it is of version {}, and this is {SCHEMA}: {} wrote it; restore with that",
-            saved.schema, saved.created_by
-        )));
-    }
+    let garbled = |e: serde_json::Error| {
+        wrong(format!(
+            "{e}; it says how the GPU was: restore that by hand (`nvidia-smi mig`, `nvidia-smi compute-policy`), then remove it"
+        ))
+    };
+    let version: AnyVersion = serde_json::from_str(&text).map_err(garbled)?;
+    let saved: Saved = match version.schema {
+        1 => serde_json::from_str::<First>(&text).map_err(garbled)?.into(),
+        SCHEMA => serde_json::from_str(&text).map_err(garbled)?,
+        other => {
+            return Err(wrong(format!(
+                "it is of version {other}, and this knows up to {SCHEMA}: {} wrote it; restore with that",
+                version.created_by
+            )));
+        }
+    };
     Ok(Some((path.to_owned(), saved)))
 }
 
@@ -202,10 +311,14 @@ fn read(path: &Path) -> Result<Option<(PathBuf, Saved)>, SavedError> {
 mod tests {
     use super::*;
 
+    fn part(start: u32) -> Part {
+        let compute = vec![Compute { slices: 3, profile: Some(2), place: Some((0, 3)) }];
+        Part { profile: "3g.40gb".to_owned(), start, size: 4, compute }
+    }
+
     fn saved() -> Saved {
         let gpu = Gpu { uuid: "GPU-1/../x".to_owned(), ..Gpu::default() };
-        let part = |start| Part { profile: "3g.40gb".to_owned(), start, size: 4, compute: vec![3] };
-        Saved::new(&gpu, vec![part(0)], vec![part(4)])
+        Saved::layout(&gpu, vec![part(0)], vec![part(4)])
     }
 
     #[test]
@@ -224,7 +337,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = saved().write_in(folder.path()).unwrap();
         let first = fs::read_to_string(&path).unwrap();
-        let changed = Saved { before: saved().asked, ..saved() };
+        let changed = Saved::time_slice(&saved().gpu, TimeSlice::Default, TimeSlice::Long);
         assert!(changed.write_in(folder.path()).unwrap_err().to_string().contains("run `crosstalk restore` first"));
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
@@ -237,7 +350,32 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() / 2]).unwrap();
         assert!(all_in(folder.path()).unwrap_err().to_string().contains("restore that by hand"));
-        fs::write(&path, text.replace("\"schema\": 1", "\"schema\": 2")).unwrap();
-        assert!(all_in(folder.path()).unwrap_err().to_string().contains("it is of version 2"));
+        fs::write(&path, text.replace("\"schema\": 2", "\"schema\": 3")).unwrap();
+        assert!(all_in(folder.path()).unwrap_err().to_string().contains("it is of version 3, and this knows up to 2"));
+        let unknown = text.replace("\"pid\"", "\"more\": 1, \"pid\"");
+        fs::write(&path, unknown).unwrap();
+        assert!(all_in(folder.path()).unwrap_err().to_string().contains("unknown field `more`"));
+    }
+
+    #[test]
+    fn the_first_version_is_read_as_far_as_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = r#"{"schema": 1, "created_by": "crosstalk 0.1.0", "gpu": "GPU-1", "since": "then", "pid": 7,
+            "before": [{"profile": "3g.40gb", "start": 4, "size": 4, "compute": [1, 2]}], "devices": [], "asked": []}"#;
+        fs::write(folder.path().join(file_name("GPU-1")), first).unwrap();
+        let (_, saved) = all_in(folder.path()).unwrap().remove(0);
+        let compute = vec![Compute::of(1), Compute::of(2)];
+        let before = vec![Part { compute, ..part(4) }];
+        assert_eq!(saved.former, Former::Layout { before, devices: vec![], asked: vec![] });
+        assert_eq!(saved.former.to_string(), "3g.40gb at slice 4 in 1c + 2c");
+    }
+
+    #[test]
+    fn a_level_is_saved_as_a_layout_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let level = Saved::time_slice("GPU-1", TimeSlice::Default, TimeSlice::Short);
+        level.write_in(folder.path()).unwrap();
+        let (_, read) = all_in(folder.path()).unwrap().remove(0);
+        assert_eq!((&read.former, read.former.to_string().as_str()), (&level.former, "time-slice level default"));
     }
 }

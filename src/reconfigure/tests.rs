@@ -3,7 +3,7 @@ use std::cell::{Cell, RefCell};
 use super::*;
 use crate::gpu::{Inventory, find_model, models, parse_layout};
 use crate::nvml::ComputeInstance;
-use crate::plan::Terms;
+use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
 use crate::units::Bytes;
 
@@ -12,6 +12,8 @@ struct Fake {
     model: &'static GpuModel,
     /// Whether the driver has the call that names profiles.
     names: bool,
+    /// Whether it can be told where a compute instance is to lie.
+    places: bool,
     there: RefCell<Vec<GpuInstance>>,
     changes: Cell<usize>,
     allowed: Cell<usize>,
@@ -28,6 +30,7 @@ impl Fake {
         Self {
             model: find_model(model).unwrap(),
             names: true,
+            places: true,
             there: RefCell::default(),
             changes: Cell::new(0),
             allowed: Cell::new(usize::MAX),
@@ -82,12 +85,28 @@ impl Divide for Fake {
         there.push(GpuInstance { id, profile, start, size, compute: Vec::new() });
         Ok(id)
     }
-    fn create_compute(&self, gpu_instance: u32, slices: u32) -> Result<u32, NvmlError> {
-        self.change(format!("compute {slices}"))?;
+    fn create_compute(
+        &self,
+        gpu_instance: u32,
+        slices: u32,
+        profile: Option<u32>,
+        place: Option<(u32, u32)>,
+    ) -> Result<u32, NvmlError> {
         let mut there = self.there.borrow_mut();
         let instance = there.iter_mut().find(|i| i.id == gpu_instance).unwrap();
-        let id = instance.compute.len() as u32;
-        instance.compute.push(ComputeInstance { id, slices });
+        let most = self.profile(instance.profile).slices;
+        let free = |start: u32| {
+            start + slices <= most
+                && instance.compute.iter().all(|c| start >= c.start + c.size || c.start >= start + slices)
+        };
+        let wanted = place.filter(|_| self.places).map(|(start, _)| start);
+        let start = wanted.or_else(|| (0..most).find(|s| free(*s)));
+        let start = start.filter(|s| free(*s)).ok_or_else(|| error(NvmlErrorKind::NoRoom))?;
+        self.change(format!("compute {slices}"))?;
+        // Ids that are no order of places.
+        let id = self.changes.get() as u32;
+        let profile = profile.unwrap_or(slices - 1);
+        instance.compute.push(ComputeInstance { id, slices, profile, start, size: slices });
         Ok(id)
     }
     fn destroy(&self, gpu_instance: u32) -> Result<(), NvmlError> {
@@ -116,9 +135,10 @@ fn parts(model: &GpuModel, layout: &str) -> Vec<Part> {
     placed(model, &wanted).unwrap()
 }
 
-fn sorted(mut parts: Vec<Part>) -> Vec<Part> {
-    parts.sort();
-    parts
+/// That the layout is `target`, as far as that one says what it is to be.
+#[track_caller]
+fn assert_same(there: &[Part], target: &[Part], when: &str) {
+    assert_eq!(difference(there, target), (vec![], vec![]), "{when}: {there:?}");
 }
 
 #[test]
@@ -137,7 +157,7 @@ fn whatever_step_is_the_last_the_layout_can_be_put_back() {
                 let made = make(&fake, Some(model), asked, &[before]);
                 fake.allowed.set(usize::MAX);
                 make(&fake, Some(model), before, &[before, asked]).unwrap();
-                assert_eq!(fake.layout(), sorted(before.clone()), "{} after {step} steps", model.id);
+                assert_same(&fake.layout(), before, &format!("{} after {step} steps", model.id));
                 last = step;
                 if made.is_ok() {
                     break;
@@ -171,7 +191,7 @@ fn what_is_as_wanted_stays_and_the_rest_is_created_largest_first() {
     make(&fake, Some(fake.model), &two, &[&ours]).unwrap();
     assert!(fake.there.borrow().iter().any(|i| i.id == kept), "the 3g at slice 4 is the same one");
     assert_eq!(fake.asked.borrow().last().map(String::as_str), Some("compute 3"));
-    assert_eq!(fake.layout(), sorted(two));
+    assert_same(&fake.layout(), &two, "two halves");
 }
 
 #[test]
@@ -195,6 +215,53 @@ fn an_id_is_the_devices_own_and_a_name_decides_what_it_means() {
     let fake = Fake { names: false, ..Fake::new("a30") };
     let said = make(&fake, None, &parts(fake.model, "1g.6gb"), &[]).unwrap_err().what;
     assert!(said.contains("this GPU has no profile \"1g.6gb\"; it has profile 0, profile 14"), "{said}");
+}
+
+/// Compute instances of (slices, the driver's id of their profile, first slice) in the 3g at slice 4.
+fn inside(all: &[(u32, u32, u32)]) -> Vec<Part> {
+    let one = |(slices, profile, start): &(u32, u32, u32)| Compute {
+        slices: *slices,
+        profile: Some(*profile),
+        place: Some((*start, *slices)),
+    };
+    vec![Part { profile: "3g.40gb".to_owned(), start: 4, size: 4, compute: all.iter().map(one).collect() }]
+}
+
+#[test]
+fn a_gap_between_compute_instances_and_a_profile_of_the_same_size_are_put_back() {
+    for before in [inside(&[(1, 0, 0), (1, 0, 2)]), inside(&[(1, 7, 1)]), inside(&[(2, 1, 1), (1, 0, 0)])] {
+        let fake = Fake::new("h100-sxm");
+        make(&fake, Some(fake.model), &before, &[]).unwrap();
+        let ours = fake.layout();
+        assert!(difference(&ours, &before) == (vec![], vec![]), "{ours:?}");
+        let asked = parts(fake.model, "7g.80gb");
+        make(&fake, Some(fake.model), &asked, &[&ours]).unwrap();
+        assert_eq!(make(&fake, Some(fake.model), &ours, &[&ours, &asked]), Ok(vec![]));
+        assert_eq!(fake.layout(), ours);
+    }
+}
+
+#[test]
+fn what_a_driver_places_itself_is_listed() {
+    let fake = Fake::new("h100-sxm");
+    let before = inside(&[(1, 0, 0), (1, 0, 2)]);
+    make(&fake, Some(fake.model), &before, &[]).unwrap();
+    let asked = parts(fake.model, "7g.80gb");
+    make(&fake, Some(fake.model), &asked, &[&before]).unwrap();
+    let fake = Fake { places: false, ..fake };
+    assert_eq!(
+        make(&fake, Some(fake.model), &before, &[&before, &asked]).unwrap(),
+        ["3g.40gb at slice 4 in 1c@0 + 1c@2 is now 3g.40gb at slice 4 in 1c@0 + 1c@1: the driver placed its compute \
+          instances itself"]
+    );
+}
+
+#[test]
+fn a_small_compute_instance_is_not_put_where_only_a_large_one_fits() {
+    let fake = Fake::new("h100-sxm");
+    let target = placed(fake.model, &[("3g.40gb".to_owned(), vec![1, 2])]).unwrap();
+    make(&fake, Some(fake.model), &target, &[]).unwrap();
+    assert_eq!(fake.asked.take()[1..], ["compute 2", "compute 1"]);
 }
 
 #[test]
@@ -266,9 +333,15 @@ fn the_inventory_tells_the_same_layout_as_the_driver() {
     let mut again = divided.clone();
     again[1].uuid = "MIG-new".to_owned();
     again[1].gpu_instance = Some(4);
-    let lines = renamed(&gpu(divided.clone()), &gpu(again));
+    let lines = renamed(&gpu(divided.clone()), &gpu(again.clone()));
     assert_eq!(lines, ["2g.20gb at slice 2: MIG-2g.20gb-3, GPU instance 3 is now MIG-new, GPU instance 4"]);
-    assert!(renamed(&gpu(divided.clone()), &gpu(divided)).is_empty());
+    assert!(renamed(&gpu(divided.clone()), &gpu(divided.clone())).is_empty());
+    // Elsewhere within its GPU instance, as far as both places are known.
+    let (mut was, mut is) = (divided.clone(), divided);
+    (was[0].compute_start, is[0].compute_start) = (Some(2), Some(0));
+    is[1].compute_start = Some(0);
+    let lines = renamed(&gpu(was), &gpu(is));
+    assert!(lines.len() == 1 && lines[0].ends_with("at compute slice 0 of it where it was at 2"), "{lines:?}");
 }
 
 #[test]
@@ -298,7 +371,7 @@ fn a_layout_that_is_only_a_part_of_what_is_there_is_announced_and_made() {
              [[arrangement]]\nname = \"a\"\nsharing = \"mig-compute-instances\"\nlayout = {layout}\n"
         );
         let scenario = crate::scenario::read("t.toml", &text, crate::workload::CATALOGUE).unwrap();
-        let terms = Terms { allow_reconfigure: true, victim_on: None };
+        let terms = Terms { allow_reconfigure: true, ..Terms::default() };
         let plan = Plan::resolve_on(&scenario, &inventory, 0, Some(model), terms).unwrap();
         assert_eq!(plan.arrangements[0].skipped, None);
         super::announced(&plan)

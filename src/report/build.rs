@@ -11,8 +11,10 @@ use crate::verdict::{accept_names, scope_percent};
 use super::format::{count, nine_digits};
 use super::model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, Expected, Header, JudgedQuantile, Objective, Progress, Ratio,
-    Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen, VerdictWord, Why,
+    Report, RequiredOf, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns, TurnsSeen,
+    VerdictWord, Why,
 };
+use super::observed::ObservedHere;
 use super::{controls, words};
 
 /// What no run of crosstalk says anything about.
@@ -36,8 +38,9 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let plan = &run.manifest.plan;
     let cells: Vec<Cell> = verdict.cells.iter().map(cell).collect();
     let accepted = accepted(run, &verdict.cells);
+    let observed = super::observed::of(plan, &verdict.observed);
     let objectives = controls::objectives(plan, verdict);
-    let requirements = requirements(plan, verdict, &cells, &objectives, &accepted);
+    let requirements = requirements(plan, verdict, &cells, &objectives, &observed, &accepted);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
@@ -51,6 +54,7 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
         scope: scope(plan, verdict),
         calibration: calibration(run),
         turns: turns(run),
+        observed,
         accepted,
         cells,
     }
@@ -258,6 +262,7 @@ fn requirements(
     verdict: &RunVerdict,
     cells: &[Cell],
     objectives: &[Objective],
+    observed: &[ObservedHere],
     accepted: &[AcceptedRisk],
 ) -> Requirements {
     let mut items: Vec<Requirement> = cells
@@ -274,13 +279,14 @@ fn requirements(
                 .collect();
             Requirement {
                 cell: c.name.clone(),
-                objective: false,
+                of: RequiredOf::Cell,
                 state: c.requirement,
                 text: words::requirement(c, &risks),
             }
         })
         .collect();
     items.extend(objectives.iter().filter_map(controls::requirement));
+    items.extend(observed.iter().filter_map(super::observed::requirement));
     Requirements { state: verdict.requirement, summary: summary(verdict.requires, &items), items }
 }
 
@@ -312,13 +318,17 @@ fn summary(requires: bool, items: &[Requirement]) -> String {
     format!("Requirements: {}.", parts.join(", "))
 }
 
-/// "3 cells and 2 objectives".
+/// "3 cells, 2 objectives and 1 observation".
 fn of_what(items: &[Requirement], state: RequirementState) -> String {
-    let (objectives, cells): (Vec<&Requirement>, _) =
-        items.iter().filter(|item| item.state == state).partition(|item| item.objective);
-    let parts = [(cells.len(), "cell"), (objectives.len(), "objective")];
-    let parts = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n as u64, what));
-    parts.collect::<Vec<_>>().join(" and ")
+    let kinds =
+        [(RequiredOf::Cell, "cell"), (RequiredOf::Objective, "objective"), (RequiredOf::Observation, "observation")];
+    let of = |kind| items.iter().filter(|item| item.state == state && item.of == kind).count() as u64;
+    let parts: Vec<String> =
+        kinds.into_iter().filter(|(kind, _)| of(*kind) > 0).map(|(kind, what)| count(of(kind), what)).collect();
+    match parts.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => parts.concat(),
+    }
 }
 
 /// Accepted risks, with what became of each. The day of the run decides whether one had run out.

@@ -8,7 +8,7 @@ use crate::verdict::{
 
 use super::build::ratio;
 use super::format::{count, nine_digits, percent, rate, time};
-use super::model::{ControlItem, ControlShown, Objective, Ratio, Requirement};
+use super::model::{ControlItem, ControlShown, Objective, Ratio, RequiredOf, Requirement};
 
 /// Controls per place, in the order of the plan.
 pub(super) fn shown(plan: &Plan, verdict: &RunVerdict) -> Vec<ControlShown> {
@@ -133,7 +133,7 @@ pub(super) fn requirement(o: &Objective) -> Option<Requirement> {
         None => return None,
         Some(how) => format!("must meet {} of {}, {how}: {}", o.objective, o.probe, o.text),
     };
-    Some(Requirement { cell, objective: true, state: o.requirement, text })
+    Some(Requirement { cell, of: RequiredOf::Objective, state: o.requirement, text })
 }
 
 impl Objective {

@@ -69,6 +69,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         name: name.to_owned(),
         sharing,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: vec![entry.clone(), entry],
         as_found: false,
         seats: shares
@@ -86,6 +87,8 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -289,6 +292,7 @@ pub(super) fn verdict() -> RunVerdict {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
         }],
+        observed: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
 }
@@ -410,6 +414,7 @@ pub(super) fn run() -> RecordedRun {
         stopped: BTreeMap::new(),
         no_control: BTreeMap::new(),
         lost: BTreeMap::new(),
+        observed: BTreeMap::new(),
         finished: true,
     }
 }

@@ -6,6 +6,7 @@ mod duration;
 mod format;
 mod json;
 mod model;
+mod observed;
 mod plan;
 mod terminal;
 mod text;
@@ -22,6 +23,7 @@ pub use model::{
     Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns,
     TurnsSeen, VerdictWord, Why,
 };
+pub use observed::ObservedHere;
 pub use plan::plan_text;
 
 /// A format of reports.

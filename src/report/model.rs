@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedHere;
 use crate::channel::Channel;
 use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
@@ -58,6 +59,9 @@ pub struct RunReport {
     /// The turns that tenants take, per arrangement in which they take turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<TurnsSeen>,
+    /// What was observed beside the cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedHere>,
 }
 
 /// What was run, and where.
@@ -126,15 +130,34 @@ pub struct Requirements {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
-    /// The cell; of an objective in quiet arms, its place.
+    /// The cell; of an objective in quiet arms, its place; of an observation, its arrangement and id.
     pub cell: String,
-    /// It is an objective's, not a verdict's.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub objective: bool,
+    /// What it is required of.
+    #[serde(default, skip_serializing_if = "RequiredOf::is_cell")]
+    pub of: RequiredOf,
     /// Whether it holds.
     pub state: RequirementState,
     /// Goes on after the cell's name.
     pub text: String,
+}
+
+/// What something can be required of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequiredOf {
+    /// The verdict of a cell.
+    #[default]
+    Cell,
+    /// A service-level objective.
+    Objective,
+    /// An observation.
+    Observation,
+}
+
+impl RequiredOf {
+    fn is_cell(&self) -> bool {
+        *self == Self::Cell
+    }
 }
 
 /// A requirement whose failure somebody accepted.

@@ -14,7 +14,7 @@ use crate::verdict::Warning;
 use super::duration;
 use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
-use super::{Options, words};
+use super::{Options, observed, words};
 
 /// Level of the bounds that an Isolated rests on (verdict.md, "Estimates").
 const ISOLATED_ALPHA: f64 = 0.01;
@@ -298,7 +298,7 @@ fn neighbours(page: &mut Page, plan: &Plan) {
 }
 
 fn arrangements(page: &mut Page, plan: &Plan) {
-    for a in &plan.arrangements {
+    for (index, a) in plan.arrangements.iter().enumerate() {
         page.heading(&format!("Arrangement {}: {}", a.name, a.sharing));
         if let Some(reason) = &a.skipped {
             page.paragraph(Line::of(Tint::Warn, "SKIPPED").with(Tint::Plain, &format!(": {reason}")), 2, 4);
@@ -313,6 +313,7 @@ fn arrangements(page: &mut Page, plan: &Plan) {
         let empty = "any: it decides no exit code";
         page.paragraph(plain(&format!("require {}", rules(&a.require, empty))), 2, 4);
         page.paragraph(plain(&format!("expect {}", rules(&a.expect, "nothing"))), 2, 4);
+        observed::planned(page, plan, index, a);
     }
 }
 

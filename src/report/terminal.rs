@@ -13,7 +13,7 @@ use super::model::{
     TurnsSeen, VerdictWord,
 };
 use super::text::{Line, Page, Tint};
-use super::{Options, words};
+use super::{Options, observed, words};
 
 /// Fewer columns than this cannot hold a cell of the matrix beside its row's name.
 const LEAST_WIDTH: usize = 60;
@@ -58,6 +58,7 @@ fn run_report(page: &mut Page, run: &RunReport) {
     warnings(page, run);
     calibration(page, run);
     turns(page, run);
+    observed::section(page, run);
     scope(page, run);
 }
 

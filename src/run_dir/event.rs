@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, EVENTS};
 use super::{ArmData, Calibration, RunDirError};
 use crate::backend::{ArmKey, ArmSummary, Company, Evidence, Purpose};
+use crate::observation::Observed;
 use crate::provenance::Provenance;
 
 pub(super) const FORMAT: &str = "crosstalk-events";
@@ -101,6 +102,13 @@ pub(super) enum Event {
         #[serde(default, skip_serializing_if = "Purpose::is_block")]
         purpose: Purpose,
     },
+    /// What was observed of an arrangement beside its cells.
+    Observed {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// What.
+        observed: Observed,
+    },
     /// Something that a reader of the log wants to know.
     Note(Note),
 }
@@ -145,6 +153,15 @@ pub enum Note {
         arrangement: usize,
         /// Index of the grid.
         grid: usize,
+        /// Why.
+        reason: String,
+    },
+    /// An observation could not be brought to its end.
+    ObservationLost {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Id of the observation.
+        id: String,
         /// Why.
         reason: String,
     },

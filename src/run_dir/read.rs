@@ -10,6 +10,7 @@ use super::samples::{self, Label};
 use super::sums::Sums;
 use super::{ArmData, Digest, Manifest, RecordedRun, RunDirError, SeriesData, hlog, sums};
 use crate::backend::{ArmKey, ArmRecord};
+use crate::observation::Observed;
 use crate::provenance::Provenance;
 
 /// Reads a run, finished or not. Whatever is read is compared with its checksum first.
@@ -152,6 +153,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let mut given_up = BTreeMap::new();
     let (mut stopped, mut no_control) = (BTreeMap::new(), BTreeMap::new());
     let mut lost = BTreeMap::new();
+    let mut observed: BTreeMap<usize, Vec<Observed>> = BTreeMap::new();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
     for (line, event) in log.events {
@@ -189,6 +191,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 committed.retain(|c| !(of_block(&c.arm) && seen.remove(&c.file)));
                 lost.retain(|arm, _| !of_block(arm));
             }
+            Event::Observed { arrangement, observed: one } => observed.entry(arrangement).or_default().push(one),
             Event::Arranged { .. } | Event::Note(_) => {}
         }
     }
@@ -201,6 +204,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         stopped,
         no_control,
         lost,
+        observed,
         finished,
     };
     Ok(Opened { run, committed, whole: log.whole })

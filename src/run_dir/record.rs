@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome, Purpose};
+use crate::observation::Observed;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::Quantile;
@@ -155,6 +156,8 @@ pub struct RecordedRun {
     pub no_control: BTreeMap<(usize, usize, Purpose), String>,
     /// Arms that could not be measured to their end, with the reason.
     pub lost: BTreeMap<ArmKey, String>,
+    /// What was observed beside the cells, by arrangement.
+    pub observed: BTreeMap<usize, Vec<Observed>>,
     /// The run was finished, not interrupted.
     pub finished: bool,
 }
@@ -171,6 +174,7 @@ impl RecordedRun {
             stopped: BTreeMap::new(),
             no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
+            observed: BTreeMap::new(),
             finished: false,
         }
     }

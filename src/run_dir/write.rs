@@ -15,6 +15,7 @@ use super::samples::{self, Label};
 use super::sums::{Finished, Sums, sums_text};
 use super::{ArmData, Calibration, Digest, Manifest, RecordedRun, RunDirError, read};
 use crate::backend::{ArmKey, ArmRecord, Company, Evidence, Purpose};
+use crate::observation::Observed;
 use crate::provenance::Provenance;
 
 /// A run directory, open for writing by this process alone.
@@ -250,6 +251,14 @@ impl RunDir {
     /// Where it cannot be written.
     pub fn lost(&mut self, arm: &ArmKey, reason: &str) -> Result<(), RunDirError> {
         self.append(&[Event::Lost { arm: arm.clone(), reason: reason.to_owned() }])
+    }
+
+    /// Records what was observed of an arrangement.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn observed(&mut self, arrangement: usize, observed: &Observed) -> Result<(), RunDirError> {
+        self.append(&[Event::Observed { arrangement, observed: observed.clone() }])
     }
 
     /// Records something beside what is measured.

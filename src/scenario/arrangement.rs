@@ -4,7 +4,8 @@ use toml::de::DeValue;
 
 use super::expectation::{Expectation, Rule};
 use super::keys;
-use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, channel_of, seats_of};
+use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, TimeSlice, channel_of, seats_of};
+use super::observe;
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
 use crate::gpu::compute_part;
@@ -31,6 +32,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
     if let (Some(entry), Some(sharing)) = (t.entry("mps_daemon"), sharing.filter(|s| !with_mps.contains(s))) {
         r.mistake(&entry.span, &entry.path, "`mps_daemon`", format!("expected none under {sharing}: it has no MPS"));
     }
+    let time_slice = time_slice(r, t, sharing);
     let panel = subset(r, t, "panel", &declared.probes, "a probe of the victim's panel");
     let neighbours = subset(r, t, "neighbours", &declared.neighbours, "a neighbour of this scenario");
     let seats = match (sharing, &layout) {
@@ -52,6 +54,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         name: t.owned("name")?,
         sharing: sharing?,
         mps_daemon,
+        time_slice,
         layout,
         panel,
         neighbours,
@@ -59,7 +62,22 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         neighbour_at,
         require,
         expect,
+        observe: observe::read(r, t),
+        against: t.owned("against"),
     })
+}
+
+/// The level of the time slice that is asked for, where the mode has one: it is the whole GPU's, and none under MIG.
+fn time_slice<'t>(r: &mut Reader<'t>, t: &Table<'t>, sharing: Option<SharingMode>) -> Option<TimeSlice> {
+    let text = t.text("time_slice")?;
+    if let (Some(entry), Some(sharing)) = (t.entry("time_slice"), sharing.filter(|s| *s != SharingMode::TimeSlicing)) {
+        let why = match sharing {
+            SharingMode::MigTimeSlicing => "the driver has levels for a whole GPU only, and none under MIG",
+            _ => "tenants take no turns by time there",
+        };
+        r.mistake(&entry.span, &entry.path, "`time_slice`", format!("expected none under {sharing}: {why}"));
+    }
+    TimeSlice::ALL.into_iter().find(|level| level.id() == text)
 }
 
 /// Indices of the names listed under `key`; all where it is not there.

@@ -94,8 +94,10 @@ fn arrangements(inventory: &Inventory, gpu: Option<&Gpu>, tier: Tier) -> Vec<Cho
         _ => {
             let mut plain = vec![&suite::TIME_SLICING_2, &suite::MPS, &suite::STREAMS, &suite::GREEN_CONTEXTS];
             // What the budgets of the shorter tiers do not take.
-            if tier == Tier::Certify {
-                plain.insert(1, &suite::TIME_SLICING_4);
+            match tier {
+                Tier::Smoke => plain.truncate(3),
+                Tier::Acceptance => {}
+                Tier::Certify => plain.insert(1, &suite::TIME_SLICING_4),
             }
             plain.into_iter().map(|template| (template, None)).collect()
         }

@@ -1,7 +1,7 @@
 //! Every key of a scenario: the one table from which reader, JSON Schema, reference and tests derive.
 
 use super::expectation::Word;
-use super::model::{MpsDaemon, SharingMode};
+use super::model::{MpsDaemon, SharingMode, TimeSlice};
 use super::schema as json;
 use crate::channel::Channel;
 use crate::field::{Field, Kind, Shape};
@@ -204,6 +204,12 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         Kind::Word(&[MpsDaemon::Own.id(), MpsDaemon::Running.id()]),
         "Under mps and mig+mps: a control daemon of the run's own, which it is unless given, or the one that is running.",
     ),
+    Field::optional(
+        "time_slice",
+        Kind::Word(&[TimeSlice::Default.id(), TimeSlice::Short.id(), TimeSlice::Medium.id(), TimeSlice::Long.id()]),
+        "Under time-slicing: level of the time slice, set for the arrangement under --allow-reconfigure; whatever it is \
+         unless given.",
+    ),
     Field::optional("panel", Kind::List(&Kind::Name), "Probes that run here, by name; all of them unless given."),
     Field::optional(
         "neighbours",
@@ -222,6 +228,16 @@ pub(super) const ARRANGEMENT: &[Field] = &[
     ),
     Field::optional("require", Kind::Special(&REQUIRE), "What decides the exit code; nothing unless given."),
     Field::optional("expect", Kind::Special(&EXPECT), "Known physics: a surprise is a warning."),
+    Field::optional(
+        "observe",
+        Kind::Special(&OBSERVE),
+        "What is observed here beside the cells: observations by id, each with the finding that must come out, or \"any\".",
+    ),
+    Field::optional(
+        "against",
+        Kind::Name,
+        "The arrangement that observations compare this one with, by name; the exclusive one unless given.",
+    ),
 ];
 
 /// Shares of more tenants than MPS has clients are a slip of the pen.
@@ -338,6 +354,11 @@ pub(super) const EXPECT: Shape = Shape {
     name: "expect",
     expected: "a word other than \"any\", or a table of words by \"default\", channel, neighbour or \"neighbour/series\"",
     schema: json::expect,
+};
+pub(super) const OBSERVE: Shape = Shape {
+    name: "observe",
+    expected: "a table of observations and what must come out, such as { turns = \"milliseconds\" }",
+    schema: json::observe,
 };
 
 /// The tables of a scenario with their headings, in the order of the reference.

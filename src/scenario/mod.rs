@@ -8,6 +8,7 @@ mod init;
 mod keys;
 mod mistake;
 mod model;
+mod observe;
 mod read;
 mod reference;
 mod schema;
@@ -23,7 +24,9 @@ pub use expectation::{Expectation, Rule, Word};
 pub use init::init;
 pub use keys::SCHEMA_VERSION;
 pub use mistake::{Mistake, Mistakes};
-pub use model::{Accept, Arrangement, Arrivals, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo};
+pub use model::{
+    Accept, Arrangement, Arrivals, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo, TimeSlice,
+};
 pub use read::{read, read_at_tier};
 pub use reference::reference_markdown;
 pub use schema::schema;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::design::{Design, Quantile};
 use super::expectation::Expectation;
 use crate::channel::Channel;
+use crate::observation::Asked;
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Workload};
 
@@ -134,6 +135,8 @@ pub struct Arrangement {
     pub sharing: SharingMode,
     /// Whose control daemon MPS runs under.
     pub mps_daemon: MpsDaemon,
+    /// Level of the time slice that is to be set; `None`: whatever it is.
+    pub time_slice: Option<TimeSlice>,
     /// The seats, or `None` for "as found".
     pub layout: Option<Vec<LayoutEntry>>,
     /// Index into `panel` of the probes that run here; all of them unless given.
@@ -148,6 +151,10 @@ pub struct Arrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+    /// What is observed of it beside its cells, in the order of the catalogue.
+    pub observe: Vec<Asked>,
+    /// Name of the arrangement that observations compare it with; the scenario's exclusive one unless given.
+    pub against: Option<String>,
 }
 
 /// Whose control daemon tenants are clients of, under the modes with MPS.
@@ -173,6 +180,41 @@ impl MpsDaemon {
     /// Whether it is the run's own.
     pub fn is_own(&self) -> bool {
         *self == Self::Own
+    }
+}
+
+/// How long a process has the GPU before it is another one's turn. NVIDIA publishes no milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeSlice {
+    /// As the driver likes.
+    Default,
+    /// Short.
+    Short,
+    /// Medium.
+    Medium,
+    /// Long.
+    Long,
+}
+
+impl TimeSlice {
+    /// All levels, by the driver's numbers: 0, 1, 2, 3.
+    pub const ALL: [Self; 4] = [Self::Default, Self::Short, Self::Medium, Self::Long];
+
+    /// As scenarios write it.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Short => "short",
+            Self::Medium => "medium",
+            Self::Long => "long",
+        }
+    }
+}
+
+impl std::fmt::Display for TimeSlice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id())
     }
 }
 

@@ -9,6 +9,7 @@ use super::design::{Controls, Design, Look, Quantile, Tier};
 use super::keys;
 use super::mistake::Mistakes;
 use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo};
+use super::observe;
 use super::tree::{Content, Entry, Node, Reader, Table, join};
 use crate::units::Share;
 use crate::workload::{Params, Role, Workload};
@@ -85,6 +86,9 @@ fn scenario<'t>(
             unique(r, &mut names, entry, entry.text(), "arrangement");
         }
         arrangements.push(arrangement::read(r, table, &declared));
+    }
+    for (table, here) in top.tables("arrangement").zip(&arrangements) {
+        observe::check_against(r, table, here.as_ref(), &arrangements);
     }
     let accepted: Vec<_> = top.tables("accept").map(|t| accept(r, t, &arrangements, &declared)).collect();
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::design::Tier;
 use super::keys;
 use crate::field::{Field, Kind, LONGEST_NAME, Shape};
+use crate::observation;
 use crate::workload::{Role, Workload};
 
 /// The schema, for the workloads of `catalogue`.
@@ -226,6 +227,13 @@ pub(super) fn require(_: &[&'static Workload]) -> Json {
 }
 pub(super) fn expect(_: &[&'static Workload]) -> Json {
     words(keys::words_of(false))
+}
+pub(super) fn observe(_: &[&'static Workload]) -> Json {
+    let properties: Map<_, _> = observation::CATALOGUE
+        .iter()
+        .map(|o| (o.id.to_owned(), json!({ "enum": o.words().collect::<Vec<_>>(), "description": o.what })))
+        .collect();
+    json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": properties })
 }
 fn words(words: &[&str]) -> Json {
     let word = json!({ "enum": words });

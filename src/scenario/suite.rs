@@ -1,5 +1,5 @@
-//! Ready-made parts of scenarios: what each sharing mode is tested with at each tier, so that a file of four arrangements
-//! stays within its tier's budget. `crosstalk init` puts them together for the machine as found, and the files under
+//! Ready-made parts of scenarios: what each sharing mode is tested with at each tier, so that a file of four arrangements,
+//! three at smoke, stays within its tier's budget with its controls. `crosstalk init` puts them together for the machine as found, and the files under
 //! scenarios/smoke, acceptance and certify are made of nothing else.
 
 use super::design::{Design, Tier};
@@ -271,7 +271,7 @@ fn at(all: &'static [From], tier: Tier) -> impl Iterator<Item = &'static str> {
     all.iter().filter(move |(_, from)| rank(*from) <= rank(tier)).map(|(id, _)| *id)
 }
 
-/// Windows and restarts with which four arrangements stay within the budget of their tier.
+/// Windows and restarts with which the arrangements stay within the budget of their tier.
 fn design(tier: Tier) -> String {
     let d = Design { window: window(tier), ..tier.defaults() };
     let judged: Vec<_> = d.judged.iter().map(ToString::to_string).collect();
@@ -293,8 +293,7 @@ fn design(tier: Tier) -> String {
 
 fn window(tier: Tier) -> Nanos {
     match tier {
-        Tier::Smoke => Nanos::millis(400),
-        Tier::Acceptance => Nanos::millis(350),
+        Tier::Smoke | Tier::Acceptance => Nanos::millis(250),
         Tier::Certify => Nanos::secs(1),
     }
 }

@@ -6,6 +6,7 @@ use super::expectation::Expectation;
 use super::keys::SCHEMA_VERSION;
 use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo};
 use crate::field::Value;
+use crate::observation::ANY;
 use crate::workload::Params;
 
 impl Scenario {
@@ -76,6 +77,9 @@ impl Scenario {
         if [SharingMode::Mps, SharingMode::MigMps].contains(&a.sharing) {
             keys.text("mps_daemon", a.mps_daemon.id());
         }
+        if let Some(level) = a.time_slice {
+            keys.text("time_slice", level.id());
+        }
         match &a.layout {
             None => keys.text("layout", "as-found"),
             Some(layout) => {
@@ -93,6 +97,12 @@ impl Scenario {
         }
         expectation(&mut keys, "require", &a.require);
         expectation(&mut keys, "expect", &a.expect);
+        if !a.observe.is_empty() {
+            let mut asked = Keys::default();
+            a.observe.iter().for_each(|o| asked.text(&o.id, o.required.as_deref().unwrap_or(ANY)));
+            keys.put("observe", asked.inline());
+        }
+        keys.optional("against", a.against.as_deref());
         keys
     }
 }

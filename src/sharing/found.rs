@@ -48,7 +48,10 @@ pub fn devices(found: &Found<'_>) -> Result<Vec<String>, SharingError> {
 
 /// Whether the MIG layout of this mode can be made on hardware.
 pub fn can_be_made(mode: SharingMode) -> bool {
-    matches!(mode, SharingMode::Mig | SharingMode::MigComputeInstances | SharingMode::MigTimeSlicing)
+    matches!(
+        mode,
+        SharingMode::Mig | SharingMode::MigComputeInstances | SharingMode::MigTimeSlicing | SharingMode::MigMps
+    )
 }
 
 /// The GPU instances of a MIG layout: the profile of each, and the compute slices of its compute instances, or none for

@@ -13,6 +13,7 @@ mod host;
 #[cfg(test)]
 mod known_truth;
 mod looks;
+mod observed;
 mod order;
 mod placebo;
 mod requirements;
@@ -28,6 +29,7 @@ mod validity;
 mod warnings;
 
 pub use looks::decided;
+pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{
     Cause, CellVerdict, Control, ControlOutcome, ControlVerdict, Interval, Reason, RequirementState, RunVerdict,
@@ -71,7 +73,9 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         requirements::apply(&run.manifest, cell);
     }
     let open = requirements::apply_to_slos(run, &mut slos);
+    let observed = observed::judge(run);
     let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
+    let states = states.chain(observed.iter().map(|o| o.requirement));
     let requirement = states.chain([open]).max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
@@ -83,6 +87,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         controls: rows,
         slos,
         cells,
+        observed,
     }
 }
 

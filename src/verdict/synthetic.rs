@@ -113,6 +113,7 @@ impl Lab {
             stopped: BTreeMap::new(),
             no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
+            observed: BTreeMap::new(),
             finished: true,
         }
     }
@@ -205,6 +206,7 @@ impl Lab {
                 name: "pair".to_owned(),
                 sharing: self.sharing,
                 mps_daemon: MpsDaemon::Own,
+                time_slice: None,
                 layout: vec![entry.clone(), entry],
                 as_found: false,
                 seats: vec![seat(0), seat(1)],
@@ -218,6 +220,8 @@ impl Lab {
                 }],
                 require: Expectation::default(),
                 expect: Expectation::default(),
+                observe: Vec::new(),
+                against: None,
             }],
             accepted: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedVerdict;
 use crate::channel::Channel;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Quantile, Word};
@@ -382,6 +383,9 @@ pub struct Warning {
 pub struct RunVerdict {
     /// Cells in plan order: arrangement, seat, neighbour.
     pub cells: Vec<CellVerdict>,
+    /// Observations that the plan asks for, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedVerdict>,
     /// Controls in plan order: arrangement, grid, control.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<ControlVerdict>,

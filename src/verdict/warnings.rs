@@ -6,7 +6,7 @@ use jiff::civil::Date;
 
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{PLACEBO, cell, requirements, scope_percent};
+use super::{PLACEBO, cell, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
@@ -18,7 +18,7 @@ use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share};
 pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if !requirements::requires(plan) {
+    if !requirements::requires(plan) && !observed::requires(plan) {
         warn(
             "nothing is required: this run cannot fail".to_owned(),
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",

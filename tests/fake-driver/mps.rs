@@ -1,11 +1,13 @@
-//! A stand-in for nvidia-cuda-mps-control: the control daemon (`-f`, `-d`), its user interface (no argument), and, under
-//! the name nvidia-cuda-mps-server, the server. Its clients are processes on the stand-in for libcuda.so.
+//! The driver's programs. A stand-in for nvidia-cuda-mps-control: the control daemon (`-f`, `-d`), its user interface (no
+//! argument), and, under the name nvidia-cuda-mps-server, the server. Its clients are processes on the stand-in for
+//! libcuda.so. Under the name nvidia-smi: see [`smi`].
 
 #[path = "shared/config.rs"]
 #[expect(dead_code, reason = "the libraries use the rest")]
 mod config;
 #[path = "shared/pipe.rs"]
 mod pipe;
+mod smi;
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,6 +23,7 @@ use crate::config::Mps;
 
 const CONTROL: &str = "nvidia-cuda-mps-control";
 const SERVER: &str = "nvidia-cuda-mps-server";
+const SMI: &str = "nvidia-smi";
 /// Its commands, as `help` would list them.
 const UNKNOWN: &str = "Unknown command\n";
 
@@ -28,6 +31,9 @@ fn main() -> ExitCode {
     let name = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     if name.file_name().is_some_and(|n| n == SERVER) {
         return server();
+    }
+    if name.file_name().is_some_and(|n| n == SMI) {
+        return smi::main();
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |short: &str, long: &str| args.iter().any(|a| a == short || a == long);
@@ -334,6 +340,10 @@ impl Daemon {
                 Ok(_) => String::new(),
                 Err(why) => format!("{why}\n"),
             },
+            "shutdown_server" if !self.mps.no_shutdown && number(1) == server() => {
+                std::thread::spawn(|| self.shut_down());
+                String::new()
+            }
             "terminate_client" => self.terminate(number(2)),
             "sm_partition" if self.partitioned => self.partition(&words[1..]),
             "lspart" if self.partitioned => self.list(),
@@ -406,6 +416,17 @@ impl Daemon {
             row(&p.gpu, &p.id, ["-".to_owned(), n(p.chunks), "-".to_owned(), n(p.chunks * each)], "No");
         }
         text
+    }
+
+    /// Ends the server once its last client has left.
+    fn shut_down(&self) {
+        while !self.state().clients.is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if let Some(server) = &mut self.state().server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 
     /// Waits for the clients to leave, `limit` seconds at most where that is said, and ends the server.

@@ -26,7 +26,7 @@ fn every_verb_explains_itself() {
 
 #[test]
 fn lists_are_never_empty_and_json_is_json() {
-    for what in ["workloads", "scenarios", "gpus", "profiles", "claims"] {
+    for what in ["workloads", "scenarios", "gpus", "profiles", "claims", "observations"] {
         assert!(ok(&["list", what]).lines().count() >= 1, "{what}");
         let json: Value = serde_json::from_str(&ok(&["list", what, "--format", "json"])).unwrap();
         assert!(json.as_array().is_some_and(|a| !a.is_empty()) || json.as_object().is_some_and(|o| !o.is_empty()));

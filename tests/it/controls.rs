@@ -2,10 +2,11 @@
 
 use crosstalk::backend::sim::Simulator;
 use crosstalk::backend::{ArmKey, Purpose};
+use crosstalk::plan::exercised_channels;
 use crosstalk::run_dir::{RecordedRun, SeriesData};
 use crosstalk::scenario::Quantile;
 
-use crate::support::{model, simulate};
+use crate::support::{model, plan, run_in, simulate};
 
 fn run(id: &str, arrangement: &str, noise: &str) -> RecordedRun {
     let text = format!(
@@ -79,4 +80,36 @@ fn two_quiet_arms_of_a_block_are_not_the_same_arm_twice() {
     let run = run("a30", "sharing = \"mps\"", "");
     let quiet = |purpose| ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: None, purpose };
     assert_ne!(run.arms[&quiet(Purpose::Block)].series, run.arms[&quiet(Purpose::Again)].series);
+}
+
+#[test]
+fn every_channel_of_the_quickstart_is_exercised_where_a_share_is_promised() {
+    let (_, text) = crosstalk::scenario::load("quickstart").unwrap();
+    let model = model("h100-sxm");
+    let simulator = Simulator::new(model, None);
+    let mut plan = plan(&text, &simulator, model, None);
+    (plan.design.blocks, plan.design.blocks_per_generation) = (3, 3);
+    plan.arrangements.truncate(2);
+    let folder = tempfile::tempdir().unwrap();
+    let (run, _) = run_in(&folder.path().join("run"), &simulator, &plan, &text);
+    let mut pairs = 0;
+    for (arrangement, planned) in plan.arrangements.iter().enumerate() {
+        for neighbour in plan.exercised(arrangement, 0) {
+            let noise = &plan.neighbours[neighbour];
+            for probe in plan.panel.iter().filter(|probe| !exercised_channels(probe, noise).is_empty()) {
+                for block in 0..3 {
+                    let arm = |neighbour| {
+                        let key = ArmKey { arrangement, grid: 0, block, neighbour, purpose: Purpose::Within };
+                        let counts = run.arms[&key].series[&probe.name].counts();
+                        counts.bucket(Quantile::P50).map_or(f64::INFINITY, |bucket| bucket.highest() as f64)
+                    };
+                    let (quiet, noisy) = (arm(None), arm(Some(neighbour)));
+                    let what = format!("{}: {} within the place of {}", planned.name, noise.name, probe.name);
+                    assert!(noisy > 1.05 * quiet, "{what}: {quiet} ns quiet, {noisy}");
+                    pairs += 1;
+                }
+            }
+        }
+    }
+    assert!(pairs > 30, "{pairs} pairs");
 }

@@ -99,6 +99,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         name: name.to_owned(),
         sharing: SharingMode::Mps,
         mps_daemon: MpsDaemon::Own,
+        time_slice: None,
         layout: Vec::new(),
         as_found: false,
         seats: vec![seat("0"), seat("1")],
@@ -112,6 +113,8 @@ fn arrangement(name: &str) -> PlannedArrangement {
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        observe: Vec::new(),
+        against: None,
     }
 }
 
@@ -207,6 +210,7 @@ pub(super) fn verdict() -> RunVerdict {
         requirement: RequirementState::NotRequired,
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
+        observed: Vec::new(),
         controls: Vec::new(),
         slos: Vec::new(),
         assumed: Vec::new(),

@@ -5,10 +5,11 @@ use proptest::sample::{select, subsequence};
 
 use super::{CATALOGUE, GOOD};
 use crate::field::Value;
+use crate::observation::Asked;
 use crate::scenario::{
     Accept, Arrangement, Arrivals, Controls, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour,
-    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, Word, keys, read, read_at_tier, reference_markdown,
-    schema,
+    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, TimeSlice, Word, keys, read, read_at_tier,
+    reference_markdown, schema,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Role, Workload};
@@ -310,8 +311,9 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
         .map(|name| {
             let (series, noise_names) = (series.clone(), noise_names.clone());
             let words = (select(Word::ALL), select(&Word::ALL[..4]), select(&Word::ALL[..4]));
-            (layout(), some_of(panel.len()), some_of(neighbours.len()), words).prop_map(
-                move |((sharing, layout), panel, neighbours, (any, word, other))| {
+            let required = proptest::option::of(select(vec!["none".to_owned(), "milliseconds".to_owned()]));
+            (layout(), some_of(panel.len()), some_of(neighbours.len()), words, (any::<bool>(), required)).prop_map(
+                move |((sharing, layout), panel, neighbours, (any, word, other), (asked, required))| {
                     let noise = &noise_names[neighbours[0]];
                     let rule = |key: String, word| Rule { key, word };
                     let series = &series[panel[0]];
@@ -323,6 +325,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         name: name.clone(),
                         sharing,
                         mps_daemon: if sharing == SharingMode::Mps { MpsDaemon::Running } else { MpsDaemon::Own },
+                        time_slice: (sharing == SharingMode::TimeSlicing).then_some(TimeSlice::Short),
                         layout,
                         panel,
                         neighbours,
@@ -330,6 +333,8 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         neighbour_at: None,
                         require: Expectation(require),
                         expect: Expectation(vec![rule("default".to_owned(), other)]),
+                        observe: asked.then(|| Asked { id: "turns".to_owned(), required }).into_iter().collect(),
+                        against: None,
                     }
                 },
             )

@@ -1,15 +1,12 @@
 //! How to speak with a control daemon: a command a time, through NVIDIA's own program, each with a deadline.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-
-use crate::host::clock::now;
-use crate::host::process::{Process, ended};
+use crate::host::process::ended;
+use crate::host::program::{self, Answer, one_line};
 use crate::units::Nanos;
 
 /// NVIDIA's program: the daemon, and the interface to it.
@@ -74,23 +71,14 @@ impl Control {
 
     /// What the daemon answers.
     pub(super) fn ask(&self, command: &str, limit: Nanos) -> Result<String, ControlError> {
-        let io = |e: std::io::Error| ControlError::NoProgram(e.to_string());
-        let mut said = memory().map_err(io)?;
-        let mut program = self.program();
-        program.stdin(Stdio::piped()).stdout(said.try_clone().map_err(io)?).stderr(Stdio::null());
-        let mut process = Process::spawn(program, &[said.as_fd()], &[]).map_err(io)?;
-        if let Some(mut stdin) = process.child().stdin.take() {
-            // One that reads nothing ends with an error, which says more.
-            let _ = writeln!(stdin, "{command}");
-        }
-        let status = process.wait_until(now() + limit);
+        let answer = program::ask(self.program(), &format!("{command}\n"), limit);
+        let answer = answer.map_err(|e| ControlError::NoProgram(e.to_string()))?;
         let (command, pipe) = (command.to_owned(), self.pipe.clone());
-        let Some(status) = status else { return Err(ControlError::Hangs { command, pipe, limit }) };
-        let text = whole(&mut said);
+        let Some(Answer { status, said }) = answer else { return Err(ControlError::Hangs { command, pipe, limit }) };
         if status.success() {
-            return Ok(text);
+            return Ok(said);
         }
-        let said = if text.trim().is_empty() { ended(status) } else { one_line(&text) };
+        let said = if said.trim().is_empty() { ended(status) } else { one_line(&said) };
         Err(ControlError::Refused { command, pipe, said })
     }
 
@@ -109,30 +97,15 @@ impl Control {
         Ok(one_line(&self.ask(&format!("get_server_status {server}"), ANSWER)?))
     }
 
+    /// Asks for the end of a server, which comes once its last client has left: its answer.
+    pub(super) fn shut_down(&self, server: u32) -> Result<String, ControlError> {
+        Ok(one_line(&self.ask(&format!("shutdown_server {server}"), ANSWER)?))
+    }
+
     /// Takes a client's work off the GPU, so that it can be killed without harm to the others.
     pub(super) fn terminate(&self, server: u32, client: u32) -> Result<String, ControlError> {
         Ok(one_line(&self.ask(&format!("terminate_client {server} {client}"), ANSWER)?))
     }
-}
-
-/// A file in memory.
-pub(super) fn memory() -> std::io::Result<File> {
-    Ok(File::from(memfd_create("crosstalk-mps", MemfdFlags::CLOEXEC)?))
-}
-
-/// All that was written to a file.
-pub(super) fn whole(file: &mut File) -> String {
-    let mut bytes = Vec::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
-    if read.is_err() {
-        return String::new();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Its lines joined.
-pub(super) fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// The lines that are numbers. Everything else is words for people ("No server", "Server not found").

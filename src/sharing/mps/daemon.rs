@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::control::{Control, ControlError, LOG, PROGRAM, memory, one_line, tail, whole};
+use super::control::{Control, ControlError, LOG, PROGRAM, tail};
 use super::folder::{Folder, kill_all};
 use crate::host::clock::now;
 use crate::host::environment::without_cuda_settings;
 use crate::host::process::{Process, ended};
+use crate::host::program::{memory, one_line, whole};
 use crate::units::Nanos;
 
 /// How long a daemon may take to answer, and its server to come up: it creates contexts.
@@ -79,22 +80,23 @@ impl Daemon {
 
     /// Starts the server for this user, and waits until it is there: its process id.
     pub(super) fn serve(&mut self) -> Result<u32, String> {
-        Self::server_of(&self.control).map_err(|why| self.told(&why))
+        Self::server_of(&self.control).map(|(server, _)| server).map_err(|why| self.told(&why))
     }
 
-    /// The server of a daemon for this user, started where there is none.
-    pub(super) fn server_of(control: &Control) -> Result<u32, String> {
+    /// The server of a daemon for this user, and whether it was started for that: where there was none.
+    pub(super) fn server_of(control: &Control) -> Result<(u32, bool), String> {
         let servers = || control.servers().map_err(|e| e.to_string());
         let mut there = servers()?;
         let mut said = String::new();
-        if there.is_empty() {
+        let started = there.is_empty();
+        if started {
             let start = format!("start_server -uid {}", geteuid().as_raw());
             said = one_line(&control.ask(&start, UP).map_err(|e| e.to_string())?);
         }
         let until = now() + UP;
         loop {
             match there.as_slice() {
-                [server] => return ready(control, *server, until),
+                [server] => return Ok((ready(control, *server, until)?, started)),
                 // Where it said why, nothing is on its way.
                 [] if said.is_empty() && now() < until => std::thread::sleep(EVERY),
                 [] if said.is_empty() => return Err(format!("no MPS server came up within {UP}")),

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 
-use super::control::{ANSWER, Control, ControlError, LOG, PIPE, chunks, one_line, partition_id, tail};
+use super::control::{ANSWER, Control, ControlError, LOG, PIPE, PROGRAM, chunks, partition_id, tail};
 use super::daemon::Daemon;
 use crate::backend::{BackendError, SeatEvidence};
+use crate::gpu::Gpu;
 use crate::host::clock::now;
+use crate::host::program::one_line;
 use crate::nvml::ProcessKind;
 use crate::plan::PlannedArrangement;
 use crate::scenario::{LayoutEntry, MpsDaemon};
@@ -18,6 +20,8 @@ const CONNECTIONS: &str = "8";
 const ROUNDED_UP: u64 = 7;
 /// How long the driver may take to list a process that has a context.
 const LISTED: Nanos = Nanos::secs(3);
+/// How long a server without clients may take to end.
+const LEAVES: Nanos = Nanos::secs(5);
 /// How often it is asked meanwhile.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -28,6 +32,8 @@ struct Serving {
     server: u32,
     /// Ours; a daemon that was there before is left alone.
     own: Option<Daemon>,
+    /// The server is of a daemon that was there before, and was started for this run: none was there.
+    caused: bool,
 }
 
 /// A tenant's part of a server.
@@ -163,7 +169,13 @@ fn own(device: &str, partitioned: bool) -> Result<Serving, String> {
             why
         }
     })?;
-    Ok(Serving { device: device.to_owned(), control: daemon.control.clone(), server: 0, own: Some(daemon) })
+    Ok(Serving {
+        device: device.to_owned(),
+        control: daemon.control.clone(),
+        server: 0,
+        own: Some(daemon),
+        caused: false,
+    })
 }
 
 /// The servers of the daemon that is running, where one of `arrangements` is to use it: nobody else on the GPU.
@@ -191,8 +203,8 @@ fn running(device: &str, partitioned: bool) -> Result<Serving, String> {
         )
     };
     control.servers().map_err(|e| none(&e))?;
-    let server = Daemon::server_of(&control).map_err(|e| none(&e))?;
-    Ok(Serving { device: device.to_owned(), control, server, own: None })
+    let (server, caused) = Daemon::server_of(&control).map_err(|e| none(&e))?;
+    Ok(Serving { device: device.to_owned(), control, server, own: None, caused })
 }
 
 impl Arranged for Clients {
@@ -260,8 +272,58 @@ impl Arranged for Clients {
                 left.push(why);
             }
             serving.own = None;
+            // Once: what does not end now is the user's to end.
+            if std::mem::take(&mut serving.caused)
+                && let Err(why) = serving.end_server()
+            {
+                left.push(why);
+            }
         }
         if left.is_empty() { Ok(()) } else { Err(BackendError::device(left.join("; "))) }
+    }
+}
+
+impl Serving {
+    /// Ends the server that this run caused in a daemon which was there before, so that the GPU is as free as it was found.
+    ///
+    /// # Errors
+    /// Where it has clients that are not ours, or does not end: what is left on the GPU, and how an operator ends it.
+    fn end_server(&self) -> Result<(), String> {
+        let Self { control, server, device, .. } = self;
+        let pipe = control.pipe.display();
+        let kept = |why: String| {
+            format!(
+                "MPS server {server} was started for this run in the control daemon that was running in {pipe}, and stays on \
+                 {device}: {why}. Until it ends (`echo shutdown_server {server} -f | {PIPE}={pipe} {PROGRAM}`) nothing \
+                 but `mps_daemon = \"running\"` runs there"
+            )
+        };
+        let until = now() + LISTED;
+        loop {
+            // A daemon that was ended meanwhile has taken its server along.
+            let Ok(servers) = control.servers() else { return Ok(()) };
+            if !servers.contains(server) {
+                return Ok(());
+            }
+            match control.clients(*server).map_err(|e| kept(e.to_string()))?.as_slice() {
+                [] => break,
+                // Tenants that have just ended are listed a moment longer.
+                _ if now() < until => std::thread::sleep(AGAIN),
+                others => {
+                    return Err(kept(format!("it has clients that are no tenants of this run (pid {})", list(others))));
+                }
+            }
+        }
+        let said = control.shut_down(*server).map_err(|e| kept(e.to_string()))?;
+        let until = now() + LEAVES;
+        while control.servers().is_ok_and(|servers| servers.contains(server)) {
+            if now() >= until {
+                let said = if said.is_empty() { "nothing".to_owned() } else { said };
+                return Err(kept(format!("asked to shut it down, the daemon said {said:?}, and it still runs")));
+            }
+            std::thread::sleep(AGAIN);
+        }
+        Ok(())
     }
 }
 
@@ -352,11 +414,15 @@ impl Clients {
     }
 }
 
-/// SMs of a GPU or of one of its instances, where the driver says.
+/// SMs of a GPU or of one of its instances, where the driver says. Instances that were made for this run are not in the
+/// inventory that it began with.
 fn sms_of(site: &Site<'_>, device: &str) -> Option<u32> {
     let gpu = site.gpu();
-    let instance = || gpu.instances.iter().find(|i| i.uuid.eq_ignore_ascii_case(device))?.sms;
-    if gpu.uuid.eq_ignore_ascii_case(device) { gpu.sms } else { instance() }
+    if gpu.uuid.eq_ignore_ascii_case(device) {
+        return gpu.sms;
+    }
+    let of = |gpu: &Gpu| gpu.instances.iter().find(|i| i.uuid.eq_ignore_ascii_case(device)).map(|i| i.sms);
+    of(gpu).or_else(|| site.watch.machine().ok()?.gpus.iter().find_map(of)).flatten()
 }
 
 /// The driver's own list says that the tenants are MPS clients; where it cannot be read, that is said.

@@ -30,11 +30,11 @@ impl Changed {
         let before = reconfigure::read(&*driver, Some(model)).map_err(|e| refused(e.what))?;
         let wanted = gpu_instances(site.planned.sharing, &site.planned.layout, model).map_err(|e| refused(e.what))?;
         let asked = reconfigure::placed(model, &wanted).map_err(|e| refused(e.what))?;
-        let saved = Saved::new(gpu, before.clone(), asked.clone());
+        let saved = Saved::layout(gpu, before.clone(), asked.clone());
         let path = saved.write(site.inventory.provenance).map_err(|e| refused(e.to_string()))?;
         let changed = Self { saved, path };
         match reconfigure::make(&*driver, Some(model), &asked, &[&before]) {
-            Ok(()) => Ok(changed),
+            Ok(_) => Ok(changed),
             Err(error) => Err(changed.undo(site, refused(error.what))),
         }
     }
@@ -54,11 +54,11 @@ impl Changed {
     pub(super) fn put_back(&self, site: &Site<'_>) -> Result<(), BackendError> {
         let model = site.gpu().model.as_deref().and_then(find_model);
         let driver = site.watch.divided();
-        self.saved.put_back(&self.path, &*driver, model).map_err(|error| {
+        // Compute instances that the driver placed elsewhere are listed when the run ends, as those with new names are.
+        self.saved.put_back(&self.path, Some((&*driver, model))).map(drop).map_err(|error| {
             BackendError::device(format!(
                 "the MIG layout of GPU {} is not put back: {error}. It was {}; `crosstalk restore` tries again",
-                self.saved.gpu,
-                reconfigure::words(&self.saved.before)
+                self.saved.gpu, self.saved.former
             ))
         })
     }

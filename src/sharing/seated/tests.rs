@@ -64,6 +64,7 @@ fn instance(profile: &str, gpu_instance: u32, compute_instance: u32, sms: u32) -
         size: Some(1),
         gpu_instance: Some(gpu_instance),
         compute_instance: Some(compute_instance),
+        compute_start: None,
         memory: None,
         sms: Some(sms),
     }
@@ -141,6 +142,7 @@ impl Bench {
             name: "a".to_owned(),
             sharing: self.mode,
             mps_daemon: MpsDaemon::default(),
+            time_slice: None,
             layout,
             as_found,
             seats,
@@ -148,6 +150,8 @@ impl Bench {
             grids: Vec::new(),
             require: Expectation::default(),
             expect: Expectation::default(),
+            observe: Vec::new(),
+            against: None,
         }
     }
 

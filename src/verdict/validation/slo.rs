@@ -80,7 +80,7 @@ pub(super) fn rows(bank: &Bank, trials: u64) -> Vec<Row> {
 fn reduced_objectives() {
     let rows: Vec<Row> = [Kind::Lognormal, Kind::Autoregression, Kind::Bursts]
         .into_iter()
-        .flat_map(|kind| rows(&Bank::new(kind, 1_000), 300))
+        .flat_map(|kind| rows(&Bank::new(kind, 1_000), 1_200))
         .collect();
     super::grid::assert_all_hold(&rows);
 }

@@ -3,7 +3,8 @@
 use std::fs::File;
 
 use nvml_wrapper_sys::bindings::{
-    nvmlComputeInstanceProfileInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_v2_t,
+    nvmlComputeInstancePlacement_t, nvmlComputeInstanceProfileInfo_t, nvmlGpuInstancePlacement_t,
+    nvmlGpuInstanceProfileInfo_v2_t,
 };
 
 use crosstalk::gpu::{MigProfile, named_uuid, place_layout};
@@ -16,7 +17,7 @@ use crate::parts::Part;
 use crate::results;
 
 /// Compute slices of the compute instance profile with this number: NVML_COMPUTE_INSTANCE_PROFILE_*.
-const COMPUTE_SLICES: [u32; 7] = [1, 2, 3, 4, 7, 8, 6];
+const COMPUTE_SLICES: [u32; 8] = [1, 2, 3, 4, 7, 8, 6, 1];
 
 /// The layout of a card as it is.
 fn current(part: &Part, changes: u64) -> Made {
@@ -26,7 +27,13 @@ fn current(part: &Part, changes: u64) -> Made {
             let (id, profile, start) = (device.gpu_instance, device.parent.clone(), device.start);
             instances.push(Instance { id, profile, start, compute: Vec::new() });
         }
-        let compute = Compute { id: device.compute_instance, slices: device.compute_slices, uuid: device.uuid.clone() };
+        let compute = Compute {
+            id: device.compute_instance,
+            slices: device.compute_slices,
+            profile: device.compute_profile,
+            start: device.compute_start,
+            uuid: device.uuid.clone(),
+        };
         if let (Some(last), false) = (instances.last_mut(), device.bare) {
             last.compute.push(compute);
         }
@@ -110,7 +117,8 @@ fn made_instance(made: &mut Made, id: u32) -> Result<&mut Instance, Code> {
     made.instances.iter_mut().find(|i| i.id == id).ok_or(results::NOT_FOUND)
 }
 
-fn create_compute(handle: u64, number: u32) -> Result<u64, Code> {
+/// Creates a compute instance at `wanted`, or at the first place that is free.
+fn create_compute(handle: u64, number: u32, wanted: Option<u32>) -> Result<u64, Code> {
     let (card, inside, id) = instance(handle)?;
     let most = inside.first().map_or(0, |d| d.gpu_slices);
     let slices = *COMPUTE_SLICES.get(number as usize).filter(|s| **s <= most).ok_or(results::NOT_SUPPORTED)?;
@@ -121,14 +129,18 @@ fn create_compute(handle: u64, number: u32) -> Result<u64, Code> {
     change(card, |part, made| {
         let changes = made.changes;
         let instance = made_instance(made, id)?;
-        if instance.compute.iter().map(|c| c.slices).sum::<u32>() + slices > most {
-            return Err(results::INSUFFICIENT_RESOURCES);
-        }
-        let free = (0..).find(|id| instance.compute.iter().all(|c| c.id != *id)).ok_or(results::UNKNOWN)?;
+        let free = |start: u32| {
+            start + slices <= most
+                && instance.compute.iter().all(|c| start >= c.start + c.slices || c.start >= start + slices)
+        };
+        let wanted = wanted.filter(|_| !part.config.compute_places_ignored);
+        let start = wanted.or_else(|| (0..most).find(|s| free(*s))).filter(|s| free(*s));
+        let start = start.ok_or(results::INSUFFICIENT_RESOURCES)?;
+        let id = (0..).find(|id| instance.compute.iter().all(|c| c.id != *id)).ok_or(results::UNKNOWN)?;
         let parts = [&part.index.to_string(), &part.model.id, &instance.profile, &changes.to_string()];
         let uuid = format!("MIG-{}", named_uuid("crosstalk stand-in gpu 1", &parts.map(String::as_str)));
-        instance.compute.push(Compute { id: free, slices, uuid });
-        Ok(handle | 1 << 39 | u64::from(free) << 32)
+        instance.compute.push(Compute { id, slices, profile: number, start, uuid });
+        Ok(handle | 1 << 39 | u64::from(id) << 32)
     })
 }
 
@@ -222,7 +234,20 @@ entry_points! {
     }
 
     fn nvmlGpuInstanceCreateComputeInstance(handle: u64, number: u32, out: Out<u64>) {
-        out.put(create_compute(handle, number)?)
+        out.put(create_compute(handle, number, None)?)
+    }
+
+    fn nvmlGpuInstanceCreateComputeInstanceWithPlacement(
+        handle: u64,
+        number: u32,
+        at: Out<nvmlComputeInstancePlacement_t>,
+        out: Out<u64>,
+    ) {
+        let at = at.get()?;
+        if COMPUTE_SLICES.get(number as usize) != Some(&at.size) {
+            return Err(results::INVALID_ARGUMENT);
+        }
+        out.put(create_compute(handle, number, Some(at.start))?)
     }
 
     fn nvmlComputeInstanceDestroy(handle: u64) {

@@ -219,7 +219,7 @@ entry_points! {
 
     fn nvmlGpuInstanceGetComputeInstances(handle: u64, profile: u32, instances: Out<u64>, count: Out<u32>) {
         let (_, inside, _) = instance(handle)?;
-        let of = |d: &&&MigDevice| !d.bare && compute_profile(d) == profile;
+        let of = |d: &&&MigDevice| !d.bare && d.compute_profile == profile;
         let found: Vec<u64> = inside.iter().filter(of).map(|d| handle | 1 << 39 | u64::from(d.compute_instance) << 32).collect();
         handles(&found, instances, count)
     }
@@ -235,23 +235,12 @@ entry_points! {
         let (card, inside, _) = instance(parent)?;
         let id = (handle >> 32 & 0x7f) as u32;
         let found = inside.iter().find(|d| d.compute_instance == id).ok_or(results::NOT_FOUND)?;
-        let before: u32 = inside.iter().filter(|d| d.compute_instance < id).map(|d| d.compute_slices).sum();
         info.put(nvmlComputeInstanceInfo_t {
             device: pointer(card.gpu),
             gpuInstance: parent as usize as nvmlGpuInstance_t,
             id,
-            profileId: compute_profile(found),
-            placement: nvmlComputeInstancePlacement_t { start: before, size: found.compute_slices },
+            profileId: found.compute_profile,
+            placement: nvmlComputeInstancePlacement_t { start: found.compute_start, size: found.compute_slices },
         })
-    }
-}
-
-/// NVML_COMPUTE_INSTANCE_PROFILE_* of a device.
-fn compute_profile(device: &MigDevice) -> u32 {
-    match device.compute_slices {
-        7 => 4,
-        8 => 5,
-        6 => 6,
-        n => n.saturating_sub(1),
     }
 }

@@ -36,6 +36,12 @@ pub(crate) struct Config {
     /// The control daemon of MPS.
     #[serde(default)]
     pub(crate) mps: Mps,
+    /// nvidia-smi.
+    #[serde(default)]
+    pub(crate) smi: Smi,
+    /// The collective library.
+    #[serde(default)]
+    pub(crate) nccl: Nccl,
     /// What goes wrong.
     #[serde(default)]
     pub(crate) fault: Fault,
@@ -82,6 +88,15 @@ pub(crate) struct Gpu {
     /// Nobody may create or destroy instances (NVML_ERROR_NO_PERMISSION).
     #[serde(default)]
     pub(crate) mig_locked: bool,
+    /// Compute instances lie where the driver likes, whatever place was asked for.
+    #[serde(default)]
+    pub(crate) compute_places_ignored: bool,
+    /// Level of the time slice until somebody sets one: 0 default, 1 short, 2 medium, 3 long.
+    #[serde(default)]
+    pub(crate) time_slice: usize,
+    /// Nobody may set it.
+    #[serde(default)]
+    pub(crate) time_slice_locked: bool,
     /// MIG is to be off after the next reset.
     #[serde(default)]
     pub(crate) mig_pending_off: bool,
@@ -130,6 +145,9 @@ pub(crate) struct Gpu {
     /// Replays of the link.
     #[serde(default)]
     pub(crate) pcie_replays: u32,
+    /// It reaches the memory of other GPUs that say the same.
+    #[serde(default = "yes")]
+    pub(crate) peer_access: bool,
     /// Whether it has GPM; absent: from compute capability 9.0 on.
     pub(crate) gpm: Option<bool>,
     /// Values of GPM metrics, whatever happens. Others are what the machine does, where it tells, or not supported.
@@ -280,6 +298,8 @@ pub(crate) struct Mps {
     pub(crate) stubborn: bool,
     /// The server lives on when its daemon is killed.
     pub(crate) orphan_server: bool,
+    /// The daemon does not know `shutdown_server`.
+    pub(crate) no_shutdown: bool,
     /// SMs in a chunk of a static partition; absent: this driver has no static partitions.
     pub(crate) sms_per_chunk: Option<u32>,
     /// Lines of the server's log.
@@ -301,9 +321,46 @@ impl Default for Mps {
             deaf: false,
             stubborn: false,
             orphan_server: false,
+            no_shutdown: false,
             sms_per_chunk: None,
             log: Vec::new(),
         }
+    }
+}
+
+/// The stand-in for nvidia-smi, and what goes wrong with it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Smi {
+    /// It never answers.
+    pub(crate) hang: bool,
+    /// Whoever has it set a level is killed, before or after it is set.
+    pub(crate) kills_caller: Option<Caller>,
+    /// It says that it has set a level, and has not.
+    pub(crate) ignores: bool,
+}
+
+/// When the caller of a program is killed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Caller {
+    Before,
+    After,
+}
+
+/// The stand-in for libnccl.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nccl {
+    /// As ncclGetVersion encodes it.
+    pub(crate) version: i32,
+    /// It takes several ranks on one GPU, as NCCL has not since 2.5.
+    pub(crate) shares_gpu: bool,
+}
+
+impl Default for Nccl {
+    fn default() -> Self {
+        Self { version: 22_105, shares_gpu: false }
     }
 }
 

@@ -30,7 +30,21 @@ pub(crate) struct Instance {
 pub(crate) struct Compute {
     pub(crate) id: u32,
     pub(crate) slices: u32,
+    /// NVML_COMPUTE_INSTANCE_PROFILE_* of it: two of them have one slice.
+    pub(crate) profile: u32,
+    /// First compute slice in its GPU instance.
+    pub(crate) start: u32,
     pub(crate) uuid: String,
+}
+
+/// The usual compute instance profile with so many slices: NVML_COMPUTE_INSTANCE_PROFILE_*.
+pub(crate) fn compute_profile(slices: u32) -> u32 {
+    match slices {
+        7 => 4,
+        8 => 5,
+        6 => 6,
+        n => n.saturating_sub(1),
+    }
 }
 
 fn path(folder: &Path, gpu: usize) -> PathBuf {

@@ -44,6 +44,9 @@ pub(crate) struct MigDevice {
     /// Compute slices of the GPU instance and of the compute instance.
     pub(crate) gpu_slices: u32,
     pub(crate) compute_slices: u32,
+    /// Number of the compute instance's profile, and its first compute slice.
+    pub(crate) compute_profile: u32,
+    pub(crate) compute_start: u32,
     /// Index of its compute domain.
     pub(crate) compute: usize,
     /// No compute instance: no device either.
@@ -185,7 +188,10 @@ fn divided(index: usize, model: &GpuModel, gpu: &config::Gpu, mig: &Mig) -> Resu
         };
         let uuid = gpu.mig_uuids.get(at).cloned().unwrap_or_else(made);
         parse_mig_uuid(&uuid).map_err(|e| e.to_string())?;
+        let before = devices.iter().filter(|d| d.gpu_instance == gpu_instance).map(|d| d.compute_slices).sum();
         devices.push(MigDevice {
+            compute_profile: layout::compute_profile(compute_slices),
+            compute_start: before,
             uuid,
             profile: (*name).to_owned(),
             parent: parent.name.clone(),
@@ -216,7 +222,7 @@ fn as_made(model: &GpuModel, made: &Made) -> Result<(Vec<MigDevice>, Topology), 
             true => data.name.clone(),
             false => format!("{slices}c.{}", data.name),
         };
-        let bare = layout::Compute { id: 0, slices: data.slices, uuid: String::new() };
+        let bare = layout::Compute { id: 0, slices: data.slices, profile: 0, start: 0, uuid: String::new() };
         let compute = if instance.compute.is_empty() { vec![bare] } else { instance.compute.clone() };
         let mut layout = Vec::new();
         let mut seats = Vec::new();
@@ -242,6 +248,8 @@ fn as_made(model: &GpuModel, made: &Made) -> Result<(Vec<MigDevice>, Topology), 
                 size: data.size,
                 gpu_slices: data.slices,
                 compute_slices: compute.slices,
+                compute_profile: compute.profile,
+                compute_start: compute.start,
                 compute: computes + at,
                 bare: instance.compute.is_empty(),
             });

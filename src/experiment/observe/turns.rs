@@ -4,6 +4,7 @@
 
 use crate::backend::{ArmPlan, ArmRecord, BackendError, Load, Outcome, Sample, Session, Window};
 use crate::channel::Channel;
+use crate::observation::turns::Seen;
 use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
 use crate::run_dir::Turns;
 use crate::scenario::SharingMode;
@@ -15,6 +16,8 @@ const EACH: Nanos = Nanos::millis(150);
 const LONGEST: Nanos = Nanos::secs(2);
 /// A stretch without the victim's work shorter than this is no turn of somebody else, but the host or the front end.
 const LEAST_GAP: Nanos = Nanos::micros(250);
+/// Requests without a stop from which there are no turns.
+const ENOUGH: usize = 20;
 /// Turns that a mean of their middle half needs.
 const LEAST_TURNS: usize = 10;
 /// Part of a run in which the victim's kernels ran, and of the window in which the others had work pending: with less,
@@ -26,21 +29,25 @@ const PENDING: f64 = 0.99;
 const PROBES: &[&str] = &["compute", "tensor", "hbm-burst", "l1-chase", "l2-chase", "weak-chase", "strong-chase"];
 
 /// What measures the turns of a grid: a probe, a noise, and how many others the victim takes turns with.
-pub(super) struct Measure {
+pub(in super::super) struct Measure {
     probe: usize,
     neighbour: usize,
     others: u32,
 }
 
-/// How the turns in `grid` can be measured; `None` where nobody takes turns there, or where the scenario has no probe of
-/// short kernels or no noise of long ones.
-fn measure(plan: &Plan, arrangement: &PlannedArrangement, grid: &Grid) -> Option<Measure> {
+/// Tenants with which the victim takes turns in `grid`, by the mode.
+fn others(arrangement: &PlannedArrangement, grid: &Grid) -> usize {
     let entry = |seat: usize| arrangement.seats.get(seat).map(|s| s.entry);
-    let others = match arrangement.sharing {
+    match arrangement.sharing {
         SharingMode::TimeSlicing => grid.neighbour_seats.len(),
         SharingMode::MigTimeSlicing => grid.neighbour_seats.iter().filter(|s| entry(**s) == entry(grid.victim)).count(),
         _ => 0,
-    };
+    }
+}
+
+/// How turns with `others` can be measured in `grid`; `None` without any, or where the scenario has no probe of short
+/// kernels or no noise of long ones.
+fn measure(plan: &Plan, grid: &Grid, others: usize) -> Option<Measure> {
     let rank = |probe: &PlannedProbe| PROBES.iter().position(|id| *id == probe.workload);
     let ranked = grid.probes.iter().filter_map(|p| Some((rank(&plan.panel[*p])?, *p)));
     let probe = ranked.min().map(|(_, probe)| probe)?;
@@ -50,8 +57,16 @@ fn measure(plan: &Plan, arrangement: &PlannedArrangement, grid: &Grid) -> Option
 }
 
 /// Where the turns of an arrangement are measured: in the first of its grids that can tell, by its index.
-pub(super) fn measured_in(plan: &Plan, arrangement: &PlannedArrangement) -> Option<(usize, Measure)> {
-    arrangement.grids.iter().enumerate().find_map(|(index, grid)| Some((index, measure(plan, arrangement, grid)?)))
+pub(in super::super) fn measured_in(plan: &Plan, arrangement: &PlannedArrangement) -> Option<(usize, Measure)> {
+    let measure = |grid: &Grid| measure(plan, grid, others(arrangement, grid));
+    arrangement.grids.iter().enumerate().find_map(|(index, grid)| Some((index, measure(grid)?)))
+}
+
+/// Where turns are looked for: where calibration measures them, else wherever it can be told that nobody takes any.
+pub(super) fn looked_for_in(plan: &Plan, arrangement: &PlannedArrangement) -> Option<(usize, Measure)> {
+    let anywhere = |grid: &Grid| measure(plan, grid, grid.neighbour_seats.len());
+    measured_in(plan, arrangement)
+        .or_else(|| arrangement.grids.iter().enumerate().find_map(|(index, grid)| Some((index, anywhere(grid)?))))
 }
 
 fn always_has_kernels(neighbour: &PlannedNeighbour) -> bool {
@@ -67,7 +82,7 @@ fn always_has_kernels(neighbour: &PlannedNeighbour) -> bool {
 
 impl Measure {
     /// Length of the arm's window.
-    pub(super) fn window(&self) -> Nanos {
+    pub(in super::super) fn window(&self) -> Nanos {
         (EACH * u64::from(self.others + 1)).min(LONGEST)
     }
 
@@ -75,20 +90,52 @@ impl Measure {
     ///
     /// # Errors
     /// Where the arm fails.
-    pub(super) fn run(
+    pub(in super::super) fn run(
         &self,
         plan: &Plan,
         arm: &impl Fn(Option<usize>, Vec<Window>) -> ArmPlan,
         session: &mut dyn Session,
     ) -> Result<Option<Turns>, BackendError> {
+        let found = self.spans(plan, arm, session)?.and_then(|spans| turns(&spans, self.others));
+        Ok(found.map(|found| Turns { probe: self.probe, neighbour: self.neighbour, others: self.others, ..found }))
+    }
+
+    /// Runs the arm, and tells turns from their absence.
+    ///
+    /// # Errors
+    /// Where the arm fails.
+    pub(super) fn look(
+        &self,
+        plan: &Plan,
+        arm: &impl Fn(Option<usize>, Vec<Window>) -> ArmPlan,
+        session: &mut dyn Session,
+    ) -> Result<Seen, BackendError> {
+        let Some(spans) = self.spans(plan, arm, session)? else { return Ok(Seen::Unclear) };
+        Ok(match turns(&spans, self.others) {
+            Some(turns) => turns.into(),
+            None if never_stopped(&spans) => Seen::Never,
+            None => Seen::Unclear,
+        })
+    }
+
+    /// When the device worked on the victim's requests; `None` where the others gave turns away.
+    fn spans(
+        &self,
+        plan: &Plan,
+        arm: &impl Fn(Option<usize>, Vec<Window>) -> ArmPlan,
+        session: &mut dyn Session,
+    ) -> Result<Option<Vec<(Nanos, Nanos)>>, BackendError> {
         let depth = plan.panel[self.probe].outstanding.max(2);
         let window = Window { probe: self.probe, load: Load::Closed { depth }, length: self.window() };
         let record = session.run_arm(&arm(Some(self.neighbour), vec![window]))?;
-        if record.summary.neighbours.iter().any(|n| n.pending < PENDING) {
-            return Ok(None);
-        }
-        let found = turns(&spans(&record), self.others);
-        Ok(found.map(|found| Turns { probe: self.probe, neighbour: self.neighbour, others: self.others, ..found }))
+        let busy = record.summary.neighbours.iter().all(|n| n.pending >= PENDING);
+        Ok(busy.then(|| spans(&record)))
+    }
+}
+
+impl From<Turns> for Seen {
+    fn from(turns: Turns) -> Self {
+        Self::Turns { quantum: turns.quantum, gap: turns.gap, switch: turns.switch, count: turns.seen }
     }
 }
 
@@ -116,11 +163,25 @@ fn middle(mut values: Vec<Nanos>) -> Option<Nanos> {
     Some(middle.iter().copied().sum::<Nanos>() / middle.len() as u64)
 }
 
+/// Shortest stop that is a turn of somebody else, where a request takes `service`.
+fn least_stop(service: Nanos) -> Nanos {
+    LEAST_GAP.max(service * 2)
+}
+
+/// Whether the device worked on the victim's requests all the time. One stop is the host's.
+fn never_stopped(spans: &[(Nanos, Nanos)]) -> bool {
+    let Some(service) = median(spans.iter().map(|(start, end)| *end - *start).collect()) else { return false };
+    let least = least_stop(service);
+    let between = spans.windows(2).filter(|pair| pair[1].0.saturating_sub(pair[0].1) >= least).count();
+    let within = spans.iter().filter(|(start, end)| (*end - *start).saturating_sub(service) >= least).count();
+    spans.len() >= ENOUGH && between + within <= 1
+}
+
 /// Turns from when the device worked on requests that were always queued. A switch is what is left of a gap when every
 /// other tenant had a turn as long as the victim's: `gap = others × quantum + (others + 1) × switch`.
 fn turns(spans: &[(Nanos, Nanos)], others: u32) -> Option<Turns> {
     let service = median(spans.iter().map(|(start, end)| *end - *start).collect())?;
-    let least = LEAST_GAP.max(service * 2);
+    let least = least_stop(service);
     let (mut runs, mut gaps) = (Vec::new(), Vec::new());
     // Of the run that goes on: since when, less the gaps inside of requests, and how much of it was work.
     let (mut length, mut work) = (Nanos::ZERO, Nanos::ZERO);
@@ -202,6 +263,8 @@ mod tests {
         assert_eq!(turns(&stopped(u64::MAX, 0, 500), 1), None, "never stopped");
         assert_eq!(turns(&stopped(2_090_000, 2_430_000, 100), 1), None, "too few turns");
         assert_eq!(turns(&[], 1), None);
+        assert!(never_stopped(&stopped(u64::MAX, 0, 500)) && !never_stopped(&stopped(2_090_000, 2_430_000, 500)));
+        assert!(!never_stopped(&stopped(u64::MAX, 0, 10)), "too few requests to say so");
         // A victim that gives its turns away: 100 µs of work, then 150 µs of nothing, in each turn.
         let idle: Vec<_> = stopped(2_000_000, 2_400_000, 500)
             .iter()
