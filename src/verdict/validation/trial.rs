@@ -3,7 +3,7 @@
 use super::noise::{Bank, Effect, Kind, recorded};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
-use crate::experiment::blocks::order;
+use crate::experiment::order;
 use crate::random::{Key, Stream};
 use crate::run_dir::{JudgedBy, RecordedRun};
 use crate::scenario::{Look, Quantile, Tier};
