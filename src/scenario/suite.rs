@@ -293,7 +293,8 @@ fn design(tier: Tier) -> String {
 
 fn window(tier: Tier) -> Nanos {
     match tier {
-        Tier::Smoke | Tier::Acceptance => Nanos::millis(250),
+        Tier::Smoke => Nanos::millis(300),
+        Tier::Acceptance => Nanos::millis(250),
         Tier::Certify => Nanos::secs(1),
     }
 }

@@ -163,7 +163,7 @@ impl<'a> Of<'a> {
         }
         let judged = self.judged();
         let levels =
-            Levels { lower: FALSE_ALARM / (2 * judged.len().max(1)) as f64 * extent.spends, upper: extent.alpha() };
+            Levels { lower: FALSE_ALARM / (2 * judged.len().max(1)) as f64 * extent.spends, upper: extent.upper() };
         let (mut moved, mut open, mut worst) = (Vec::new(), Vec::new(), None::<(f64, String)>);
         let mut needed = Some(0);
         for (series, q, by) in judged {

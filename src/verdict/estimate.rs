@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::looks::ALPHA;
 use super::types::{Interval, Reason};
 use crate::random::Stream;
 use crate::run_dir::JudgedBy;
@@ -83,7 +84,7 @@ pub(super) fn estimate(
         blocks: 0,
         deviation: None,
     };
-    let enough = min_requests(q, levels.upper);
+    let enough = min_requests(q, ALPHA);
     if by == JudgedBy::TooFew || quiet.total() < enough || noisy.total() < enough {
         return e;
     }

@@ -34,10 +34,12 @@ pub(super) enum Kind {
     Ticks,
     /// One request in 2,000 is never served.
     Timeouts,
+    /// The arm after a noisy one is 10 % slower: heat left behind.
+    CarryOver,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Lognormal,
         Self::Bimodal,
         Self::Pareto,
@@ -48,6 +50,7 @@ impl Kind {
         Self::Bursts,
         Self::Ticks,
         Self::Timeouts,
+        Self::CarryOver,
     ];
 
     pub(super) const fn words(self) -> &'static str {
@@ -62,6 +65,7 @@ impl Kind {
             Self::Bursts => "bursts",
             Self::Ticks => "tick of 1 % of the latency",
             Self::Timeouts => "0.05 % never served",
+            Self::CarryOver => "carry-over of 10 %",
         }
     }
 
@@ -144,6 +148,16 @@ impl Bank {
     pub(super) fn quantile(&self, q: Quantile) -> f32 {
         let rank = (q.as_f64() * self.pooled.len() as f64).ceil() as usize;
         self.pooled[rank.clamp(1, self.pooled.len()) - 1]
+    }
+
+    /// The share of the noise's requests that take longer.
+    pub(super) fn above(&self, ns: f32) -> f64 {
+        1.0 - self.pooled.partition_point(|v| *v <= ns) as f64 / self.pooled.len() as f64
+    }
+
+    /// A hit at the ratio of latencies from the quantile `q` of the noise on.
+    pub(super) fn tail(&self, q: Quantile, ratio: f64) -> Effect {
+        Effect { ratio, from: self.quantile(q), share: 1.0 }
     }
 
     /// An arm at random.

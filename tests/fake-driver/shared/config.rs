@@ -36,12 +36,12 @@ pub(crate) struct Config {
     /// The control daemon of MPS.
     #[serde(default)]
     pub(crate) mps: Mps,
-    /// The collective library.
-    #[serde(default)]
-    pub(crate) nccl: Nccl,
     /// nvidia-smi.
     #[serde(default)]
     pub(crate) smi: Smi,
+    /// The collective library.
+    #[serde(default)]
+    pub(crate) nccl: Nccl,
     /// What goes wrong.
     #[serde(default)]
     pub(crate) fault: Fault,
@@ -328,22 +328,6 @@ impl Default for Mps {
     }
 }
 
-/// The stand-in for libnccl.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Nccl {
-    /// As ncclGetVersion encodes it.
-    pub(crate) version: i32,
-    /// It takes several ranks on one GPU, as NCCL has not since 2.5.
-    pub(crate) shares_gpu: bool,
-}
-
-impl Default for Nccl {
-    fn default() -> Self {
-        Self { version: 22_105, shares_gpu: false }
-    }
-}
-
 /// The stand-in for nvidia-smi, and what goes wrong with it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -362,6 +346,22 @@ pub(crate) struct Smi {
 pub(crate) enum Caller {
     Before,
     After,
+}
+
+/// The stand-in for libnccl.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nccl {
+    /// As ncclGetVersion encodes it.
+    pub(crate) version: i32,
+    /// It takes several ranks on one GPU, as NCCL has not since 2.5.
+    pub(crate) shares_gpu: bool,
+}
+
+impl Default for Nccl {
+    fn default() -> Self {
+        Self { version: 22_105, shares_gpu: false }
+    }
 }
 
 /// What goes wrong.

@@ -144,7 +144,12 @@ fn saved(
     };
     let tried = change(&before, extra.as_ref());
     match saved.put_back(&path, Some((driver, Some(model)))) {
-        Ok(_) => tried,
+        Ok(otherwise) if otherwise.is_empty() => tried,
+        Ok(otherwise) => Err(Stop::Lost(BackendError::device(format!(
+            "the MIG layout of GPU {} is put back otherwise than it was: {}",
+            gpu.uuid,
+            otherwise.join("; ")
+        )))),
         Err(error) => Err(Stop::Lost(BackendError::device(format!(
             "the MIG layout of GPU {} is not put back: {error}. It was {}; `crosstalk restore` tries again",
             gpu.uuid,
@@ -176,7 +181,7 @@ fn attempt(
         // What is there belongs to this run as long as the file says what it was; only `extra` is ever destroyed.
         let made = reconfigure::make(driver, Some(model), &with, &[before])
             .and_then(|_| reconfigure::make(driver, Some(model), before, &[std::slice::from_ref(extra)]));
-        (extra.to_string(), made.map(drop).map_err(|error| error.what))
+        (extra.to_string(), made.map(|_| ()).map_err(|error| error.what))
     });
     (destroyed, changed)
 }
@@ -249,13 +254,13 @@ mod tests {
         destroyed: RefCell<Vec<u32>>,
     }
 
-    fn error<T>(kind: NvmlErrorKind) -> Result<T, NvmlError> {
-        Err(NvmlError { what: "the driver's words".to_owned(), kind })
+    /// The compute instance that takes all of its GPU instance.
+    fn filled(slices: u32) -> ComputeInstance {
+        ComputeInstance { id: 0, slices, profile: slices - 1, start: 0, size: slices }
     }
 
-    /// A compute instance that fills its GPU instance.
-    fn whole(slices: u32) -> ComputeInstance {
-        ComputeInstance { id: 0, slices, profile: 0, start: 0, size: slices }
+    fn error<T>(kind: NvmlErrorKind) -> Result<T, NvmlError> {
+        Err(NvmlError { what: "the driver's words".to_owned(), kind })
     }
 
     impl Fake {
@@ -266,7 +271,7 @@ mod tests {
             let mut one = |part: Part| {
                 next += 1;
                 let profile = model.profile(&part.profile).unwrap();
-                let compute = vec![whole(profile.slices)];
+                let compute = vec![filled(profile.slices)];
                 GpuInstance { id: next, profile: profile.id, start: part.start, size: part.size, compute }
             };
             let there = placed(model, &wanted).unwrap().into_iter().map(&mut one).collect();
@@ -320,7 +325,7 @@ mod tests {
         ) -> Result<u32, NvmlError> {
             let mut there = self.there.borrow_mut();
             let instance = there.iter_mut().find(|i| i.id == gpu_instance).unwrap();
-            instance.compute.push(whole(slices));
+            instance.compute.push(filled(slices));
             Ok(0)
         }
         fn destroy(&self, gpu_instance: u32) -> Result<(), NvmlError> {
