@@ -236,7 +236,7 @@ fn full_grid() {
     let mut rows = Vec::new();
     for q in [Quantile::P50, Quantile::P99, Quantile::P999] {
         for kind in Kind::ALL {
-            let bank = Bank::new(kind, requests(q));
+            let bank = if q < Quantile::P999 { Bank::new } else { Bank::of_tails }(kind, requests(q));
             let at = |truth: Truth| Case::pair(&bank, 17, q, Effect::of(truth.ratio(q)));
             // At p50 and p99 2 is beyond every margin; at p99.9 it is the violated one.
             let truths = Truth::ALL.into_iter().filter(|truth| q < Quantile::P999 || *truth != Truth::Double);

@@ -21,7 +21,8 @@ impl Samples {
     fn of((quiet, noisy): (Vec<Arm<'_>>, Vec<Arm<'_>>)) -> Self {
         let samples = |arm: Arm<'_>| -> Vec<f64> {
             let ratio = |v: f32| arm.effect.filter(|e| v >= e.from).map_or(1.0, |e| e.ratio);
-            arm.values.iter().map(|v| f64::from(*v) * arm.level * ratio(*v)).collect()
+            let all = arm.values.iter().flat_map(|(v, count)| std::iter::repeat_n(*v, *count as usize));
+            all.map(|v| f64::from(v) * arm.level * ratio(v)).collect()
         };
         Self { quiet: quiet.into_iter().map(samples).collect(), noisy: noisy.into_iter().map(samples).collect() }
     }

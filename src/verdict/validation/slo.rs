@@ -13,7 +13,7 @@ const ALLOWED: f64 = 0.01;
 /// Arms of a claim: those of the smoke tier, and more where fewer arms than its scope of 25 % hold anything at all.
 fn arms(bank: &Bank) -> u32 {
     let bound = bank.quantile(Quantile::P99);
-    let held = bank.arms.iter().filter(|arm| arm.last().is_some_and(|last| *last > bound)).count();
+    let held = bank.arms.iter().filter(|arm| arm.last().is_some_and(|(last, _)| *last > bound)).count();
     let held = held as f64 / bank.arms.len() as f64;
     (1.25 * f64::from(blocks_for_share(held.min(0.9), 0.01))).ceil().max(17.0) as u32
 }
@@ -80,7 +80,7 @@ pub(super) fn rows(bank: &Bank, trials: u64) -> Vec<Row> {
 fn reduced_objectives() {
     let rows: Vec<Row> = [Kind::Lognormal, Kind::Autoregression, Kind::Bursts]
         .into_iter()
-        .flat_map(|kind| rows(&Bank::new(kind, 1_000), 300))
+        .flat_map(|kind| rows(&Bank::new(kind, 1_000), 1_200))
         .collect();
     super::grid::assert_all_hold(&rows);
 }

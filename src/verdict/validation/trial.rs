@@ -42,10 +42,10 @@ pub(super) struct Case<'a> {
     pub(super) again: bool,
 }
 
-/// One arm of a trial: its latencies rising, the level of its time, and whether it is hit.
+/// One arm of a trial: its latencies rising and how often they occur, the level of its time, and whether it is hit.
 #[derive(Clone, Copy)]
 pub(super) struct Arm<'a> {
-    pub(super) values: &'a [f32],
+    pub(super) values: &'a [(f32, u32)],
     pub(super) level: f64,
     pub(super) effect: Option<Effect>,
 }
