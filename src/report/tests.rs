@@ -237,6 +237,7 @@ fn a_run_that_requires_nothing_says_so_before_the_matrix() {
     let (run, mut verdict) = (fixture::run(), fixture::verdict());
     verdict.requires = false;
     verdict.requirement = RequirementState::NotRequired;
+    verdict.slos.iter_mut().for_each(|slo| slo.requirement = RequirementState::NotRequired);
     verdict.cells.iter_mut().for_each(|c| c.requirement = RequirementState::NotRequired);
     let text = terminal(&run, &verdict, 110);
     let said = text.find("Nothing is required").unwrap();
@@ -296,6 +297,7 @@ fn a_risk_accepted_without_a_seat_is_named_at_every_seat() {
     verdict.cells[0].name = "mig@0.0/d2h".to_owned();
     verdict.cells[0].seat = "0.0".to_owned();
     (far.name, far.seat) = ("mig@1.0/d2h".to_owned(), "1.0".to_owned());
+    verdict.slos.clear();
     verdict.cells.push(far);
     let texts = |run: &RecordedRun| -> Vec<String> {
         let report = Report::build(run, &verdict).runs.remove(0);

@@ -310,7 +310,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
         .into_iter()
         .map(|name| {
             let (series, noise_names) = (series.clone(), noise_names.clone());
-            let words = (select(Word::ALL), select(&Word::ALL[..4]), select(&Word::ALL[..4]));
+            let words = (select(&Word::ALL[..5]), select(&Word::ALL[..4]), select(&Word::ALL[..4]));
             let required = proptest::option::of(select(vec!["none".to_owned(), "milliseconds".to_owned()]));
             (layout(), some_of(panel.len()), some_of(neighbours.len()), words, (any::<bool>(), required)).prop_map(
                 move |((sharing, layout), panel, neighbours, (any, word, other), (asked, required))| {
