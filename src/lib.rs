@@ -19,6 +19,7 @@ pub mod field;
 pub mod gpu;
 pub mod host;
 pub mod machine;
+mod nccl;
 pub mod nvml;
 pub mod observation;
 pub mod plan;

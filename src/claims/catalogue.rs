@@ -81,25 +81,39 @@ pub const CLAIMS: &[Claim] = &[
     },
     by_data("mig-balanced", "all-balanced on an H100 is three 2g.20gb and one 1g.20gb", data::balanced),
     by_data("mig-double", "1g.20gb has the same compute as 1g.10gb; seven 1g.20gb per card", data::double),
-    not_yet(
-        "mig-static",
-        "a layout cannot change without a reset that kills everything",
-        "instances created and destroyed beside a running victim",
-    ),
-    not_yet(
+    Claim {
+        untested: Some("what a running victim feels of it, which takes a card"),
+        ..by_run(
+            "mig-static",
+            "a layout cannot change without a reset that kills everything",
+            H100,
+            false,
+            "in MIG mode instances come and go in free places; the one in use, and the mode, stay",
+        )
+    },
+    by_run(
         "mig-whole",
         "on a MIG GPU no full-GPU work can be scheduled",
-        "tenants with CUDA_VISIBLE_DEVICES unset, 0 and the parent's UUID",
+        H100,
+        true,
+        "a process sees one instance, however it names the GPU; a tenant that asked for another is refused",
     ),
-    not_yet(
-        "mig-nccl",
-        "NCCL across instances does not work, or not well",
-        "peer access, IPC and an all-reduce between two instances",
-    ),
-    not_yet(
+    Claim {
+        untested: Some("the all-reduce itself, which takes a card and a libnccl"),
+        ..by_run(
+            "mig-nccl",
+            "NCCL across instances does not work, or not well",
+            H100,
+            true,
+            "memory of one instance is not mapped by another (CUDA IPC); whether they are peers depends on the driver",
+        )
+    },
+    by_run(
         "mig-metrics",
         "GPU-level metrics do not say which tenant uses what",
-        "a scenario of it; every run records what NVML, GPM and a DCGM exporter tell of each instance",
+        H100,
+        false,
+        "GPM counts each GPU instance by itself, from Hopper on; before, without a DCGM, nothing does",
     ),
     Claim {
         untested: Some("time-slicing on an older part"),
@@ -157,7 +171,16 @@ pub const CLAIMS: &[Claim] = &[
         true,
         "beside an idle tenant rates and medians within 1 % of those without one",
     ),
-    not_yet("ts-bill", "per-tenant cost is impossible", "per-process accounting against known shares"),
+    Claim {
+        untested: Some("how well the driver's account agrees with known shares, which takes a card"),
+        ..by_run(
+            "ts-bill",
+            "per-tenant cost is impossible",
+            H100,
+            false,
+            "NVML gives each process its part of the time; under MIG it does not, and an instance-hour is the bill",
+        )
+    },
     Claim {
         untested: Some("what a fault reaches"),
         ..by_run(

@@ -14,6 +14,7 @@ use cudarc::driver::sys::{
 
 use super::error::{CudaError, SUCCESS};
 use super::green::DevResource;
+use super::peer::IpcHandle;
 
 /// Names under which the driver is looked for, in this order.
 const NAMES: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
@@ -144,6 +145,15 @@ table! {{
     cuGreenCtxStreamCreate(stream: *mut CUstream, green: CUgreenCtx, flags: c_uint, priority: c_int);
     cuCtxFromGreenCtx(context: *mut CUcontext, green: CUgreenCtx);
     cuDevicePrimaryCtxSetFlags_v2(device: CUdevice, flags: c_uint);
+    cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice);
+    cuDevicePrimaryCtxRelease_v2(device: CUdevice);
+    cuDeviceCanAccessPeer(can: *mut c_int, device: CUdevice, peer: CUdevice);
+    cuCtxEnablePeerAccess(peer: CUcontext, flags: c_uint);
+    cuMemcpyPeerAsync(to: CUdeviceptr, to_context: CUcontext, from: CUdeviceptr, from_context: CUcontext, bytes: usize,
+        stream: CUstream);
+    cuIpcGetMemHandle(handle: *mut IpcHandle, address: CUdeviceptr);
+    cuIpcOpenMemHandle_v2(address: *mut CUdeviceptr, handle: IpcHandle, flags: c_uint);
+    cuIpcCloseMemHandle(address: CUdeviceptr);
 }}
 
 impl std::fmt::Debug for Driver {

@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod green;
 mod memory;
+pub(crate) mod peer;
 
 pub(crate) use context::{Context, Graph, Module, Stream, make_current};
 pub(crate) use device::Device;

@@ -86,8 +86,13 @@ mod tests {
         let state = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
         let mut pids = pids.split_whitespace();
         assert_eq!(state(pids.next().unwrap()), None, "it is waited for");
-        // Its own child is init's to wait for.
-        let left = state(pids.next().unwrap());
-        assert!(left.as_ref().is_none_or(|s| s.contains(") Z ") || s.contains(") X ")), "{left:?}");
+        // Its own child is killed too, and init's to wait for.
+        let child = pids.next().unwrap();
+        let dead = || state(child).is_none_or(|s| s.contains(") Z ") || s.contains(") X "));
+        let until = now() + Nanos::secs(20);
+        while !dead() && now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(dead(), "{:?}", state(child));
     }
 }

@@ -61,6 +61,14 @@ impl Machine {
         self.next = self.next.min(self.now);
     }
 
+    /// Whether launches of `context` are on the SMs now: under time-slicing, those of one context at a time.
+    pub fn is_running(&self, context: usize) -> bool {
+        let of = |domain: &super::state::DomainState| {
+            bits(domain.running).any(|queue| usize::from(self.heads[queue].context) == context)
+        };
+        self.domains.iter().any(of)
+    }
+
     /// Brings the turns of compute domain `c` to time `t`.
     pub(super) fn take_turns(&mut self, c: usize, t: u64) {
         let Some(mut turns) = self.computes[c].turns else { return };

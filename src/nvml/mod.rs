@@ -16,6 +16,7 @@ mod occupancy;
 mod policy;
 mod processes;
 mod sampler;
+mod telemetry;
 mod xid;
 
 use std::ffi::OsStr;
@@ -34,6 +35,7 @@ pub(crate) use processes::{FIRST_PID_NAMESPACE, broken_lists, is_daemon, is_moni
 pub use processes::{GpuProcess, ProcessKind, Processes, Unknown, Who, classify};
 pub(crate) use sampler::lock;
 pub use sampler::{Sampler, mean_sm_mhz, throttled_share};
+pub use telemetry::{ProcessUse, Telemetry};
 pub use xid::{XidEvent, XidWatch};
 
 use crate::provenance::Provenance;

@@ -3,17 +3,32 @@
 //! An observation comes out as one of its findings, or untold. A scenario asks for it by its id and may require a finding;
 //! what could not be told meets no requirement.
 
+pub(crate) mod accounting;
+pub(crate) mod all_reduce;
 pub(crate) mod compared;
 pub(crate) mod fairness;
+pub(crate) mod ipc;
+pub(crate) mod layout_change;
+pub(crate) mod metrics;
 pub(crate) mod own_compute;
+pub(crate) mod peers;
 mod render;
+mod told;
 pub(crate) mod turns;
+pub(crate) mod visibility;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use accounting::ACCOUNTING;
+pub use all_reduce::ALL_REDUCE;
+pub use ipc::IPC;
+pub use layout_change::LAYOUT_CHANGE;
+pub use metrics::METRICS;
+pub use peers::PEER_ACCESS;
 pub use render::{list_json, markdown, table};
+pub use visibility::VISIBILITY;
 
 /// Something that can be observed of an arrangement.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,8 +78,20 @@ pub struct Observed {
 }
 
 /// Everything that can be observed, in the order of lists and documents.
-pub const CATALOGUE: &[&Observation] =
-    &[&turns::TURNS, &own_compute::OWN_COMPUTE, &fairness::FAIRNESS, &compared::ALONE, &compared::TOGETHER];
+pub const CATALOGUE: &[&Observation] = &[
+    &turns::TURNS,
+    &own_compute::OWN_COMPUTE,
+    &fairness::FAIRNESS,
+    &compared::ALONE,
+    &compared::TOGETHER,
+    &PEER_ACCESS,
+    &IPC,
+    &ALL_REDUCE,
+    &VISIBILITY,
+    &ACCOUNTING,
+    &METRICS,
+    &LAYOUT_CHANGE,
+];
 
 /// The word of a scenario that requires nothing: the observation is made and recorded.
 pub const ANY: &str = "any";

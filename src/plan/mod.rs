@@ -1,6 +1,7 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
 mod controls;
+mod pace;
 mod resolve;
 
 use serde::{Deserialize, Serialize};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::pace;
 use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
 use crate::channel::Channel;
 use crate::gpu::{Gpu, GpuModel, Inventory};
-use crate::nvml::set_time_slice_words;
 use crate::observation::{self, Asked};
 use crate::provenance::Provenance;
 use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode, TimeSlice};
@@ -289,29 +289,12 @@ impl Resolver<'_> {
         }
     }
 
-    /// The level of the time slice that is asked for, where it is another than there is and may not, or cannot, be set.
+    /// Why the level of the time slice that is asked for cannot be had, where it cannot.
     fn wrong_time_slice(&self) -> Option<String> {
         let wanted = self.arrangement.time_slice?;
-        if !self.as_it_is() {
-            return (wanted != TimeSlice::Default).then(|| {
-                format!(
-                    "the simulator has one quantum for a model, that of the default level: NVIDIA publishes no milliseconds \
-                     for the others, so that {wanted} is only measured on hardware"
-                )
-            });
-        }
-        match self.terms.time_slice? {
-            Ok(there) if *there == wanted || self.terms.allow_reconfigure => None,
-            Ok(there) => Some(format!(
-                "the time-slice level of GPU {uuid} is {there}, and this arrangement asks for {wanted}: set it (`{}`, as \
-                 root), or let --allow-reconfigure set it for the run, which puts back {there}",
-                set_time_slice_words(&self.gpu().uuid, wanted),
-                uuid = self.gpu().uuid
-            )),
-            Err(why) => Some(format!(
-                "the time-slice level of GPU {} is not known, and this arrangement asks for {wanted}: {why}",
-                self.gpu().uuid
-            )),
+        match self.as_it_is() {
+            true => pace::refused(&self.gpu().uuid, wanted, self.terms.time_slice, self.terms.allow_reconfigure),
+            false => pace::refused_by_simulator(wanted),
         }
     }
 

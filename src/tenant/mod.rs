@@ -3,6 +3,7 @@
 
 mod arrivals;
 pub mod protocol;
+pub mod question;
 mod region;
 mod requests;
 

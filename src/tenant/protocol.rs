@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::question::{Answer, Question};
 use crate::units::{Nanos, Rate, Share};
 
 /// Version of the protocol: both sides must speak the same.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Longest line of either side, bytes.
 pub const LONGEST_LINE: usize = 1 << 20;
@@ -41,6 +42,8 @@ pub enum Order {
         /// Whether the device is to be measured, too.
         ceilings: bool,
     },
+    /// Ask the driver what no program shows: to a process beside the tenants of the arms.
+    Ask(Question),
     /// Free everything and end.
     End {},
 }
@@ -55,6 +58,7 @@ impl Order {
             Self::Noise(_) => "noise",
             Self::Quiet {} => "quiet",
             Self::Examine { .. } => "examine",
+            Self::Ask(_) => "ask",
             Self::End {} => "end",
         }
     }
@@ -83,6 +87,8 @@ pub enum Reply {
     Quiet(QuietDone),
     /// To [`Order::Examine`].
     Examined(Examined),
+    /// To [`Order::Ask`].
+    Answered(Answer),
     /// To [`Order::End`].
     Ended {},
     /// The order failed. The tenant can take further orders only if `usable`.

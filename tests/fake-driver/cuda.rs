@@ -36,6 +36,8 @@ mod mps;
 #[path = "shared/parts.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod parts;
+#[path = "cuda/peers.rs"]
+mod peers;
 #[path = "shared/pipe.rs"]
 mod pipe;
 #[path = "cuda/process.rs"]

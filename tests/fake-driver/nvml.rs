@@ -1,6 +1,8 @@
 //! A stand-in for libnvidia-ml.so over the same state as that of libcuda.so: inventory, memory, processes, clocks, power
 //! and health of the GPUs that `stand-in.toml` describes.
 
+#[path = "nvml/accounts.rs"]
+mod accounts;
 #[path = "shared/config.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod config;

@@ -6,6 +6,7 @@ mod bad_input;
 mod bands;
 mod catalogue;
 mod claims;
+mod claims_observed;
 mod cli;
 mod controls;
 mod crash;

@@ -19,14 +19,20 @@ mod modes_one_process;
 #[cfg(test)]
 mod mps;
 #[cfg(test)]
+mod observations;
+#[cfg(test)]
 mod occupied;
 #[cfg(test)]
 mod reconfigure;
+#[cfg(test)]
+mod reconfigure_inside;
 #[cfg(test)]
 mod self_check;
 #[cfg(test)]
 mod stand_in;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod time_slice;
 #[cfg(test)]
 mod whole;

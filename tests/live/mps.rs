@@ -23,7 +23,7 @@ fn halves(share: &str) -> String {
 }
 
 /// Daemons and servers of MPS on this machine: process id and name.
-fn daemons(machine: &StandIn) -> Vec<(u32, String)> {
+pub(crate) fn daemons(machine: &StandIn) -> Vec<(u32, String)> {
     let ours = format!("CROSSTALK_STAND_IN={}", machine.path().display());
     let of = |pid: u32| {
         let name = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -37,7 +37,7 @@ fn daemons(machine: &StandIn) -> Vec<(u32, String)> {
 }
 
 /// Private directories of control daemons on this machine.
-fn directories(machine: &StandIn) -> Vec<PathBuf> {
+pub(crate) fn directories(machine: &StandIn) -> Vec<PathBuf> {
     let all = std::fs::read_dir(machine.path()).expect("the machine").flatten().map(|e| e.path());
     let private = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("crosstalk-mps-"));
     all.filter(private).collect()
@@ -45,7 +45,7 @@ fn directories(machine: &StandIn) -> Vec<PathBuf> {
 
 /// Asserts that within 10 seconds nothing of MPS is left on this machine.
 #[track_caller]
-fn assert_clean(machine: &StandIn) {
+pub(crate) fn assert_clean(machine: &StandIn) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !daemons(machine).is_empty() {
         assert!(Instant::now() < deadline, "{:?} live on", daemons(machine));
@@ -55,7 +55,7 @@ fn assert_clean(machine: &StandIn) {
 }
 
 /// The proofs of every restart of a run.
-fn proofs(dir: &Path) -> Vec<String> {
+pub(crate) fn proofs(dir: &Path) -> Vec<String> {
     let arranged = of_kind(dir, "arranged");
     let proofs = arranged.iter().flat_map(|a| a["evidence"]["proofs"].as_array().expect("proofs").clone());
     proofs.map(|p| p.as_str().expect("words").to_owned()).collect()
@@ -207,12 +207,79 @@ fn a_running_daemon_is_used_only_where_the_scenario_says_so() {
     let dir = run.dir.clone();
     run.end().ended(0, &[]);
     assert!(proofs(&dir).iter().any(|p| p.contains("of the control daemon that was running")), "{:#?}", proofs(&dir));
-    assert_eq!(daemons(&machine).len(), 2, "it is left as it was");
-    // Its server holds a context now: whoever was not told of it leaves the GPU alone.
+    assert_eq!(daemons(&machine).len(), 1, "the daemon is left as it was, without the server that the run caused");
     let run = Run::start(&machine, "own-again", &short(""), &[]);
-    run.end().ended(3, &["an MPS daemon that this run did not start"]);
-    // And with the key it is welcome.
+    run.end().ended(3, &["an MPS control daemon is running already"]);
     Run::start(&machine, "running-again", &running, &[]).end().ended(0, &[]);
+    drop(daemon);
+}
+
+/// MPS under the daemon that is running, then turns without MPS, on one GPU.
+fn then_without() -> String {
+    let both = scenario(1, 1, "10ms", &["mps", "time-slicing"]);
+    both.replace("sharing = \"mps\"\n", "sharing = \"mps\"\nmps_daemon = \"running\"\n")
+}
+
+#[test]
+fn a_server_that_the_run_caused_in_a_running_daemon_ends_with_its_arrangement() {
+    let _alone = alone();
+    let machine = machine("");
+    let daemon = Running::start(&machine);
+    let run = Run::start(&machine, "run", &then_without(), &[]);
+    let dir = run.dir.clone();
+    run.end().ended(0, &[]);
+    let ran: std::collections::BTreeSet<u64> =
+        of_kind(&dir, "committed").iter().map(|c| c["arm"]["arrangement"].as_u64().unwrap()).collect();
+    assert_eq!(ran.into_iter().collect::<Vec<_>>(), [0, 1], "the second one had the GPU for itself");
+    assert_eq!(daemons(&machine).len(), 1);
+    drop(daemon);
+}
+
+#[test]
+fn a_server_that_does_not_end_is_named_with_the_way_out() {
+    let _alone = alone();
+    let machine = machine("no_shutdown = true");
+    let daemon = Running::start(&machine);
+    Run::start(&machine, "run", &then_without(), &[]).end().ended(
+        3,
+        &[
+            "was started for this run in the control daemon that was running in",
+            "Unknown command",
+            "echo shutdown_server",
+        ],
+    );
+    let there = daemons(&machine);
+    let (server, _) = there.iter().find(|(_, name)| name.ends_with("server")).expect("the server");
+    // What was there before a run is nobody's but the user's.
+    Run::start(&machine, "again", &short("mps_daemon = \"running\""), &[]).end().ended(0, &[]);
+    assert!(daemons(&machine).iter().any(|(pid, _)| pid == server), "it was there before this run");
+    drop(daemon);
+}
+
+#[test]
+fn a_server_that_somebody_else_uses_is_left_to_him() {
+    let _alone = alone();
+    let machine = machine("");
+    let daemon = Running::start(&machine);
+    let mut run = Run::start(
+        &machine,
+        "run",
+        &scenario(4, 4, "10ms", &["mps"])
+            .replace("sharing = \"mps\"\n", "sharing = \"mps\"\nmps_daemon = \"running\"\n"),
+        &[],
+    );
+    run.until_committed(1);
+    let mut other = crate::reconfigure::in_role(&machine, "hold")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a client");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(other.stdout.take().expect("its words")));
+    assert!(lines.by_ref().any(|line| line.expect("a line").contains("role: held")));
+    run.end().ended(3, &[&format!("pid {}", other.id())]);
+    assert_eq!(daemons(&machine).len(), 2, "its server lives: {:?}", daemons(&machine));
+    drop(other.stdin.take());
+    other.wait().expect("its end");
     drop(daemon);
 }
 

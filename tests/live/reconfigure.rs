@@ -12,15 +12,15 @@ use crate::support::driver::Driver;
 use crate::support::run::{Run, Said, assert_no_tenants, crosstalk, of_kind, say, scenario, signal};
 use crate::support::stand_in::StandIn;
 
-const GPU: &str = "GPU-11111111-2222-8333-8444-555555555555";
+pub(crate) const GPU: &str = "GPU-11111111-2222-8333-8444-555555555555";
 const DEVICES: [&str; 2] = ["MIG-41b9eab5-8d48-5c52-9f07-82bc59af3901", "MIG-51b9eab5-8d48-5c52-9f07-82bc59af3902"];
 /// What the scenario asks for on a machine that is divided in halves.
 const ASKED: &str =
     "[[arrangement]]\nname = \"made\"\nsharing = \"mig\"\nlayout = [\"2g.12gb\", \"1g.6gb\", \"1g.6gb\"]\n";
-const FLAG: &str = "--allow-reconfigure";
+pub(crate) const FLAG: &str = "--allow-reconfigure";
 
 /// An A30 in two halves, with this said of the GPU besides.
-fn halves(gpu: &str, rest: &str) -> String {
+pub(crate) fn halves(gpu: &str, rest: &str) -> String {
     format!(
         "[[gpu]]\nmodel = \"a30\"\nuuid = \"{GPU}\"\nmig = [\"2g.12gb\", \"2g.12gb\"]\nmig_uuids = {DEVICES:?}\n{gpu}\n{rest}"
     )
@@ -31,7 +31,7 @@ fn text() -> String {
 }
 
 /// Profile, place and compute slices of each GPU instance, by the stand-in's own state; `None`: nobody has changed it.
-fn layout(machine: &StandIn) -> Option<Vec<(String, u64, Vec<u64>)>> {
+pub(crate) fn layout(machine: &StandIn) -> Option<Vec<(String, u64, Vec<u64>)>> {
     let text = std::fs::read_to_string(machine.path().join("layout.0")).ok()?;
     let made: Value = serde_json::from_str(&text).unwrap();
     let slices = |c: &Value| c["slices"].as_u64().unwrap();
@@ -46,7 +46,7 @@ fn layout(machine: &StandIn) -> Option<Vec<(String, u64, Vec<u64>)>> {
 
 /// Asserts that the machine is in halves, whether it was ever otherwise or not.
 #[track_caller]
-fn assert_halves(machine: &StandIn) {
+pub(crate) fn assert_halves(machine: &StandIn) {
     let half = |start| ("2g.12gb".to_owned(), start, vec![2]);
     if let Some(layout) = layout(machine) {
         assert_eq!(layout, [half(0), half(2)]);
@@ -55,7 +55,7 @@ fn assert_halves(machine: &StandIn) {
 }
 
 /// Files that keep a layout.
-fn saved(machine: &StandIn) -> Vec<String> {
+pub(crate) fn saved(machine: &StandIn) -> Vec<String> {
     let names = std::fs::read_dir(machine.path()).unwrap().flatten();
     names.filter_map(|e| e.file_name().into_string().ok()).filter(|n| n.starts_with("mig-before-")).collect()
 }
@@ -196,7 +196,7 @@ fn who_stands_in_the_way_is_named_with_the_way_out() {
 }
 
 /// This test binary anew, in a role.
-fn in_role(machine: &StandIn, role: &str) -> Command {
+pub(crate) fn in_role(machine: &StandIn, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "reconfigure::process", "--ignored", "--nocapture", "--test-threads=1"]);
     machine.apply(&mut command).env("ROLE", role);
@@ -204,7 +204,7 @@ fn in_role(machine: &StandIn, role: &str) -> Command {
 }
 
 /// What it said in a role.
-fn said_in_role(machine: &StandIn, role: &str) -> Vec<String> {
+pub(crate) fn said_in_role(machine: &StandIn, role: &str) -> Vec<String> {
     let said: Said = in_role(machine, role).stdin(Stdio::null()).output().unwrap().into();
     assert_eq!(said.code, Some(0), "{said:#?}");
     said.out.lines().filter_map(|line| Some(line.split_once("role: ")?.1.to_owned())).collect()
@@ -235,6 +235,17 @@ fn process() {
             let gpu = nvml.divided(GPU);
             let there = gpu.there().unwrap();
             println!("role: {:?}", gpu.destroy_compute(there[0].id, 0).map_err(|e| e.kind));
+        }
+        // Of three compute instances in a GPU instance one at slice 1 of the other profile with one slice, and one at slice 2.
+        Ok("gap") => {
+            let nvml = Nvml::load().unwrap();
+            let gpu = nvml.divided(GPU);
+            let there = gpu.there().unwrap();
+            let instance = there.iter().find(|i| i.compute.len() == 3).unwrap();
+            for compute in &instance.compute[..2] {
+                gpu.destroy_compute(instance.id, compute.id).unwrap();
+            }
+            gpu.create_compute(instance.id, 1, Some(7), Some((1, 1))).unwrap();
         }
         Ok("in order") => {
             for ids in [[19, 19, 14, 9], [9, 19, 14, 19]] {

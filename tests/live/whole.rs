@@ -37,10 +37,7 @@ fn init_writes_a_scenario_for_the_gpu_and_check_resolves_it() {
 #[test]
 fn the_time_slice_level_is_part_of_the_proof() {
     let _alone = alone();
-    let machine = StandIn::new(A30);
-    let script = machine.path().join("nvidia-smi");
-    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" = compute-policy ] && echo 'GPU  0: Timeslice: Long'\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let machine = StandIn::new(&format!("{A30}time_slice = 3\n"));
     let before = std::env::var("PATH").unwrap_or_default();
     let found = format!("{}:{before}", path(machine.path()));
     for (folders, level) in

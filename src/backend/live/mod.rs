@@ -4,6 +4,7 @@
 //! and leave samples in memory that both sides map ([`crate::tenant::Region`]).
 
 mod arm;
+mod ask;
 mod evidence;
 mod replay;
 mod seat;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::{Backend, BackendError, DcgmReading, GpuActivity, GpuHealth, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
-use crate::nvml::{Divide, Processes};
+use crate::nvml::{Divide, NvmlError, NvmlErrorKind, ProcessUse, Processes, Telemetry};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -71,6 +72,23 @@ pub trait Watch: Sync {
     /// # Errors
     /// Where somebody else may be at work there: who, and the cure.
     fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError>;
+    /// What the driver says each process of the GPU under test did of late: the part of the time in which its kernels ran,
+    /// newer than `since`, a time of the driver's. Not in arms.
+    ///
+    /// # Errors
+    /// Where the driver has no such account, or does not answer: its words.
+    fn used_by_process(&self, since: u64) -> Result<Vec<ProcessUse>, NvmlError> {
+        let _ = since;
+        Err(NvmlError {
+            what: "nobody keeps an account of processes here".to_owned(),
+            kind: NvmlErrorKind::NotSupported,
+        })
+    }
+    /// What the driver says of the device with this UUID, a GPU or an instance: of its last second. Not in arms.
+    fn telemetry(&self, uuid: &str) -> Telemetry {
+        let _ = uuid;
+        Telemetry::default()
+    }
     /// To divide the GPU under test, which is in MIG mode.
     fn divided(&self) -> Box<dyn Divide + '_>;
 }

@@ -151,6 +151,11 @@ impl Tenant {
     /// Starts a process with one seat or more, in the order of `launch`. It dies with the thread that calls this (see
     /// [`Process::spawn`]).
     pub(super) fn start(launch: Launch<'_>) -> Result<Vec<Self>, Fault> {
+        Self::start_without(launch, &[])
+    }
+
+    /// The same, with these variables of ours kept from its environment.
+    pub(super) fn start_without(launch: Launch<'_>, kept: &[&str]) -> Result<Vec<Self>, Fault> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| Fault::Io(format!("{what}: {error}"))
@@ -159,6 +164,9 @@ impl Tenant {
         command.arg("tenant");
         without_cuda_settings(&mut command);
         command.envs(launch.environment);
+        for name in kept {
+            command.env_remove(name);
+        }
         let mut all = Vec::with_capacity(launch.seats.len());
         for (index, berth) in launch.seats.iter().enumerate() {
             let memory = memfd_create("crosstalk-region", MemfdFlags::CLOEXEC)
@@ -218,6 +226,11 @@ impl Tenant {
     /// Its process.
     pub(super) fn pid(&self) -> u32 {
         self.host.process.borrow().id()
+    }
+
+    /// Whether an order waits for its answer.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// Gives an order, to be answered within `limit`. The reply is for [`collect`].
@@ -476,6 +489,7 @@ fn answers(reply: &Reply) -> &'static str {
         Reply::Noise {} => "noise",
         Reply::Quiet(_) => "quiet",
         Reply::Examined(_) => "examine",
+        Reply::Answered(_) => "ask",
         Reply::Ended {} => "end",
         Reply::Failed(_) => "failed",
     }

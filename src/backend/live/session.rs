@@ -40,11 +40,11 @@ pub(super) struct LiveSession<'a> {
     arrangement: usize,
     grid: usize,
     /// The machine as the mode needs it, from the first restart on.
-    arranged: Option<Box<dyn Arranged>>,
+    pub(super) arranged: Option<Box<dyn Arranged>>,
     /// Who is to be there beside the victim.
     company: Company,
-    crew: Option<Crew>,
-    evidence: Evidence,
+    pub(super) crew: Option<Crew>,
+    pub(super) evidence: Evidence,
 }
 
 /// Tenants that are up. Dropped, they are killed.
@@ -91,7 +91,7 @@ impl<'a> LiveSession<'a> {
         }
     }
 
-    fn site(&self) -> Site<'a> {
+    pub(super) fn site(&self) -> Site<'a> {
         let settings = &self.live.settings;
         Site {
             inventory: &settings.inventory,
@@ -331,7 +331,7 @@ impl Session for LiveSession<'_> {
     }
 
     fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
-        Ok(observation.unknown("this backend cannot tell"))
+        super::ask::ask(self, observation)
     }
 
     /// Of an arm that is lost, all tenants are: none goes on in a state that nobody knows.
@@ -371,7 +371,7 @@ impl LiveSession<'_> {
         Ok(())
     }
 
-    fn before_kill(&self, pid: u32) {
+    pub(super) fn before_kill(&self, pid: u32) {
         if let Some(arranged) = &self.arranged {
             arranged.before_kill(pid);
         }

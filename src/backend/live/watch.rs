@@ -9,8 +9,8 @@ use crate::dcgm::DcgmExporter;
 use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
-    Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, Processes, Sampler, Who, XidWatch, classify,
-    exclusive_use, lock, mean_sm_mhz, throttled_share,
+    Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, NvmlErrorKind, ProcessUse, Processes, Sampler,
+    Telemetry, Who, XidWatch, classify, exclusive_use, lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -244,6 +244,17 @@ impl Watch for NvmlWatch {
     fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
         let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
         within(ANSWER, move || nvml.processes(&uuid))
+    }
+
+    fn used_by_process(&self, since: u64) -> Result<Vec<ProcessUse>, NvmlError> {
+        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
+        let hangs = |error: BackendError| NvmlError { what: error.what, kind: NvmlErrorKind::Lost };
+        within(ANSWER, move || nvml.used_by_process(&uuid, since)).map_err(hangs)?
+    }
+
+    fn telemetry(&self, uuid: &str) -> Telemetry {
+        let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
+        within(ANSWER, move || nvml.telemetry(&uuid)).unwrap_or_else(|error| Telemetry::unknown(&error.what))
     }
 
     fn divided(&self) -> Box<dyn Divide + '_> {

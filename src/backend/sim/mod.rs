@@ -2,6 +2,7 @@
 
 mod agent;
 mod arm;
+mod ask;
 mod code;
 mod host;
 
@@ -190,7 +191,9 @@ impl Session for SimSession<'_> {
     }
 
     fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
-        Ok(observation.unknown("this backend cannot tell"))
+        let planned = &self.plan.arrangements[self.arrangement];
+        let (grid, topology, model) = (&planned.grids[self.grid], &self.topology, self.simulator.model);
+        Ok(ask::ask(&ask::Scene { planned, grid, topology, model }, observation))
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {

@@ -21,7 +21,7 @@ const ROUNDED_UP: u64 = 7;
 /// How long the driver may take to list a process that has a context.
 const LISTED: Nanos = Nanos::secs(3);
 /// How long a server without clients may take to end.
-const LEAVES: Nanos = Nanos::secs(10);
+const LEAVES: Nanos = Nanos::secs(5);
 /// How often it is asked meanwhile.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 

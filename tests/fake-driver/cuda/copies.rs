@@ -38,7 +38,7 @@ impl Process {
             })
         });
         let id = made.map_err(|_| results::OUT_OF_MEMORY)?;
-        let address = tables.heap.insert(bytes, handle, id);
+        let address = tables.heap.insert(bytes, handle, Some(id));
         drop(tables);
         self.host_call(context.host, call(gpu.part.model.driver.alloc_us, 2))?;
         Ok(address)
@@ -47,11 +47,12 @@ impl Process {
     fn free(&self, address: u64) -> Result<(), Code> {
         let mut tables = self.tables();
         let (_, context) = current(&tables)?;
+        let id = tables.heap.at(address).and_then(|allocation| allocation.id).ok_or(results::INVALID_VALUE)?;
         let allocation = tables.heap.remove(address).ok_or(results::INVALID_VALUE)?;
         let owner = tables.contexts.get(&allocation.context).cloned().ok_or(results::INVALID_CONTEXT)?;
         tables.sums.retain(|state, _| *state < address || *state >= address + allocation.bytes);
         let gpu = self.gpu(owner.gpu)?;
-        gpu.with(|shared, _| shared.machine.free(owner.slot, allocation.id));
+        gpu.with(|shared, _| shared.machine.free(owner.slot, id));
         drop(tables);
         self.host_call(context.host, call(gpu.part.model.driver.free_us, 2))
     }
@@ -116,7 +117,7 @@ impl Process {
         Ok(())
     }
 
-    fn device_to_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), Code> {
+    pub(crate) fn device_to_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), Code> {
         let mut tables = self.tables();
         current(&tables)?;
         if tables.heap.holds(to, bytes as u64).is_none() || tables.heap.holds(from, bytes as u64).is_none() {

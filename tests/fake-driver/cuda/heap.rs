@@ -19,7 +19,8 @@ const KEPT: usize = 64 << 20;
 pub(crate) struct Allocation {
     pub(crate) bytes: u64,
     pub(crate) context: u64,
-    pub(crate) id: AllocId,
+    /// `None`: memory of another process, mapped here.
+    pub(crate) id: Option<AllocId>,
 }
 
 /// Pinned host memory.
@@ -43,7 +44,7 @@ pub(crate) struct Heap {
 
 impl Heap {
     /// Gives an allocation an address.
-    pub(crate) fn insert(&mut self, bytes: u64, context: u64, id: AllocId) -> u64 {
+    pub(crate) fn insert(&mut self, bytes: u64, context: u64, id: Option<AllocId>) -> u64 {
         let address = BASE + self.next;
         self.next += bytes.max(1).div_ceil(ALIGN) * ALIGN + ALIGN;
         self.allocations.insert(address, Allocation { bytes, context, id });
@@ -75,6 +76,11 @@ impl Heap {
     pub(crate) fn holds(&self, address: u64, bytes: u64) -> Option<u64> {
         let (start, a) = self.allocations.range(..=address).next_back()?;
         (address.checked_add(bytes)? <= start + a.bytes).then_some(*start)
+    }
+
+    /// The allocation that begins at `address`.
+    pub(crate) fn at(&self, address: u64) -> Option<&Allocation> {
+        self.allocations.get(&address)
     }
 
     /// Allocates pinned host memory. Its address.

@@ -65,6 +65,10 @@ pub(crate) struct Tables {
     /// Sums of kernels since the last stamp, by the address of their state.
     pub(crate) sums: BTreeMap<u64, u32>,
     pub(crate) launches: u64,
+    /// Contexts and those whose memory they reach.
+    pub(crate) peers: Vec<(u64, u64)>,
+    /// Allocations handed out to other processes so far.
+    pub(crate) lent: u64,
     /// The service thread sleeps until then, CLOCK_MONOTONIC; 0 while it works.
     pub(crate) asleep_until: u64,
 }

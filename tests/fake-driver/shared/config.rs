@@ -39,6 +39,9 @@ pub(crate) struct Config {
     /// nvidia-smi.
     #[serde(default)]
     pub(crate) smi: Smi,
+    /// The collective library.
+    #[serde(default)]
+    pub(crate) nccl: Nccl,
     /// What goes wrong.
     #[serde(default)]
     pub(crate) fault: Fault,
@@ -142,6 +145,9 @@ pub(crate) struct Gpu {
     /// Replays of the link.
     #[serde(default)]
     pub(crate) pcie_replays: u32,
+    /// It reaches the memory of other GPUs that say the same.
+    #[serde(default = "yes")]
+    pub(crate) peer_access: bool,
     /// Whether it has GPM; absent: from compute capability 9.0 on.
     pub(crate) gpm: Option<bool>,
     /// Values of GPM metrics, whatever happens. Others are what the machine does, where it tells, or not supported.
@@ -340,6 +346,22 @@ pub(crate) struct Smi {
 pub(crate) enum Caller {
     Before,
     After,
+}
+
+/// The stand-in for libnccl.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nccl {
+    /// As ncclGetVersion encodes it.
+    pub(crate) version: i32,
+    /// It takes several ranks on one GPU, as NCCL has not since 2.5.
+    pub(crate) shares_gpu: bool,
+}
+
+impl Default for Nccl {
+    fn default() -> Self {
+        Self { version: 22_105, shares_gpu: false }
+    }
 }
 
 /// What goes wrong.

@@ -23,6 +23,9 @@ use crate::parts::{CONTEXTS, Part};
 const QUEUES: usize = 64;
 /// Completions that wait for the owner of a queue: as many as it may have in flight.
 pub(crate) const IN_FLIGHT: usize = 64;
+/// Model time between two looks at whose work runs, nanoseconds, and looks at a time.
+const LOOK: u64 = 250_000;
+const MOST_LOOKS: u64 = 200;
 /// Bytes before the first copy.
 const HEADER: usize = 4096;
 
@@ -80,6 +83,9 @@ pub(crate) struct Shared {
     /// Model time in which each context had work on the device, nanoseconds, and up to when that is counted.
     pub(crate) busy: [u64; CONTEXTS],
     counted: [u64; CONTEXTS],
+    /// Model time in which launches of each context were on the SMs, nanoseconds, looked at in steps; and up to when.
+    pub(crate) ran: [u64; CONTEXTS],
+    looked: u64,
     /// Xid events that happened, the newest last.
     pub(crate) lost: u32,
     /// Completions that found no room: a defect, and said so.
@@ -96,11 +102,30 @@ impl Shared {
             mine.items[..len].copy_from_slice(&theirs.items[..len]);
         }
         (self.owners, self.busy, self.counted) = (from.owners, from.busy, from.counted);
+        (self.ran, self.looked) = (from.ran, from.looked);
         (self.lost, self.overflow) = (from.lost, from.overflow);
     }
 
     /// Brings the machine to `now`; what ended waits for its owner.
     fn advance(&mut self, now: Nanos) {
+        // Whose turn it is shows only when it is looked at; a machine at rest has nothing to show.
+        let length = now.0.saturating_sub(self.looked);
+        let steps = if self.machine.next().is_none() { 1 } else { (length / LOOK).clamp(1, MOST_LOOKS) };
+        let from = self.looked;
+        for step in 1..=steps {
+            let to = from + length * step / steps;
+            self.advance_to(Nanos(to.min(now.0)));
+            for context in (0..CONTEXTS).filter(|c| self.slots[*c].pid != 0) {
+                if self.machine.is_running(context) {
+                    self.ran[context] += to - self.looked;
+                }
+            }
+            self.looked = to;
+        }
+        self.advance_to(now);
+    }
+
+    fn advance_to(&mut self, now: Nanos) {
         let Self { machine, completions, owners, busy, counted, overflow, .. } = self;
         machine.advance(now, &mut |done| {
             let owner = owners.get(index(done.queue)).copied().unwrap_or(0);
@@ -158,6 +183,7 @@ impl Shared {
     /// A context has been opened for this process; a compute domain has `share` places.
     pub(crate) fn occupy(&mut self, context: usize, slot: Slot, share: usize) {
         self.slots[context] = slot;
+        self.ran[context] = 0;
         self.settle(context / share.max(1), share);
     }
 
@@ -312,6 +338,8 @@ impl Device {
                 (&raw mut (*shared).owners).write([0; QUEUES]);
                 (&raw mut (*shared).busy).write([0; CONTEXTS]);
                 (&raw mut (*shared).counted).write([0; CONTEXTS]);
+                (&raw mut (*shared).ran).write([0; CONTEXTS]);
+                (&raw mut (*shared).looked).write(0);
                 (&raw mut (*shared).lost).write(0);
                 (&raw mut (*shared).overflow).write(0);
                 for queue in 0..QUEUES {

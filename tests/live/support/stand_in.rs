@@ -37,6 +37,8 @@ impl Library {
 
 /// The program of MPS under its two names.
 const MPS: [&str; 2] = ["nvidia-cuda-mps-control", "nvidia-cuda-mps-server"];
+/// The same program under the name that reads and sets the compute policy.
+const SMI: &str = "nvidia-smi";
 
 /// Where cargo puts an example.
 fn built(name: &str) -> PathBuf {
@@ -64,7 +66,7 @@ impl StandIn {
             }
         }
         let mps = built("nvidia-cuda-mps-control");
-        for name in MPS {
+        for name in MPS.into_iter().chain([SMI]) {
             std::os::unix::fs::symlink(&mps, folder.path().join(name)).expect("a link");
         }
         let machine = Self { folder };
@@ -123,11 +125,21 @@ impl StandIn {
         }
     }
 
+    /// The machine has NCCL, too.
+    pub(crate) fn add_nccl(&self) {
+        std::os::unix::fs::symlink(built("libnccl.so"), self.path().join("libnccl.so.2")).expect("a link");
+    }
+
     /// The machine has no MPS.
     pub(crate) fn remove_mps(&self) {
         for name in MPS {
             std::fs::remove_file(self.path().join(name)).expect("the link");
         }
+    }
+
+    /// The machine has no nvidia-smi.
+    pub(crate) fn remove_smi(&self) {
+        std::fs::remove_file(self.path().join(SMI)).expect("the link");
     }
 
     /// The machine has no such library at all.

@@ -22,6 +22,7 @@ mod view;
 mod wait;
 mod watch;
 mod window;
+mod witness;
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::tenant::protocol::{Failed, Order, PROTOCOL, QuietDone, Reply};
 use commons::Commons;
 use gpu::failed;
 use holdings::Holdings;
+use witness::Witness;
 
 /// Once nobody gives orders any more, freeing everything may take this long.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -197,6 +199,7 @@ struct Worker<W> {
 impl<W: Write> Worker<W> {
     fn work(mut self) -> Result<(), TenantError> {
         let mut holdings: Option<Holdings> = None;
+        let mut witness = Witness::default();
         let mut threads = 1;
         match self.next() {
             None => return Ok(()),
@@ -248,8 +251,11 @@ impl<W: Write> Worker<W> {
                     Some(holdings) => examine::run(holdings, ceilings).map_or_else(Reply::Failed, Reply::Examined),
                     None => Reply::Failed(nothing_loaded()),
                 },
+                Order::Ask(question) => {
+                    witness.answer(question, self.driver).map_or_else(Reply::Failed, Reply::Answered)
+                }
                 Order::End {} => {
-                    drop(holdings);
+                    drop((holdings, witness));
                     return self.reply(&Reply::Ended {});
                 }
             };

@@ -1,0 +1,186 @@
+//! Processes beside the tenants of the arms: started as those are, with a deadline on every answer, and gone at the end.
+
+use std::ffi::OsString;
+
+use crate::sharing::live::Place;
+use crate::tenant::protocol::{Load, Loaded, NoiseOrder, Order, PROTOCOL, Reply};
+use crate::tenant::question::{Answer, Question};
+use crate::units::Nanos;
+
+use super::super::seat::{Berth, Fault, Launch, Tenant, end_all, kill_all};
+use super::super::session::{LiveSession, ask, environment};
+use super::{Stop, fell, untold};
+
+/// How long one question may take. NCCL sets up its transports; a driver that hangs does not answer at all.
+const ANSWER: Nanos = Nanos::secs(60);
+/// Named by what it is that a process sees.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+
+/// What a process beside the tenants is to see.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Visible {
+    /// The variable is not set.
+    Unset,
+    /// It is this.
+    Set(String),
+}
+
+/// The place of one process beside the tenants.
+pub(super) struct Spot {
+    /// The seat in whose place it is, for messages.
+    pub(super) seat: usize,
+    /// Its environment beside the usual.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// The devices that it is to see.
+    pub(super) visible: Visible,
+}
+
+impl Spot {
+    /// In the place of `seat`, with its device.
+    pub(super) fn of(seat: usize, place: &Place) -> Self {
+        let visible = Visible::Set(place.device.clone().unwrap_or_default());
+        Self { seat, environment: place.environment.clone(), visible }
+    }
+
+    /// The same, with other devices to see.
+    pub(super) fn seeing(self, visible: Visible) -> Self {
+        Self { visible, ..self }
+    }
+}
+
+/// Processes that are up. Dropped, they are killed.
+pub(super) struct Beside<'s, 'a> {
+    session: &'s LiveSession<'a>,
+    tenants: Vec<Tenant>,
+}
+
+impl<'s, 'a> Beside<'s, 'a> {
+    /// Starts a process at each spot, once nobody else is there.
+    pub(super) fn start(session: &'s LiveSession<'a>, spots: Vec<Spot>) -> Result<Self, Stop> {
+        let watch = session.live.watch();
+        let ours = ours(session);
+        watch.check_exclusive(&ours)?;
+        for uuid in session.crew.iter().flat_map(|crew| &crew.elsewhere) {
+            watch.check_exclusive_on(uuid, &ours)?;
+        }
+        let mut beside = Self { session, tenants: Vec::new() };
+        for spot in spots {
+            let started = beside.launch(spot);
+            started?;
+        }
+        let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
+        beside.order(|_| hello.clone(), session.live.settings.deadlines.hello)?;
+        Ok(beside)
+    }
+
+    fn launch(&mut self, spot: Spot) -> Result<(), Stop> {
+        let settings = &self.session.live.settings;
+        let who = format!("a process beside the tenant of seat {}", self.session.planned().seats[spot.seat].id);
+        let device = if let Visible::Set(text) = &spot.visible { text.as_str() } else { "" };
+        let mut environment = environment(settings, device);
+        environment.extend(spot.environment);
+        let kept: &[&str] = if spot.visible == Visible::Unset { &[VISIBLE] } else { &[] };
+        let berth = Berth { seat: spot.seat, who: who.clone(), cores: Vec::new(), rows: 0 };
+        let launch = Launch { exe: &settings.exe, environment, seats: vec![berth] };
+        let started = Tenant::start_without(launch, kept).map_err(|fault| fell(self.session, &who, fault))?;
+        self.tenants.extend(started);
+        Ok(())
+    }
+
+    fn order(&mut self, order: impl Fn(usize) -> Order, limit: Nanos) -> Result<Vec<Reply>, Stop> {
+        match ask(&mut self.tenants, order, limit) {
+            Ok(replies) => Ok(replies.into_iter().flatten().collect()),
+            Err((index, fault)) => Err(self.fell(index, fault)),
+        }
+    }
+
+    fn fell(&self, index: usize, fault: Fault) -> Stop {
+        fell(self.session, &self.tenants[index].who, fault)
+    }
+
+    /// Asks each its question, all at once, and waits for all.
+    pub(super) fn ask(&mut self, question: impl Fn(usize) -> Question) -> Result<Vec<Answer>, Stop> {
+        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let replies = self.order(|index| Order::Ask(question(index)), limit)?;
+        Ok(replies
+            .into_iter()
+            .filter_map(|reply| if let Reply::Answered(a) = reply { Some(a) } else { None })
+            .collect())
+    }
+
+    /// Asks the one at `index` alone.
+    pub(super) fn ask_one(&mut self, index: usize, question: Question) -> Result<Answer, Stop> {
+        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let replies = ask(&mut self.tenants[index..=index], |_| Order::Ask(question.clone()), limit)
+            .map_err(|(_, fault)| self.fell(index, fault))?;
+        match replies.into_iter().flatten().next() {
+            Some(Reply::Answered(answer)) => Ok(answer),
+            // The seat has matched the reply with the order.
+            _ => untold("a process beside the tenants did not answer its question"),
+        }
+    }
+
+    /// Loads a program in each.
+    pub(super) fn load(&mut self, load: impl Fn(usize) -> Load) -> Result<Vec<Loaded>, Stop> {
+        let limit = self.session.live.settings.deadlines.load;
+        let replies = self.order(|index| Order::Load(load(index)), limit)?;
+        Ok(replies.into_iter().filter_map(|reply| if let Reply::Loaded(l) = reply { Some(l) } else { None }).collect())
+    }
+
+    /// Lets the one at `index` make noise.
+    pub(super) fn noise(&mut self, index: usize, order: NoiseOrder) -> Result<(), Stop> {
+        self.tenants[index].region.begin_epoch();
+        let limit = self.session.live.settings.deadlines.noise;
+        let asked = ask(&mut self.tenants[index..=index], |_| Order::Noise(order.clone()), limit);
+        asked.map(drop).map_err(|(_, fault)| self.fell(index, fault))
+    }
+
+    /// Lets all be quiet, and waits for that.
+    pub(super) fn quiet(&mut self) -> Result<(), Stop> {
+        self.order(|_| Order::Quiet {}, self.session.live.settings.deadlines.quiet).map(drop)
+    }
+
+    /// What it has at work: requests done since its noise began, and when the last one was.
+    pub(super) fn progress(&self, index: usize) -> (u64, Nanos) {
+        use std::sync::atomic::Ordering;
+        let progress = self.tenants[index].region.progress();
+        (progress.completed.load(Ordering::Acquire), Nanos(progress.last.load(Ordering::Acquire)))
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self, index: usize) -> u32 {
+        self.tenants[index].pid()
+    }
+
+    /// Nobody is there but these and the tenants of the arms: asked before noise.
+    pub(super) fn check_exclusive(&self) -> Result<(), Stop> {
+        let ours: Vec<u32> = ours(self.session).into_iter().chain(self.tenants.iter().map(Tenant::pid)).collect();
+        Ok(self.session.live.watch().check_exclusive(&ours)?)
+    }
+
+    /// Ends them.
+    ///
+    /// One that cannot be killed takes the device along.
+    pub(super) fn end(mut self) -> Result<(), Stop> {
+        let before_kill = |pid| self.session.before_kill(pid);
+        end_all(&mut self.tenants, self.session.live.settings.deadlines.end, &before_kill);
+        match kill_all(&mut self.tenants, &before_kill) {
+            Some(stuck) => Err(Stop::Lost(crate::backend::BackendError::device(stuck))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Beside<'_, '_> {
+    fn drop(&mut self) {
+        let before_kill = |pid| self.session.before_kill(pid);
+        // Where one cannot be killed, the next look at the GPU finds it there.
+        let _ = kill_all(&mut self.tenants, &before_kill);
+    }
+}
+
+/// The tenants of the arms and their helpers.
+fn ours(session: &LiveSession<'_>) -> Vec<u32> {
+    let Some(crew) = &session.crew else { return Vec::new() };
+    crew.tenants.iter().map(Tenant::pid).chain(crew.helpers.iter().copied()).collect()
+}
