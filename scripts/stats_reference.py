@@ -84,12 +84,13 @@ def bootstrap_case(blocks, requests, per_100k, resamples=40_000):
     }
 
 
-print(
-    json.dumps(
-        {
-            "signed_rank": [signed_rank_case(n) for n in (5, 7, 8, 10, 17, 24, 48, 90)],
-            "bootstrap": [bootstrap_case(17, 30, 50_000), bootstrap_case(24, 40, 95_000)],
-            "normal_quantile": [[a, float(stats.norm.isf(a))] for a in (0.2, 0.01, 0.05 / 24, 1e-6)],
-        }
+if __name__ == "__main__":
+    print(
+        json.dumps(
+            {
+                "signed_rank": [signed_rank_case(n) for n in (5, 7, 8, 10, 17, 24, 48, 90)],
+                "bootstrap": [bootstrap_case(17, 30, 50_000), bootstrap_case(24, 40, 95_000)],
+                "normal_quantile": [[a, float(stats.norm.isf(a))] for a in (0.2, 0.01, 0.05 / 24, 1e-6)],
+            }
+        )
     )
-)

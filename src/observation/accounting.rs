@@ -5,10 +5,10 @@ use super::{By, Observation, Observed};
 /// `accounting`.
 pub const ACCOUNTING: Observation = Observation {
     id: "accounting",
-    what: "whether NVML's use of the GPU by process agrees with known shares while victim and neighbour run known loads",
+    what: "Whether NVML's use of the GPU by process agrees with known shares while victim and neighbour run known loads.",
     findings: &[
-        ("tells", "for each tenant it is within 0.1 of the share of time that its work took"),
-        ("does-not-tell", "it is not there, or is further off for a tenant"),
+        ("tells", "For each tenant it is within 0.1 of the share of time that its work took."),
+        ("does-not-tell", "It is not there, or is further off for a tenant."),
     ],
     by: By::Backend,
 };

@@ -6,10 +6,10 @@ use crate::tenant::question::{Reduced, Refusal};
 /// `all-reduce`.
 pub const ALL_REDUCE: Observation = Observation {
     id: "all-reduce",
-    what: "whether NCCL reduces between a process in the victim's seat and one in the first neighbour's",
+    what: "Whether NCCL reduces between a process in the victim's seat and one in the first neighbour's.",
     findings: &[
-        ("works", "an all-reduce of two processes gives the right sum in both"),
-        ("refused", "NCCL makes no communicator of them, or its sum is wrong"),
+        ("works", "An all-reduce of two processes gives the right sum in both."),
+        ("refused", "NCCL makes no communicator of them, or its sum is wrong."),
     ],
     by: By::Backend,
 };

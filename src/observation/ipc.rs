@@ -6,10 +6,10 @@ use crate::tenant::question::{Borrowed, Refusal};
 /// `ipc`.
 pub const IPC: Observation = Observation {
     id: "ipc",
-    what: "whether a process in the neighbour's seat can map device memory that one in the victim's seat hands out (CUDA IPC)",
+    what: "Whether a process in the neighbour's seat can map device memory that one in the victim's seat hands out (CUDA IPC).",
     findings: &[
-        ("supported", "it maps the memory and reads what the other wrote"),
-        ("refused", "the driver does not hand out the memory, or does not map it"),
+        ("supported", "It maps the memory and reads what the other wrote."),
+        ("refused", "The driver does not hand out the memory, or does not map it."),
     ],
     by: By::Backend,
 };

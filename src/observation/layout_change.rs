@@ -7,12 +7,12 @@ use crate::reconfigure::{Compute, Part};
 /// `layout-change`.
 pub const LAYOUT_CHANGE: Observation = Observation {
     id: "layout-change",
-    what: "whether instances are created and destroyed in a free place beside the running victim, and that its own instance \
-           cannot be destroyed (needs --allow-reconfigure; the MIG mode is read, never set)",
+    what: "Whether instances are created and destroyed in a free place beside the running victim, and that its own instance \
+           cannot be destroyed (needs --allow-reconfigure; the MIG mode is read, never set).",
     findings: &[
-        ("in-place", "an instance came and went beside the victim, whose p99 stayed within a tenth"),
-        ("refused", "the driver changes nothing while the victim runs"),
-        ("disturbs", "the victim's instance was destroyed under it, or its p99 rose by more than a tenth"),
+        ("in-place", "An instance came and went beside the victim, whose p99 stayed within a tenth."),
+        ("refused", "The driver changes nothing while the victim runs."),
+        ("disturbs", "The victim's instance was destroyed under it, or its p99 rose by more than a tenth."),
     ],
     by: By::Backend,
 };
@@ -131,7 +131,7 @@ mod tests {
         let beside = of(&["3g.40gb", "2g.20gb"]).unwrap();
         assert_eq!(beside.0, "1g.10gb");
         let there = placed(model, &[("3g.40gb".to_owned(), Vec::new()), ("2g.20gb".to_owned(), Vec::new())]).unwrap();
-        assert!(there.iter().all(|p| beside.1 + 1 <= p.start || p.start + p.size <= beside.1), "{beside:?} {there:?}");
+        assert!(there.iter().all(|p| beside.1 < p.start || p.start + p.size <= beside.1), "{beside:?} {there:?}");
         assert_eq!(room(find_model("t4").unwrap(), &[]), None);
     }
 }

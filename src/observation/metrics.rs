@@ -5,10 +5,10 @@ use super::{By, Observation, Observed};
 /// `metrics`.
 pub const METRICS: Observation = Observation {
     id: "metrics",
-    what: "which telemetry (NVML, GPM, DCGM where it runs) says that the neighbour is busy and the victim is not",
+    what: "Which telemetry (NVML, GPM, DCGM where it runs) says that the neighbour is busy and the victim is not.",
     findings: &[
-        ("per-tenant", "a source of activity does"),
-        ("device-only", "none does: what there is speaks of the whole GPU"),
+        ("per-tenant", "A source of activity does."),
+        ("device-only", "None does: what there is speaks of the whole GPU."),
     ],
     by: By::Backend,
 };

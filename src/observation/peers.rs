@@ -6,11 +6,11 @@ use crate::tenant::question::{DeviceLine, PeersSeen};
 /// `peer-access`.
 pub const PEER_ACCESS: Observation = Observation {
     id: "peer-access",
-    what: "whether one process may copy between the devices of the victim's and the first neighbour's seat directly",
+    what: "Whether one process may copy between the devices of the victim's and the first neighbour's seat directly.",
     findings: &[
-        ("supported", "the driver lets one device reach the memory of the other"),
-        ("refused", "it does not, or shows a process one of the two devices only"),
-        ("same-device", "both seats have the same device"),
+        ("supported", "The driver lets one device reach the memory of the other."),
+        ("refused", "It does not, or shows a process one of the two devices only."),
+        ("same-device", "Both seats have the same device."),
     ],
     by: By::Backend,
 };

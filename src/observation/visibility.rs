@@ -7,11 +7,11 @@ use crate::tenant::question::DeviceLine;
 /// `visibility`.
 pub const VISIBILITY: Observation = Observation {
     id: "visibility",
-    what: "which device a process in the victim's seat sees with CUDA_VISIBLE_DEVICES unset, 0, and the UUID of the whole GPU",
+    what: "Which device a process in the victim's seat sees with CUDA_VISIBLE_DEVICES unset, 0, and the UUID of the whole GPU.",
     findings: &[
-        ("one-instance", "it sees one instance of the GPU, whichever the driver names first, and never the whole GPU"),
-        ("whole-gpu", "it sees the whole GPU"),
-        ("nothing", "it sees no device of this GPU"),
+        ("one-instance", "It sees one instance of the GPU, whichever the driver names first, and never the whole GPU."),
+        ("whole-gpu", "It sees the whole GPU."),
+        ("nothing", "It sees no device of this GPU."),
     ],
     by: By::Backend,
 };

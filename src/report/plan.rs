@@ -187,14 +187,16 @@ fn controls(plan: &Plan) -> String {
 fn scope(d: &Design) -> String {
     let least = |look: &Look| {
         let least = blocks_for_share(d.tier.scope(), ISOLATED_ALPHA * look.spends.as_f64());
-        let more = if look.blocks < least { ": too few then" } else { "" };
-        format!("{least} blocks after {}{more}", look.blocks)
+        let more = if look.blocks < least { " (there are fewer)" } else { "" };
+        format!("{least} blocks at the look after {}{more}", look.blocks)
     };
+    let whole = [Look { blocks: d.blocks, spends: Share::percent(100) }];
+    let looks = if d.looks.is_empty() { &whole[..] } else { &d.looks };
     format!(
         "an Isolated of {} is for episodes in {:.0} % of the arms or more, which takes {}",
         words::tier(d.tier),
         d.tier.scope() * 100.0,
-        d.looks.iter().map(least).collect::<Vec<_>>().join(", ")
+        looks.iter().map(least).collect::<Vec<_>>().join(", ")
     )
 }
 

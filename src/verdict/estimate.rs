@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::looks::ALPHA;
 use super::types::{Interval, Reason};
 use crate::random::Stream;
 use crate::run_dir::JudgedBy;
@@ -83,7 +84,7 @@ pub(super) fn estimate(
         blocks: 0,
         deviation: None,
     };
-    let enough = min_requests(q, levels.upper);
+    let enough = min_requests(q, ALPHA);
     if by == JudgedBy::TooFew || quiet.total() < enough || noisy.total() < enough {
         return e;
     }
@@ -161,6 +162,13 @@ fn least_blocks(level: f64) -> usize {
 /// A ratio from bounds on the log scale.
 pub(super) fn interval(estimate: f64, low: Option<f64>, high: Option<f64>) -> Interval {
     Interval { estimate: libm::exp(estimate), low: low.map(libm::exp), high: high.map(libm::exp) }
+}
+
+/// A ratio in words: three significant digits, two decimals at most, as reports have it.
+pub(super) fn times(ratio: f64) -> String {
+    let magnitude = libm::floor(libm::log10(ratio.max(f64::MIN_POSITIVE)));
+    let decimals = (2.0 - magnitude).clamp(0.0, 2.0) as usize;
+    format!("{ratio:.decimals$}")
 }
 
 /// Sample standard deviation; `None` of fewer than two.

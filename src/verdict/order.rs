@@ -4,7 +4,7 @@ use super::cell::counts;
 use super::looks::Extent;
 use super::types::Reason;
 use crate::backend::ArmKey;
-use crate::experiment::blocks::order;
+use crate::experiment::order;
 use crate::run_dir::RecordedRun;
 use crate::scenario::Quantile;
 use crate::stats::{SignedRank, hodges_lehmann, normal_quantile};

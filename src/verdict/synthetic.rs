@@ -27,12 +27,16 @@ pub(super) struct Draw {
     pub(super) block: u32,
     pub(super) neighbour: Option<usize>,
     pub(super) probe: usize,
+    /// The block's second quiet arm.
+    pub(super) again: bool,
 }
 
 /// What a synthetic run looks like.
 pub(super) struct Lab {
     pub(super) seed: u64,
     pub(super) blocks: u32,
+    /// Every block has a second quiet arm.
+    pub(super) again: bool,
     pub(super) requests: u64,
     pub(super) sharing: SharingMode,
     pub(super) judged: Vec<(Quantile, JudgedBy)>,
@@ -47,6 +51,7 @@ impl Default for Lab {
         Self {
             seed: 1,
             blocks: 24,
+            again: false,
             requests: 1_000,
             sharing: SharingMode::Mps,
             judged: vec![(Quantile::P99, JudgedBy::Blocks)],
@@ -61,15 +66,18 @@ impl Lab {
     pub(super) fn run_of(&self, requests: impl Fn(&mut Stream, Draw) -> SeriesData) -> RecordedRun {
         let mut arms = BTreeMap::new();
         for block in 0..self.blocks {
-            for neighbour in std::iter::once(None).chain((0..self.neighbours.len()).map(Some)) {
+            let beside = (0..self.neighbours.len()).map(|n| (Some(n), Purpose::Block));
+            let again = self.again.then_some((None, Purpose::Again));
+            for (neighbour, purpose) in std::iter::once((None, Purpose::Block)).chain(beside).chain(again) {
+                let again = purpose == Purpose::Again;
                 let series = self.panel.iter().enumerate().map(|(probe, (name, _))| {
-                    let arm = neighbour.map_or(0, |n| n as u64 + 1);
+                    let arm = if again { u64::MAX } else { neighbour.map_or(0, |n| n as u64 + 1) };
                     let key = [Key::Name(name), Key::Number(u64::from(block)), Key::Number(arm)];
                     let mut stream = Stream::new(self.seed, &key);
-                    ((*name).to_owned(), requests(&mut stream, Draw { block, neighbour, probe }))
+                    ((*name).to_owned(), requests(&mut stream, Draw { block, neighbour, probe, again }))
                 });
                 let data = ArmData { summary: self.summary(), series: series.collect() };
-                arms.insert(ArmKey { arrangement: 0, grid: 0, block, neighbour, purpose: Purpose::Block }, data);
+                arms.insert(ArmKey { arrangement: 0, grid: 0, block, neighbour, purpose }, data);
             }
         }
         let probes = (0..self.panel.len()).map(|probe| ProbeCalibration {
@@ -143,7 +151,8 @@ impl Lab {
         }
     }
 
-    fn plan(&self) -> Plan {
+    /// The plan of its runs.
+    pub(super) fn plan(&self) -> Plan {
         let panel = self.panel.iter().map(|(name, channel)| PlannedProbe {
             name: (*name).to_owned(),
             workload: (*name).to_owned(),
@@ -188,7 +197,7 @@ impl Lab {
                 judged: self.judged.iter().map(|(q, _)| *q).collect(),
                 margins: Margins::default(),
                 looks: vec![Look { blocks: self.blocks, spends: Share::percent(100) }],
-                controls: Controls::default(),
+                controls: Controls { again: self.again, ..Controls::default() },
                 max_duration: None,
             },
             panel: panel.collect(),

@@ -1,10 +1,14 @@
+mod controls;
+mod objectives;
+mod reasons;
+
 use super::synthetic::{Draw, Lab, exit_code, lognormal, record, record_parts, rules};
 use super::*;
 use crate::backend::{ArmSummary, EccErrors, GpuHealth, PcieLink};
 use crate::plan::Grid;
 use crate::random::Stream;
 use crate::run_dir::{JudgedBy, SeriesData};
-use crate::scenario::{Arrivals, Quantile, SharingMode, Slo, Word};
+use crate::scenario::{Arrivals, Quantile, SharingMode, Word};
 use crate::units::{Nanos, Rate, Share};
 
 /// A run in which nothing is slowed.
@@ -342,18 +346,6 @@ fn an_exclusive_victim_is_a_reference_and_said_to_be() {
     assert_eq!(warned(&run, "reference"), [text]);
 }
 
-#[test]
-fn an_objective_that_is_not_judged_is_said_before_the_run() {
-    let mut run = untouched();
-    run.manifest.plan.panel[0].slos = vec![
-        Slo { quantile: Quantile::P50, bound: Nanos::millis(5) },
-        Slo { quantile: Quantile::P99, bound: Nanos::millis(50) },
-    ];
-    let text = "the objective of hbm-chase (p50 ≤ 5ms, p99 ≤ 50ms) is not judged by this version";
-    assert_eq!(warned(&run, "objective"), [text]);
-    assert!(foreseen(&run.manifest.plan, run.manifest.date).iter().any(|w| w.what == text));
-}
-
 /// The exact bound at 1 % needs 0.5^n ≤ 0.01, n ≥ 7; a bootstrap over three blocks knows no more than they do.
 #[test]
 fn a_handful_of_blocks_is_never_isolated_in_either_view() {
@@ -473,6 +465,65 @@ fn seats_are_named_where_the_victim_sits_in_several() {
     assert_eq!(names, ["pair@0/hbm-hog", "pair@1/hbm-hog"]);
 }
 
+/// A channel is claimed where the cause can come through it, and denied where it suggests itself and cannot.
+#[test]
+fn a_channel_is_claimed_only_where_the_cause_agrees() {
+    use SharingMode::{Mps, TimeSlicing};
+    let of = |sharing, probe, noise, noisy: [f64; 3], mhz: f64| {
+        let lab = Lab { sharing, panel: vec![("probe", probe)], neighbours: vec![("n", "w", noise)], ..Lab::default() };
+        let mut run = lab.run_of(|stream, draw| {
+            let mut data = SeriesData::default();
+            let parts = if draw.neighbour.is_some() { noisy } else { [3.0, 40.0, 5.0] };
+            for _ in 0..1_000 {
+                let [queue, service, host] = parts.map(|us| us * 1e3 * (1.0 + 0.02 * stream.uniform()));
+                record_parts(&mut data, queue, service, host);
+            }
+            data
+        });
+        change(&mut run, true, |s| s.sm_mhz = Some(mhz));
+        let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
+        (cause.word, cause.channel, cause.text)
+    };
+    let (memory, pcie, issue, power) = (Channel::HbmBandwidth, Channel::Pcie, Channel::Issue, Channel::Power);
+    let slower = [3.0, 80.0, 5.0];
+    let (word, channel, _) = of(Mps, memory, memory, slower, 1_755.0);
+    assert_eq!((word.as_str(), channel), ("service", Some(memory)));
+    let (word, channel, text) = of(Mps, memory, pcie, slower, 1_755.0);
+    assert_eq!((word.as_str(), channel), ("service", None));
+    assert!(!text.contains("through"), "nothing suggests itself: {text}");
+    let (word, channel, text) = of(TimeSlicing, memory, memory, [2_100.0, 40.0, 5.0], 1_755.0);
+    assert_eq!((word.as_str(), channel), ("turns", None));
+    assert!(text.ends_with("; not through hbm-bandwidth"), "{text}");
+    let (word, channel, text) = of(Mps, issue, issue, [3.0, 54.0, 5.0], 1_300.0);
+    assert_eq!((word.as_str(), channel), ("clock", None));
+    assert!(text.ends_with("; not through issue"), "{text}");
+    assert_eq!(of(Mps, issue, power, [3.0, 54.0, 5.0], 1_300.0).1, None, "it feels no power, it feels the clock");
+    // Elsewhere the clock is a co-factor: memory does not scale with it.
+    let (word, channel, text) = of(Mps, memory, memory, [3.0, 54.0, 5.0], 1_300.0);
+    assert_eq!((word.as_str(), channel), ("service", Some(memory)));
+    assert!(text.ends_with("; the SM clock fell besides, 1755 → 1300 MHz"), "{text}");
+    let (word, channel, _) = of(Mps, Channel::Driver, Channel::Driver, [3.0, 40.0, 45.0], 1_755.0);
+    assert_eq!((word.as_str(), channel), ("host", Some(Channel::Driver)));
+}
+
+/// Four ticks of the device's timer: an A100 has one of 1,024 ns, and 3 µs more are none of the device's that it can tell.
+#[test]
+fn below_four_ticks_nothing_is_put_down_to_the_device() {
+    let word = |provenance| {
+        let mut run = Lab { judged: vec![(Quantile::P50, JudgedBy::Blocks)], ..Lab::default() }.run_of(|_, draw| {
+            let mut data = SeriesData::default();
+            let service = if draw.neighbour.is_some() { 8e3 } else { 5e3 };
+            (0..1_000).for_each(|_| record_parts(&mut data, 1e3, service, 1e3));
+            data
+        });
+        run.manifest.plan.inventory.provenance = provenance;
+        run.manifest.plan.inventory.gpus[0].model = Some("a100-sxm-80gb".to_owned());
+        judge(&run).cells.remove(0).series.remove(0).cause.unwrap().word
+    };
+    use crate::provenance::Provenance::{Measured, Simulated};
+    assert_eq!((word(Simulated).as_str(), word(Measured).as_str()), ("service", "host"));
+}
+
 /// Request times in µs: queue, service, host; quiet, then noisy.
 fn cause_of(sharing: SharingMode, channel: Channel, quiet: [f64; 3], noisy: [f64; 3], mhz: f64) -> (String, String) {
     let panel = vec![("probe", channel)];
@@ -506,7 +557,10 @@ fn causes_follow_the_device_s_own_times() {
     assert_eq!(word(Mps, memory, [3.0, 40.0, 45.0], 1_755.0), "host");
     // 1755 → 1300 MHz is a factor of 1.35, and so is 40 → 54 µs; an HBM probe does not scale with the clock.
     let (clock, text) = cause_of(Mps, compute, quiet, [3.0, 54.0, 5.0], 1_300.0);
-    assert_eq!((clock.as_str(), text.as_str()), ("clock", "SM clock 1755 → 1300 MHz, time up 1.35× (p99)"));
+    assert_eq!(
+        (clock.as_str(), text.as_str()),
+        ("clock", "SM clock 1755 → 1300 MHz, time up 1.35× and cycles 1.00× (p99)")
+    );
     assert_eq!(word(Mps, memory, [3.0, 54.0, 5.0], 1_300.0), "service");
     assert_eq!(word(Mps, compute, [3.0, 90.0, 5.0], 1_300.0), "service", "the clock explains a third of it");
 }
@@ -515,8 +569,16 @@ fn causes_follow_the_device_s_own_times() {
 fn without_device_times_the_cause_says_so() {
     let cell = judge(&Lab::default().run(slowed(2.5))).cells.remove(0);
     let cause = cell.series[0].cause.as_ref().unwrap();
-    assert_eq!(cause.word, "host");
+    assert_eq!(cause.word, "unknown");
     assert!(cause.text.ends_with("its time on the device is not known"), "{}", cause.text);
+    assert_eq!(cause.channel, None, "nothing is claimed");
+    let mut run = Lab::default().run(slowed(2.5));
+    change(&mut run, true, |s| s.host_pause = Some(Nanos::millis(40)));
+    change(&mut run, false, |s| s.host_pause = Some(Nanos::micros(30)));
+    let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
+    assert_eq!(cause.word, "host");
+    let ends = "; the host's own pauses grew, 30.0 µs → 40.0 ms at most; not through hbm-bandwidth";
+    assert!(cause.text.ends_with(ends), "{}", cause.text);
 }
 
 #[test]

@@ -68,6 +68,23 @@ fn check_and_run_say_beforehand_what_is_risky() {
     assert!(!ok(&["check", "quickstart"]).contains("Notes"), "nothing is risky about the quickstart");
 }
 
+#[test]
+fn a_plan_beyond_its_own_limit_is_refused_before_anything_runs() {
+    let scratch = Scratch::new();
+    let text = small("").replacen("[design]", "[design]\nmax_duration = \"20s\"", 1);
+    assert!(text.contains("max_duration"), "{text}");
+    let file = scratch.file("long.toml", &text);
+    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for verb in ["check", "run"] {
+        let said = flat(&stderr(crosstalk().current_dir(scratch.root()).arg(verb).arg(&file).assert().code(2)));
+        for words in ["and `max_duration` is 0.3 min", "The longest place is ", "Fewer `blocks`"] {
+            assert!(said.contains(words), "{verb}: no {words:?} in {said}");
+        }
+    }
+    assert!(!scratch.path("crosstalk-runs").exists(), "nothing was begun");
+    crosstalk().arg("check").arg(scratch.file("s.toml", &text.replace("\"20s\"", "\"1h\""))).assert().code(0);
+}
+
 /// `init` for every kind of machine, at every tier: what it writes is valid, and it runs (two blocks, short windows).
 #[test]
 fn init_writes_what_runs() {
@@ -84,7 +101,7 @@ fn init_writes_what_runs() {
             assert_eq!(std::fs::read(&file).unwrap(), written, "never written over");
             if tier == "smoke" {
                 let few = String::from_utf8(written).unwrap().replacen(
-                    "window = \"400ms\"",
+                    "window = \"300ms\"",
                     "window = \"40ms\"\nblocks = 2",
                     1,
                 );

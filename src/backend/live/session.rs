@@ -321,7 +321,12 @@ impl Session for LiveSession<'_> {
         let Some(arranged) = self.arranged.as_deref() else { return Ok(()) };
         let mut tenants = Vec::new();
         let brought_up = self.bring_up(arranged, generation, &mut tenants);
-        let (crew, evidence) = brought_up.map_err(|error| self.gave_up(&mut tenants, error))?;
+        let (crew, evidence) = brought_up.map_err(|mut error| {
+            if company == Company::Within {
+                error.what.insert_str(0, "probes and noise in the victim's own place: ");
+            }
+            self.gave_up(&mut tenants, error)
+        })?;
         (self.crew, self.evidence) = (Some(crew), evidence);
         Ok(())
     }

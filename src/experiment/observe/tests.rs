@@ -104,7 +104,8 @@ impl Session for LosingSession<'_> {
 fn run_losing(left: u32) -> (RecordedRun, Vec<String>, tempfile::TempDir) {
     let backend = Losing::new(left);
     let scenario = crate::scenario::read("test", SCENARIO, crate::workload::CATALOGUE).unwrap();
-    let plan = Plan::resolve(&scenario, &backend.inventory().unwrap(), 0, find_model("a30")).unwrap();
+    let mut plan = Plan::resolve(&scenario, &backend.inventory().unwrap(), 0, find_model("a30")).unwrap();
+    plan.design.controls = crate::scenario::Controls::default();
     let folder = tempfile::tempdir().unwrap();
     let manifest = Manifest::new(jiff::civil::date(2026, 5, 1), Provenance::Simulated, "a test", &plan, SCENARIO);
     let mut dir = RunDir::create(folder.path(), &manifest).unwrap();

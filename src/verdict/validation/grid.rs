@@ -1,16 +1,23 @@
 //! The grid: noise × design × quantile × truth, and how often the procedure errs in each of its cells.
 
-use std::fmt::Write as _;
-
 use super::noise::{Bank, Effect, Kind};
-use super::trial::{Case, count, shows};
+use super::slo;
+use super::trial::{Case, count, each, shows};
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Margins, Quantile};
 use crate::stats::{blocks_for_share, proportion_upper};
+use crate::verdict::Verdict;
 
 /// What a verdict may err: false passes and false alarms.
 const FALSE_PASS: f64 = 0.01;
 const FALSE_ALARM: f64 = 0.05;
+
+/// Trials that show a true rate of 0.3 % to be within 1 %, and a true 3.5 % to be within 5 %. A cell that misses it by
+/// chance is run four times as long, and all of its trials count.
+const TRIALS: u64 = 1_200;
+
+/// Trials where no error at all is to be expected.
+const FEW: u64 = 300;
 
 /// What the neighbour truly does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +45,6 @@ impl Truth {
         }
     }
 
-    /// Isolated is false from its margin on.
-    fn may_not_pass(self) -> bool {
-        self != Self::Nothing
-    }
-
     /// Verdicts that are false alarms.
     fn alarms(self, q: Quantile) -> &'static [&'static str] {
         match self {
@@ -53,37 +55,50 @@ impl Truth {
             Self::Double => &[],
         }
     }
+
+    fn trials(self) -> u64 {
+        if matches!(self, Self::Isolated | Self::Violated) { TRIALS } else { FEW }
+    }
 }
 
 /// One cell of the grid and what came of it.
-struct Row {
-    noise: &'static str,
-    design: String,
-    quantile: Quantile,
-    ratio: f64,
-    trials: u64,
-    /// Where Isolated would be false.
-    passes: Option<u64>,
-    /// Where Degraded or Violated would be false.
-    alarms: Option<u64>,
-    /// Isolated, Degraded, Violated.
-    verdicts: [u64; 3],
+pub(super) struct Row {
+    pub(super) noise: &'static str,
+    pub(super) design: String,
+    pub(super) quantiles: String,
+    pub(super) truth: String,
+    pub(super) trials: u64,
+    /// Where a pass would be false.
+    pub(super) passes: Option<u64>,
+    /// Where an alarm would be false.
+    pub(super) alarms: Option<u64>,
+    /// Isolated, Degraded, Violated; met, –, missed of an objective.
+    pub(super) outcomes: [u64; 3],
 }
 
 impl Row {
-    fn of(case: &Case<'_>, truth: Truth, q: Quantile, design: String, trials: u64) -> Self {
-        let verdicts = case.verdicts(trials);
-        let alarms = truth.alarms(q);
-        Self {
-            noise: case.bank.kind.words(),
-            design,
-            quantile: q,
-            ratio: case.effect.ratio,
-            trials,
-            passes: truth.may_not_pass().then(|| count(&verdicts, &["isolated"])),
-            alarms: (!alarms.is_empty()).then(|| count(&verdicts, alarms)),
-            verdicts: ["isolated", "degraded", "violated"].map(|word| count(&verdicts, &[word])),
-        }
+    fn of(case: &Case<'_>, truth: Truth, q: Quantile, design: &str, trials: u64) -> Self {
+        let row = |trials: u64| {
+            let verdicts = case.verdicts(trials);
+            let alarms = truth.alarms(q);
+            let quantiles: Vec<String> = case.judged.iter().map(|(q, _)| q.to_string()).collect();
+            Self {
+                noise: case.bank.kind.words(),
+                design: format!("{design}, {} blocks", case.blocks),
+                quantiles: quantiles.join(" "),
+                truth: format!("{:.2}", case.effect.ratio),
+                trials,
+                passes: (truth != Truth::Nothing).then(|| count(&verdicts, &["isolated"])),
+                alarms: (!alarms.is_empty()).then(|| count(&verdicts, alarms)),
+                outcomes: ["isolated", "degraded", "violated"].map(|word| count(&verdicts, &[word])),
+            }
+        };
+        Self::longer_if_need_be(row, trials)
+    }
+
+    pub(super) fn longer_if_need_be(row: impl Fn(u64) -> Self, trials: u64) -> Self {
+        let first = row(trials);
+        if first.holds() { first } else { row(4 * trials) }
     }
 
     fn holds(&self) -> bool {
@@ -97,58 +112,175 @@ impl Row {
             None => "–".to_owned(),
         };
         let share = |n: u64| format!("{:.1} %", 100.0 * n as f64 / self.trials as f64);
-        let [isolated, degraded, violated] = self.verdicts.map(share);
+        let [isolated, degraded, violated] = self.outcomes.map(share);
+        let Self { noise, design, quantiles, truth, trials, .. } = self;
+        let (passes, alarms) = (rate(self.passes), rate(self.alarms));
         format!(
-            "| {} | {} | {} | {:.2} | {} | {} | {} | {isolated} | {degraded} | {violated} |",
-            self.noise,
-            self.design,
-            self.quantile,
-            self.ratio,
-            self.trials,
-            rate(self.passes),
-            rate(self.alarms),
+            "| {noise} | {design} | {quantiles} | {truth} | {trials} | {passes} | {alarms} | {isolated} | {degraded} | {violated} |"
         )
     }
 }
 
 /// Requests of an arm for ten expected beyond the quantile, and for a median as few as keep a trial cheap.
 fn requests(q: Quantile) -> usize {
-    ((1e6 / f64::from(100_000 - q.0)).ceil() as usize).max(100)
+    (1_000_000 / (100_000 - q.0 as usize)).max(100)
 }
 
-fn assert_all_hold(rows: &[Row]) {
+pub(super) fn assert_all_hold(rows: &[Row]) {
     let failed: Vec<String> = rows.iter().filter(|row| !row.holds()).map(Row::line).collect();
     assert!(failed.is_empty(), "beyond the stated error rates:\n{}", failed.join("\n"));
+}
+
+/// A neighbour that hurts threefold in a share of its arms. At 1.25 × B_min it may not pass.
+fn rare(bank: &Bank, percent: f64, trials: u64) -> Row {
+    let share = percent / 100.0;
+    let blocks = (1.25 * f64::from(blocks_for_share(share, 0.01))).floor() as u32;
+    let effect = Effect { ratio: 3.0, from: 0.0, share };
+    let case = Case::pair(bank, blocks, Quantile::P99, effect);
+    let row = |trials| {
+        let verdicts = case.verdicts(trials);
+        Row {
+            noise: bank.kind.words(),
+            design: format!("pair, {blocks} blocks"),
+            quantiles: "p99".to_owned(),
+            truth: format!("3.00 in {percent} % of the arms"),
+            trials,
+            passes: Some(count(&verdicts, &["isolated"])),
+            alarms: None,
+            outcomes: ["isolated", "degraded", "violated"].map(|word| count(&verdicts, &[word])),
+        }
+    };
+    Row::longer_if_need_be(row, trials)
+}
+
+/// Cells with six series: one of them at the margin for a false pass, all of them for a false alarm.
+fn six(bank: &Bank, truth: Truth, trials: u64) -> [Row; 2] {
+    let q = Quantile::P50;
+    let pair = Case::pair(bank, 17, q, Effect::of(truth.ratio(q)));
+    let all = Case { series: 6, ..pair };
+    let first = Case { hits_all: false, ..all.clone() };
+    let mut one = Row::of(&first, truth, q, "six series, one hit", trials);
+    one.alarms = None;
+    [one, Row::of(&all, truth, q, "six series", trials)]
+}
+
+/// Blocks of twelve neighbours; the pair's truth in each of them.
+fn many(bank: &Bank, truth: Truth, q: Quantile, trials: u64) -> Row {
+    let case = Case { neighbours: 12, ..Case::pair(bank, 17, q, Effect::of(truth.ratio(q))) };
+    Row::of(&case, truth, q, "12 neighbours", trials)
+}
+
+/// 30 requests per arm: no p99 of an arm, and one of all blocks together.
+fn pooled(bank: &Bank, truth: Truth, trials: u64) -> Row {
+    let q = Quantile::P99;
+    let judged = vec![(q, JudgedBy::Pooled)];
+    Row::of(&Case { judged, ..Case::pair(bank, 48, q, Effect::of(truth.ratio(q))) }, truth, q, "pooled", trials)
+}
+
+fn looks(bank: &Bank, truth: Truth, q: Quantile, trials: u64) -> Row {
+    let case = Case { looks: true, ..Case::pair(bank, 48, q, Effect::of(truth.ratio(q))) };
+    Row::of(&case, truth, q, "pair with looks", trials)
 }
 
 /// Every noise at the isolated margin, where both errors are likeliest, at the fewest blocks of any tier.
 #[test]
 fn reduced_every_noise_at_the_isolated_margin() {
     let q = Quantile::P50;
-    let rows: Vec<Row> = Kind::ALL
-        .into_iter()
-        .map(|kind| {
-            let bank = Bank::new(kind, requests(q));
-            let case = Case::pair(&bank, 17, q, Effect::of(Truth::Isolated.ratio(q)));
-            Row::of(&case, Truth::Isolated, q, "pair, 17 blocks".to_owned(), 1_200)
-        })
-        .collect();
-    for row in &rows {
-        println!("{}", row.line());
-    }
+    let row = |kind| {
+        let bank = Bank::new(kind, requests(q));
+        let case = Case::pair(&bank, 17, q, Effect::of(Truth::Isolated.ratio(q)));
+        Row::of(&case, Truth::Isolated, q, "pair", TRIALS)
+    };
+    assert_all_hold(&Kind::ALL.map(row));
+}
+
+#[test]
+fn reduced_designs_at_the_isolated_margin() {
+    let light = Bank::new(Kind::Lognormal, requests(Quantile::P50));
+    let drifting = Bank::new(Kind::Drift, requests(Quantile::P50));
+    let mut rows = vec![
+        many(&drifting, Truth::Isolated, Quantile::P50, 300),
+        pooled(&Bank::new(Kind::Lognormal, 30), Truth::Isolated, TRIALS),
+        looks(&light, Truth::Isolated, Quantile::P50, 600),
+    ];
+    rows.extend(six(&light, Truth::Isolated, 600));
     assert_all_hold(&rows);
 }
 
 #[test]
-fn explore() {
-    let q = Quantile::P99;
-    for kind in Kind::ALL {
-        let bank = Bank::new(kind, requests(q));
-        for truth in [Truth::Isolated, Truth::Violated] {
-            let case = Case::pair(&bank, 17, q, Effect::of(truth.ratio(q)));
-            let start = std::time::Instant::now();
-            let row = Row::of(&case, truth, q, "pair, 17 blocks".to_owned(), 600);
-            println!("{} {:?}", row.line(), start.elapsed());
+fn reduced_rare_episodes() {
+    let bank = Bank::new(Kind::Lognormal, requests(Quantile::P99));
+    assert_all_hold(&[rare(&bank, 10.0, 300)]);
+}
+
+/// Too few blocks for the share of arms that is hit: it passes now and then, and every Isolated says that it speaks of
+/// rarer episodes not at all. π* at 17 blocks is 24 %: ten per cent of the arms are out of its scope.
+#[test]
+fn below_the_blocks_of_its_scope_an_isolated_prints_an_honest_one() {
+    let bank = Bank::new(Kind::Lognormal, requests(Quantile::P99));
+    let case = Case::pair(&bank, 17, Quantile::P99, Effect { ratio: 3.0, from: 0.0, share: 0.1 });
+    let scopes = each(100, |seed| {
+        let (verdict, _) = case.verdict(seed);
+        (verdict.cells[0].verdict == Verdict::Isolated).then_some(verdict.scope_share)
+    });
+    let passed: Vec<f64> = scopes.into_iter().flatten().map(Option::unwrap).collect();
+    assert!(passed.len() >= 5, "{} of 100 pass", passed.len());
+    assert!(passed.iter().all(|scope| (0.23..0.25).contains(scope)), "{passed:?}");
+}
+
+/// The whole grid.
+#[test]
+#[ignore = "takes half an hour on two cores: cargo test --release --lib validation -- --ignored"]
+fn full_grid() {
+    let start = std::time::Instant::now();
+    let mut rows = Vec::new();
+    for q in [Quantile::P50, Quantile::P99, Quantile::P999] {
+        for kind in Kind::ALL {
+            let bank = if q < Quantile::P999 { Bank::new } else { Bank::of_tails }(kind, requests(q));
+            let at = |truth: Truth| Case::pair(&bank, 17, q, Effect::of(truth.ratio(q)));
+            // At p50 and p99 2 is beyond every margin; at p99.9 it is the violated one.
+            let truths = Truth::ALL.into_iter().filter(|truth| q < Quantile::P999 || *truth != Truth::Double);
+            rows.extend(truths.map(|truth| Row::of(&at(truth), truth, q, "pair", truth.trials())));
+            if q == Quantile::P50 {
+                rows.extend(six(&bank, Truth::Isolated, TRIALS));
+                rows.extend([Truth::Isolated, Truth::Violated].map(|truth| many(&bank, truth, q, TRIALS)));
+                rows.extend([Truth::Isolated, Truth::Violated].map(|truth| looks(&bank, truth, q, TRIALS)));
+            }
+            if q == Quantile::P99 {
+                rows.push(looks(&bank, Truth::Isolated, q, TRIALS));
+                let few = Bank::new(kind, 30);
+                rows.extend([Truth::Isolated, Truth::Violated].map(|truth| pooled(&few, truth, TRIALS)));
+                if matches!(kind, Kind::Lognormal | Kind::RunToRun | Kind::Pareto) {
+                    rows.extend([rare(&bank, 10.0, TRIALS), rare(&bank, 5.0, TRIALS)]);
+                }
+                rows.extend(slo::rows(&bank, TRIALS));
+            }
+            eprintln!("{q} {}: {:.0?}", kind.words(), start.elapsed());
         }
     }
+    // An effect at p99.9 alone, all three judged: every latency beyond p99.5, at either margin.
+    let bank = Bank::new(Kind::Lognormal, requests(Quantile::P999));
+    for truth in [Truth::Isolated, Truth::Violated] {
+        let q = Quantile::P999;
+        let judged = [Quantile::P50, Quantile::P99, q].map(|q| (q, JudgedBy::Blocks)).to_vec();
+        let case = Case { judged, ..Case::pair(&bank, 17, q, bank.tail(Quantile(99_500), truth.ratio(q))) };
+        rows.push(Row::of(&case, truth, q, "pair, effect at p99.9 alone", TRIALS));
+    }
+    write(&rows, start.elapsed());
+    assert_all_hold(&rows);
+}
+
+fn write(rows: &[Row], took: std::time::Duration) {
+    let mut text = format!(
+        "# The validation of the verdict\n\n\
+         Made by `cargo test --release --lib validation -- --ignored` in {:.0} minutes: {} cells, {} trials, all on \
+         synthetic victims (no GPU). What each column means: docs/verdict.md, \"How often it errs\".\n\n\
+         | noise | design | quantiles | truth | trials | false passes | false alarms | Isolated | Degraded | Violated |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+        took.as_secs_f64() / 60.0,
+        rows.len(),
+        rows.iter().map(|row| row.trials).sum::<u64>(),
+    );
+    rows.iter().for_each(|row| text += &(row.line() + "\n"));
+    std::fs::write(format!("{}/docs/verdict-validation.md", env!("CARGO_MANIFEST_DIR")), text).unwrap();
 }

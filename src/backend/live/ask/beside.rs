@@ -80,7 +80,10 @@ impl<'s, 'a> Beside<'s, 'a> {
         let mut environment = environment(settings, device);
         environment.extend(spot.environment);
         let kept: &[&str] = if spot.visible == Visible::Unset { &[VISIBLE] } else { &[] };
-        let berth = Berth { seat: spot.seat, who: who.clone(), cores: Vec::new(), rows: 0 };
+        // Not on the controller's core: on those of the seat's tenant, who is quiet.
+        let mut crew = self.session.crew.iter().flat_map(|crew| &crew.tenants);
+        let cores = crew.find(|tenant| tenant.seat == spot.seat).map(|tenant| tenant.cores.clone()).unwrap_or_default();
+        let berth = Berth { seat: spot.seat, who: who.clone(), cores, rows: 0 };
         let launch = Launch { exe: &settings.exe, environment, seats: vec![berth] };
         let started = Tenant::start_without(launch, kept).map_err(|fault| fell(self.session, &who, fault))?;
         self.tenants.extend(started);

@@ -13,11 +13,13 @@ use super::{Pair, Stop, untold};
 
 /// The load, and how long one of its kernels takes alone at the highest clock.
 const WORKLOAD: &str = "compute-burst";
-const KERNEL: &str = "2ms";
+const KERNEL: &str = "5ms";
+/// Kernels queued: enough work that a host that pauses leaves the GPU none the less busy.
+const QUEUED: u32 = 3;
 /// An order begins this long after it was given.
 const LEAD: Nanos = Nanos::millis(20);
 /// Length of one burst and pause together.
-const BURST: Nanos = Nanos::millis(100);
+const BURST: Nanos = Nanos::millis(200);
 /// How long each runs alone, to learn what a kernel of its takes.
 const ALONE: Nanos = Nanos::secs(1);
 
@@ -44,7 +46,7 @@ impl<'s, 'a> Loads<'s, 'a> {
             together: None,
             programs: vec![program.clone()],
             arena: true,
-            outstanding: 4,
+            outstanding: QUEUED,
             cores: Vec::new(),
             spin: false,
             keep_awake: None,
@@ -56,7 +58,7 @@ impl<'s, 'a> Loads<'s, 'a> {
 
     /// Lets the one at `index` work for this part of the time.
     pub(super) fn work(&mut self, index: usize, duty: Share) -> Result<(), Stop> {
-        let order = NoiseOrder { program: Some(0), start: now() + LEAD, queued: 2, duty, burst: BURST };
+        let order = NoiseOrder { program: Some(0), start: now() + LEAD, queued: QUEUED, duty, burst: BURST };
         self.beside.noise(index, order)
     }
 

@@ -1,0 +1,177 @@
+//! Validity reasons: data that give each, and data that do not.
+
+use super::super::order::Drift;
+use super::super::synthetic::{Draw, Lab, lognormal};
+use super::super::*;
+use super::controls::again;
+use super::{change, reason, slowed, untouched};
+use crate::backend::{ArmKey, GpuHealth, PcieLink, Purpose, RemappedRows};
+use crate::experiment::blocks::order;
+use crate::host::probe::HostPauses;
+use crate::random::Stream;
+use crate::run_dir::SeriesData;
+use crate::units::Nanos;
+
+#[test]
+fn arms_that_were_lost_are_told_from_those_that_never_were() {
+    let lose = |run: &mut RecordedRun, lost: bool| {
+        let gone: Vec<ArmKey> =
+            run.arms.keys().filter(|key| key.block >= 22 && key.neighbour.is_some()).cloned().collect();
+        for key in gone {
+            run.arms.remove(&key);
+            if lost {
+                run.lost.insert(key, "the driver reports: Xid 31 on GPU 0".to_owned());
+            }
+        }
+    };
+    let mut run = untouched();
+    lose(&mut run, false);
+    assert_eq!(reason(&run), Reason::Incomplete);
+    let mut run = untouched();
+    lose(&mut run, true);
+    let what = "the driver reports: Xid 31 on GPU 0".to_owned();
+    assert_eq!(reason(&run), Reason::ArmsLost { arms: 2, what });
+    let mut run = untouched();
+    lose(&mut run, false);
+    run.given_up.insert(0, "3 arms in a row were lost".to_owned());
+    assert_eq!(reason(&run), Reason::ArmsLost { arms: 0, what: "3 arms in a row were lost".to_owned() });
+    // Lost beside another neighbour, or of a control: not of this cell.
+    let mut run = untouched();
+    let key = run.arms.keys().next().unwrap().clone();
+    run.lost.insert(ArmKey { neighbour: Some(7), ..key.clone() }, String::new());
+    run.lost.insert(ArmKey { purpose: Purpose::Alone, ..key }, String::new());
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated);
+    let mut run = Lab::default().run(slowed(2.5));
+    lose(&mut run, true);
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Violated, "it blocks Isolated alone");
+}
+
+#[test]
+fn health_that_becomes_gravely_worse_between_arms_blocks_isolated() {
+    let health = |width: u32, worn: u32| {
+        let link = PcieLink { generation: 4, width, max_generation: None, max_width: None, replays: None };
+        let remapped = Some(RemappedRows { correctable: worn, uncorrectable: 0, pending: false, failed: false });
+        Some(GpuHealth { pcie: Some(link), remapped, ..GpuHealth::default() })
+    };
+    let with = |ratio: f64, later: &dyn Fn() -> Option<GpuHealth>| {
+        let mut run = Lab::default().run(slowed(ratio));
+        for (index, arm) in run.arms.values_mut().enumerate() {
+            arm.summary.health = if index < 20 { health(16, 0) } else { later() };
+        }
+        run
+    };
+    let narrow = || health(8, 0);
+    let what = "the PCIe link has 8 lanes where it had 16".to_owned();
+    assert_eq!(reason(&with(1.0, &narrow)), Reason::DriverTrouble { what });
+    assert_eq!(judge(&with(2.5, &narrow)).cells[0].verdict, Verdict::Violated);
+    assert_eq!(judge(&with(1.0, &|| health(16, 1))).cells[0].verdict, Verdict::Isolated, "told, and kept");
+}
+
+#[test]
+fn somebody_else_on_the_gpu_blocks_isolated_and_nobody_knowing_is_assumed() {
+    let on = |ratio, line: &str| {
+        let mut run = Lab::default().run(slowed(ratio));
+        run.manifest.device = line.to_owned();
+        run
+    };
+    let seen = "cuda:0; exclusive use assumed: GPU GPU-0 is in use by python3 (pid 77)";
+    let what = "GPU GPU-0 is in use by python3 (pid 77)".to_owned();
+    assert_eq!(reason(&on(1.0, seen)), Reason::ForeignWork { what });
+    assert_eq!(judge(&on(2.5, seen)).cells[0].verdict, Verdict::Violated);
+    let unknown = judge(&on(1.0, "cuda:0; exclusive use assumed: nobody can say who uses GPU GPU-0"));
+    assert_eq!(unknown.cells[0].verdict, Verdict::Isolated);
+    assert_eq!(unknown.assumed[0], "exclusive use assumed: nobody can say who uses GPU GPU-0");
+}
+
+#[test]
+fn a_host_that_is_slower_beside_the_noise_blocks_isolated_where_it_can_touch_the_quantile() {
+    let pauses = |longest: Nanos, long| Some(HostPauses { longest, long, watched: Nanos::secs(1) });
+    let with = |ratio, quiet: (u64, u64), noisy: (u64, u64)| {
+        let mut run = Lab::default().run(slowed(ratio));
+        change(&mut run, false, |s| s.host_probe = pauses(Nanos::micros(quiet.0), quiet.1));
+        change(&mut run, true, |s| s.host_probe = pauses(Nanos::micros(noisy.0), noisy.1));
+        run
+    };
+    // The quiet p99 is about 200 µs: a quarter of its margin is 5 µs. 40 pauses of 300 µs are 1.2 % of the time.
+    let Reason::HostMediated { change_ns, tolerated_ns } = reason(&with(1.0, (60, 1), (300, 40))) else {
+        panic!("not the host")
+    };
+    assert_eq!(change_ns, 240_000.0);
+    assert!((4_500.0..5_500.0).contains(&tolerated_ns), "{tolerated_ns}");
+    assert_eq!(judge(&with(2.5, (60, 1), (300, 40))).cells[0].verdict, Verdict::Violated);
+    for (why, quiet, noisy) in [
+        ("equal in both arms", (300, 40), (300, 40)),
+        ("within a quarter of the margin", (300, 40), (304, 40)),
+        ("slower when quiet", (300, 40), (60, 40)),
+        ("too rare to touch a p99", (60, 1), (300, 2)),
+    ] {
+        assert_eq!(judge(&with(1.0, quiet, noisy)).cells[0].verdict, Verdict::Isolated, "{why}");
+    }
+    // Without a thread of its own the sender tells of its longest pause, and of no other.
+    for (longest, word) in [(Nanos::millis(5), "inconclusive"), (Nanos::millis(1), "isolated")] {
+        let mut run = untouched();
+        change(&mut run, false, |s| s.host_pause = Some(Nanos::micros(20)));
+        change(&mut run, true, |s| s.host_pause = Some(longest));
+        assert_eq!(judge(&run).cells[0].verdict.word(), word, "{longest}");
+    }
+}
+
+/// A run whose quiet arms are `ratio` times as slow where they follow noise.
+fn with_heat(ratio: f64, latency: impl Fn(&mut Stream, Draw) -> f64) -> RecordedRun {
+    let mut run = Lab { blocks: 48, ..Lab::default() }.run(latency);
+    again(&mut run, 1.0);
+    let plan = run.manifest.plan.clone();
+    for block in 0..48 {
+        let keys = order(&plan, 0, 0, block);
+        for pair in keys.windows(2) {
+            if let [before, after] = pair
+                && before.neighbour.is_some()
+                && after.neighbour.is_none()
+            {
+                let mut stream = Stream::new(block.into(), &[crate::random::Key::Name("heat")]);
+                let mut data = SeriesData::default();
+                (0..1_000).for_each(|_| super::record(&mut data, ratio * lognormal(&mut stream)));
+                let arm = run.arms.get_mut(after).unwrap();
+                arm.series.insert("hbm-chase".to_owned(), data);
+            }
+        }
+    }
+    run
+}
+
+#[test]
+fn what_a_noisy_arm_leaves_in_the_quiet_ones_decides_whatever_the_data_show() {
+    let Reason::CarryOver { ratio } = reason(&with_heat(1.08, slowed(2.5))) else { panic!("no carry-over") };
+    assert!((1.04..1.12).contains(&ratio), "{ratio}");
+    assert_eq!(judge(&with_heat(1.0, slowed(1.0))).cells[0].verdict, Verdict::Isolated);
+    // Significant, and less than half the margin.
+    assert_eq!(judge(&with_heat(1.02, slowed(1.0))).cells[0].verdict, Verdict::Isolated);
+}
+
+#[test]
+fn a_slow_drift_is_noted_and_a_steep_one_decides() {
+    let drifting = |per_block: f64| {
+        Lab::default().run(move |stream, draw| lognormal(stream) * libm::exp(per_block * f64::from(draw.block)))
+    };
+    // A quarter of ln 1.1 is 2.4 % a block.
+    let cell = judge(&drifting(0.012)).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Isolated);
+    let [Reason::Drift { per_block }] = cell.notes[..] else { panic!("{:?}", cell.notes) };
+    assert!((0.009..0.016).contains(&per_block), "{per_block}");
+    let Reason::Drift { per_block } = reason(&drifting(-0.04)) else { panic!("{:?}", reason(&drifting(-0.04))) };
+    assert!((-0.044..-0.034).contains(&per_block), "{per_block}");
+    assert!(judge(&drifting(0.001)).cells[0].notes.is_empty());
+}
+
+#[test]
+fn a_drift_is_the_median_slope_where_order_and_value_agree() {
+    let line: Vec<(u32, f64)> = (0..10).map(|block| (block, 0.5 * f64::from(block))).collect();
+    assert_eq!(Drift::of(&line), Some(Drift { per_block: 0.5, blocks: 9.0 }));
+    assert_eq!(Drift::of(&[]), None);
+    assert_eq!(Drift::of(&[(0, 1.0), (1, 2.0)]), None, "two points are no drift");
+    let flat: Vec<(u32, f64)> = (0..10).map(|block| (block, 1.0)).collect();
+    assert_eq!(Drift::of(&flat), None);
+    // A single step in the middle of the run has no slope.
+    let zigzag: Vec<(u32, f64)> = (0..20).map(|block| (block, f64::from(block % 2))).collect();
+    assert_eq!(Drift::of(&zigzag), None);
+}
