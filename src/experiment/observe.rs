@@ -26,8 +26,14 @@ use crate::units::Nanos;
 
 /// Times that an observation begins anew after a tenant was lost over it.
 const AGAIN: u32 = 2;
-/// What asking the driver and the tenants takes (assumed).
-const ASKING: Nanos = Nanos::secs(5);
+/// What asking the driver and the tenants takes (assumed): processes of its own that start, and stretches that it watches.
+fn asking(observation: &Observation) -> Nanos {
+    match observation.id {
+        "layout-change" => Nanos::secs(15),
+        "accounting" => Nanos::secs(10),
+        _ => Nanos::secs(5),
+    }
+}
 
 /// An observation that is still to be made.
 pub(super) struct Due {
@@ -277,7 +283,7 @@ impl Due {
                     ..Cost::default()
                 }
             }
-            How::Ask => Cost { asking: ASKING, ..Cost::default() },
+            How::Ask => Cost { asking: asking(self.observation), ..Cost::default() },
             How::Untold(_) => Cost::default(),
         }
     }

@@ -89,7 +89,7 @@ mod tests {
                 (reached(940.0, 100), too_little),
                 (reached(1_000.0, 106), too_little),
             ] {
-                let found = judge(&observation, &[here.clone()], std::slice::from_ref(&there), "exclusive");
+                let found = judge(&observation, std::slice::from_ref(&here), std::slice::from_ref(&there), "exclusive");
                 assert_eq!(found.finding.as_deref(), Some(*finding), "{} {here:?}", observation.id);
                 assert_eq!(found.figures.len(), 2);
             }

@@ -58,11 +58,11 @@ pub(super) fn check_against(
                 "expected none: nothing that is observed here is compared",
             );
         }
-    } else if let (Some(entry), Some(id)) = (t.entry("observe"), compared.first()) {
-        if !all.iter().any(|a| a.name != here.name && a.sharing == SharingMode::Exclusive) {
-            let expected = "expected `against = \"…\"` beside it: the arrangement that this one is compared with";
-            r.absent(&entry.span, &entry.path, format!("{id}, without anything to compare with"), expected);
-        }
+    } else if let (Some(entry), Some(id)) = (t.entry("observe"), compared.first())
+        && !all.iter().any(|a| a.name != here.name && a.sharing == SharingMode::Exclusive)
+    {
+        let expected = "expected `against = \"…\"` beside it: the arrangement that this one is compared with";
+        r.absent(&entry.span, &entry.path, format!("{id}, without anything to compare with"), expected);
     }
 }
 
