@@ -230,12 +230,26 @@ pub(super) fn moved(cell: &Cell) -> String {
     if !unmoved.is_empty() {
         parts.push(format!("{} unmoved", unmoved.join(", ")));
     }
-    let open: Vec<String> =
-        cell.why.iter().filter(|w| !w.of.is_empty()).map(|w| format!("{} ({})", w.of.join(", "), w.reason)).collect();
+    let open: Vec<String> = cell
+        .why
+        .iter()
+        .filter(|w| !w.of.is_empty())
+        .map(|w| format!("{} ({}{})", w.of.join(", "), w.reason, more(w)))
+        .collect();
     if !open.is_empty() {
         parts.push(format!("undecided: {}", open.join(", ")));
     }
     parts.join("; ")
+}
+
+/// What would have been found, and what would decide, where power is all that lacks.
+fn more(why: &Why) -> String {
+    let advice = why.advice.as_ref().map_or_else(String::new, |advice| format!("; {advice}"));
+    if matches!(why.reason.as_str(), "underpowered" | "control-undecided") {
+        format!(": {}{advice}", why.text)
+    } else {
+        String::new()
+    }
 }
 
 /// Of the series × quantiles that moved, the one that the matrix shows, else the first.
@@ -321,7 +335,12 @@ pub(super) fn requirement(cell: &Cell, accepted: &[String]) -> String {
     let what = match shown {
         Some((s, word)) => {
             let how = match (&s.why, s.ratio) {
-                (Some(why), _) => format!("is {}: {}", s.verdict.id(), why.text),
+                (Some(why), _) => {
+                    let power = matches!(why.reason.as_str(), "underpowered" | "control-undecided");
+                    let advice = why.advice.as_ref().filter(|_| power);
+                    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+                    format!("is {}: {}{advice}", s.verdict.id(), why.text)
+                }
                 (None, Some(r)) => format!("is {}, {}", s.verdict.id(), ratio_interval(&r)),
                 (None, None) => format!("is {}", s.verdict.id()),
             };

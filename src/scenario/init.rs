@@ -94,10 +94,8 @@ fn arrangements(inventory: &Inventory, gpu: Option<&Gpu>, tier: Tier) -> Vec<Cho
         _ => {
             let mut plain = vec![&suite::TIME_SLICING_2, &suite::MPS, &suite::STREAMS, &suite::GREEN_CONTEXTS];
             // What the budgets of the shorter tiers do not take.
-            match tier {
-                Tier::Smoke => plain.truncate(3),
-                Tier::Acceptance => {}
-                Tier::Certify => plain.insert(1, &suite::TIME_SLICING_4),
+            if tier == Tier::Certify {
+                plain.insert(1, &suite::TIME_SLICING_4);
             }
             plain.into_iter().map(|template| (template, None)).collect()
         }

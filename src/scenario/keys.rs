@@ -226,7 +226,12 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         Kind::List(&Kind::Special(&SEAT)),
         "Seats where the neighbours sit; all but the victim's unless given.",
     ),
-    Field::optional("require", Kind::Special(&REQUIRE), "What decides the exit code; nothing unless given."),
+    Field::optional(
+        "require",
+        Kind::Special(&REQUIRE),
+        "What decides the exit code; nothing unless given. In a table, `slo = \"met\"` asks that every objective of the panel \
+         holds, quiet and beside every neighbour: one that is missed gives 1, one that is not decided 4.",
+    ),
     Field::optional("expect", Kind::Special(&EXPECT), "Known physics: a surprise is a warning."),
     Field::optional(
         "observe",

@@ -1,6 +1,7 @@
-//! Ready-made parts of scenarios: what each sharing mode is tested with at each tier, so that a file of four arrangements,
-//! three at smoke, stays within its tier's budget with its controls. `crosstalk init` puts them together for the machine as found, and the files under
-//! scenarios/smoke, acceptance and certify are made of nothing else.
+//! Ready-made parts of scenarios: what each sharing mode is tested with at each tier, so that a file of four arrangements
+//! stays within its tier's budget with its controls. `crosstalk init` puts them together for the machine as found, and the
+//! files under scenarios/smoke, acceptance and certify are made of nothing else. At smoke one arrangement of a file has the
+//! placebo, and most have one probe.
 
 use super::design::{Design, Tier};
 use super::model::SharingMode;
@@ -90,7 +91,7 @@ pub(super) const TIME_SLICING_2: Template = Template {
     name: "time-slicing-2",
     why: "two processes in turns: nothing isolates them, and the run should show it",
     keys: "tenants = 2\n",
-    panel: &[("launch", S), ("compute", C), ("l2-chase", C), ("hbm-chase", C), ("h2d", A), ("inference", S)],
+    panel: &[("launch", A), ("compute", C), ("l2-chase", C), ("hbm-chase", C), ("h2d", A), ("inference", S)],
     neighbours: &[
         ("idle", S),
         ("compute-burst", S),
@@ -109,8 +110,8 @@ pub(super) const TIME_SLICING_4: Template = Template {
     name: "time-slicing-4",
     why: "four processes in turns: every request may wait for three of them",
     keys: "tenants = 4\n",
-    panel: &[("launch", S), ("hbm-chase", C), ("inference", S)],
-    neighbours: &[("idle", S), ("compute-burst", S), ("launch-storm", C), ("hbm-read", A)],
+    panel: &[("launch", A), ("hbm-chase", C), ("inference", S)],
+    neighbours: &[("idle", A), ("compute-burst", S), ("launch-storm", C), ("hbm-read", A)],
     ..TIME_SLICING_2
 };
 
@@ -142,8 +143,8 @@ pub(super) const STREAMS: Template = Template {
     name: "streams-2",
     why: "two streams of one process: order is kept in each, and nothing isolates them",
     keys: "tenants = 2\n",
-    panel: &[("launch", S), ("compute", C), ("l2-chase", C), ("hbm-chase", A), ("h2d", A), ("inference", S)],
-    neighbours: &[("idle", S), ("compute-burst", S), ("l2-thrash", C), ("hbm-read", A), ("d2h", A)],
+    panel: &[("launch", A), ("compute", C), ("l2-chase", C), ("hbm-chase", A), ("h2d", A), ("inference", S)],
+    neighbours: &[("idle", A), ("compute-burst", S), ("l2-thrash", C), ("hbm-read", A), ("d2h", A)],
     require: PLACEBO_HOLDS,
     expect: NOTHING_ISOLATED,
 };
@@ -154,8 +155,8 @@ pub(super) const GREEN_CONTEXTS: Template = Template {
     name: "green-contexts-2",
     why: "two green contexts of one process, each with half of the SMs; memory is shared",
     keys: "tenants = 2\n",
-    neighbours: &[("idle", S), ("compute-burst", A), ("l2-thrash", A), ("hbm-read", S), ("issue-hog", C), ("d2h", C)],
-    panel: &[("launch", C), ("l2-chase", A), ("hbm-chase", S), ("h2d", C), ("inference", S)],
+    neighbours: &[("idle", A), ("compute-burst", A), ("l2-thrash", A), ("hbm-read", S), ("issue-hog", C), ("d2h", C)],
+    panel: &[("launch", C), ("l2-chase", A), ("hbm-chase", S), ("h2d", C), ("inference", A)],
     ..MPS
 };
 
@@ -188,9 +189,9 @@ pub(super) const COMPUTE_INSTANCES: Template = Template {
     name: "compute-instances",
     why: "compute instances of one GPU instance: SMs of their own, one memory; skipped where each instance has one, so \
           nothing is required",
-    panel: &[("launch", A), ("compute", C), ("l2-chase", A), ("hbm-chase", S), ("inference", S)],
+    panel: &[("launch", A), ("compute", C), ("l2-chase", A), ("hbm-chase", S), ("inference", A)],
     neighbours: &[
-        ("idle", S),
+        ("idle", A),
         ("compute-burst", A),
         ("issue-hog", C),
         ("l2-thrash", A),
@@ -213,8 +214,8 @@ pub(super) const MIG_TIME_SLICING: Template = Template {
     mode: SharingMode::MigTimeSlicing,
     name: "mig-time-slicing",
     why: "two tenants in turns in each instance as found: shared within, isolated from the others",
-    panel: &[("launch", S), ("hbm-chase", C), ("inference", S)],
-    neighbours: &[("idle", S), ("compute-burst", S), ("launch-storm", C), ("hbm-read", A)],
+    panel: &[("launch", A), ("hbm-chase", C), ("inference", S)],
+    neighbours: &[("idle", A), ("compute-burst", S), ("launch-storm", C), ("hbm-read", A)],
     require: PLACEBO_HOLDS,
     expect: ALL_VIOLATED,
     ..MIG
@@ -225,8 +226,8 @@ pub(super) const MIG_MPS: Template = Template {
     mode: SharingMode::MigMps,
     name: "mig-mps",
     why: "two clients of an MPS server in each instance as found: side by side within, isolated from the others",
-    panel: &[("launch", C), ("l2-chase", C), ("hbm-chase", S), ("inference", S)],
-    neighbours: &[("idle", S), ("compute-burst", A), ("l2-thrash", C), ("hbm-read", S)],
+    panel: &[("launch", C), ("l2-chase", C), ("hbm-chase", S), ("inference", A)],
+    neighbours: &[("idle", A), ("compute-burst", A), ("l2-thrash", C), ("hbm-read", S)],
     require: PLACEBO_HOLDS,
     expect: NOTHING_ISOLATED,
     ..MIG

@@ -291,14 +291,17 @@ impl<'a> Cell<'a> {
         let of_subject = |s: &Subject<'_>| {
             let arms = s.pairs.iter().map(|pair| (self.generation(pair.block), pair.noisy)).collect();
             let late = |r: &Reason| matches!(r, Reason::LateRequests { .. });
+            let sleepy = |r: &Reason| *r == Reason::TooFewCores;
+            let late = s.findings.quiet.clone().or_else(|| s.findings.noisy.clone()).filter(late);
             let side = slo::Side {
                 plan: self.plan,
                 arrangement: self.arrangement_index,
                 seat: self.seat(),
                 neighbour: Some(self.neighbour),
                 extent: s.extent,
-                not_met: findings.noisy.clone(),
-                not_missed: s.findings.quiet.clone().or_else(|| s.findings.noisy.clone()).filter(late),
+                // A victim that sleeps between looks is slower than it would be: what it meets it meets.
+                not_met: findings.noisy.clone().filter(|reason| !sleepy(reason)),
+                not_missed: late.or_else(|| findings.noisy.clone().filter(sleepy)),
                 arms,
             };
             side.judge(s.probe)
@@ -328,6 +331,7 @@ impl<'a> Cell<'a> {
                 arms.extend(blocks.filter_map(|b| Some((self.generation(b), run.arms.get(&key(b))?))));
             }
             let Some(extent) = extent else { continue };
+            let sleepy = arms.iter().any(|(_, arm)| arm.summary.too_few_cores);
             let late = validity::late(&arms.iter().map(|(_, arm)| *arm).collect::<Vec<_>>(), index, &probe.name);
             let side = slo::Side {
                 plan: self.plan,
@@ -336,7 +340,7 @@ impl<'a> Cell<'a> {
                 neighbour: None,
                 extent,
                 not_met: (arms.len() < planned).then_some(Reason::Incomplete),
-                not_missed: late,
+                not_missed: late.or(sleepy.then_some(Reason::TooFewCores)),
                 arms,
             };
             slos.extend(side.judge(index));

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::cell::{self, FALSE_ALARM, counts, deadline_ns};
-use super::estimate::{Levels, Sides, Tables, estimate, interval};
+use super::estimate::{Levels, Sides, Tables, estimate, interval, times};
 use super::looks::Extent;
 use super::types::{Control, ControlOutcome, ControlVerdict, Interval, Reason};
 use crate::backend::{ArmKey, Purpose};
@@ -353,8 +353,8 @@ impl<'a> Of<'a> {
                 let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
                 let slower = ratios.iter().filter(|ratio| **ratio > 0.0).count();
                 let text = format!(
-                    "{series} {q} {what} {:.2}× in the victim's own place, slower in {slower} of {} pairs",
-                    libm::exp(mean),
+                    "{series} {q} {what} {}× in the victim's own place, slower in {slower} of {} pairs",
+                    times(libm::exp(mean)),
                     ratios.len()
                 );
                 if slower == ratios.len() && mean > libm::log1p(self.plan.design.margins.of(*q).0) {
@@ -397,6 +397,6 @@ fn of_served(service: &Durations, known: bool) -> Option<&Durations> {
 
 /// "1.01× [0.99 1.03]".
 fn words(r: Interval) -> String {
-    let one = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), |x| format!("{x:.2}"));
-    format!("{:.2}× [{} {}]", r.estimate, one(r.low), one(r.high))
+    let one = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), times);
+    format!("{}× [{} {}]", times(r.estimate), one(r.low), one(r.high))
 }

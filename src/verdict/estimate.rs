@@ -164,6 +164,13 @@ pub(super) fn interval(estimate: f64, low: Option<f64>, high: Option<f64>) -> In
     Interval { estimate: libm::exp(estimate), low: low.map(libm::exp), high: high.map(libm::exp) }
 }
 
+/// A ratio in words: three significant digits, two decimals at most, as reports have it.
+pub(super) fn times(ratio: f64) -> String {
+    let magnitude = libm::floor(libm::log10(ratio.max(f64::MIN_POSITIVE)));
+    let decimals = (2.0 - magnitude).clamp(0.0, 2.0) as usize;
+    format!("{ratio:.decimals$}")
+}
+
 /// Sample standard deviation; `None` of fewer than two.
 pub(super) fn standard_deviation(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;

@@ -4,10 +4,9 @@
 //! so all looks together err no more often than one alone would (Bonferroni; C. Jennison, B. W. Turnbull, *Group
 //! Sequential Methods*, section 2.1, calls the split of α its spending).
 
-use std::collections::BTreeMap;
-
-use super::cell::Cell;
+use super::cell::{Cell, Controls};
 use super::controls;
+use super::estimate::Tables;
 use super::types::{SeriesVerdict, Verdict};
 use crate::plan::Plan;
 use crate::run_dir::{JudgedBy, RecordedRun};
@@ -91,10 +90,8 @@ pub fn decided(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: us
     let plan = &run.manifest.plan;
     let Some(cell) = Cell::at_look(run, arrangement, grid, neighbour, look) else { return false };
     let last = Extent::at(&plan.design, look).last;
-    let mut tables = BTreeMap::new();
-    // Of the controls only A/A runs with the blocks.
-    let again = controls::of_again(run, arrangement, grid, Extent::at(&plan.design, look), &mut tables);
-    let judged = cell.judge(run, &BTreeMap::from([((arrangement, grid), again)]), &mut tables).cell;
+    let mut tables = Tables::new();
+    let judged = cell.judge(run, &Controls::new(), &mut tables).cell;
     let done = |s: &&SeriesVerdict| match s.verdict {
         Verdict::Isolated | Verdict::Violated => true,
         Verdict::Degraded => {
@@ -104,7 +101,13 @@ pub fn decided(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: us
         Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => false,
     };
     let rows: Vec<&SeriesVerdict> = judged.series.iter().filter(|s| s.judged != JudgedBy::TooFew).collect();
-    !rows.is_empty() && rows.iter().all(done)
+    if rows.is_empty() || !rows.iter().all(done) {
+        return false;
+    }
+    // Of the controls only A/A runs with the blocks. It is asked last, for it takes as long as a cell.
+    let again = controls::of_again(run, arrangement, grid, Extent::at(&plan.design, look), &mut tables);
+    let blocked = |s: &&SeriesVerdict| again.blocking(neighbour, &s.series, s.quantile).is_some();
+    again.failed.is_none() && !rows.iter().filter(|s| s.verdict == Verdict::Isolated).any(blocked)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! moves nothing through the GPU.
 
 use super::cell;
+use super::estimate::times;
 use super::types::{CellVerdict, Control, ControlOutcome, ControlVerdict, Reason, SeriesVerdict, Verdict};
 use crate::backend::Purpose;
 use crate::plan::Plan;
@@ -85,5 +86,5 @@ pub(super) fn apply(run: &RecordedRun, cells: &mut [CellVerdict]) -> Vec<Control
 }
 
 fn ratio(s: &SeriesVerdict) -> String {
-    s.ratio.map_or_else(String::new, |r| format!(" {:.2}×", r.estimate))
+    s.ratio.map_or_else(String::new, |r| format!(" {}×", times(r.estimate)))
 }

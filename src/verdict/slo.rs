@@ -20,7 +20,7 @@ pub(super) struct Side<'a> {
     pub(super) extent: Extent,
     /// Why nothing is called met: arms are missing, or the neighbour did too little.
     pub(super) not_met: Option<Reason>,
-    /// Why nothing is called missed: the sender was late.
+    /// Why nothing is called missed: the sender was late, or slept between looks.
     pub(super) not_missed: Option<Reason>,
     /// (generation, arm), the generation of all grids counted through.
     pub(super) arms: Vec<(u64, &'a ArmData)>,

@@ -1,5 +1,6 @@
 //! The claims that observations of the driver decide: what comes out by mode and by model, and where nothing can be told.
 
+use crosstalk::claims::CLAIMS;
 use crosstalk::observation::{By, CATALOGUE};
 use crosstalk::verdict::RunVerdict;
 
@@ -16,7 +17,14 @@ fn instead(id: &str, from: &str, to: &str) -> RunVerdict {
 const AS_FOUND: &str = "sharing = \"mig\"\nlayout = \"as-found\"";
 const SLICED: &str = "sharing = \"time-slicing\"\ntenants = 2";
 
-/// As they are they come out as the catalogue says (see the test of all claims); here the other way.
+#[test]
+fn each_comes_out_as_the_catalogue_says() {
+    for id in ["mig-nccl", "mig-whole", "mig-metrics", "mig-static", "ts-bill"] {
+        let claim = CLAIMS.iter().find(|claim| claim.id == id).unwrap();
+        assert_eq!(Some(holds(&run(&text(id), &[]))), claim.simulated(), "{id}");
+    }
+}
+
 #[test]
 fn each_can_come_out_the_other_way() {
     assert!(!holds(&instead("mig-nccl", AS_FOUND, SLICED)), "processes on one device map each other's memory");

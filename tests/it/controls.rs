@@ -66,7 +66,7 @@ fn between_instances_the_same_noise_moves_nothing() {
 #[test]
 fn noise_that_does_not_fit_beside_the_probes_is_told_with_the_arithmetic() {
     let run =
-        run("h100-sxm", "sharing = \"mig\"\nlayout = [\"3g.40gb\", \"3g.40gb\"]", "params = { footprint = \"95%\" }");
+        run("h100-sxm", "sharing = \"mig\"\nlayout = [\"3g.40gb\", \"3g.40gb\"]", "params = { footprint = \"99%\" }");
     let why = &run.no_control[&(0, 0, Purpose::Within)];
     for words in ["in the victim's own place, where they hold", "hbm-read asks for ", " are free"] {
         assert!(why.contains(words), "no {words:?} in {why}");

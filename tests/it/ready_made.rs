@@ -62,7 +62,7 @@ fn every_file_stays_within_the_budget_of_its_tier_and_reconfigures_nothing() {
                 for (layout, simulator) in machines(name, model(id)) {
                     let plan = plan(text, &simulator, model(id), None);
                     assert_eq!(plan.design.tier, *tier, "{name}");
-                    assert_eq!(plan.arrangements.len(), if *tier == Tier::Smoke { 3 } else { 4 }, "{name}");
+                    assert_eq!(plan.arrangements.len(), 4, "{name}");
                     for a in plan.arrangements.iter().filter(|a| a.skipped.is_some()) {
                         // A machine of the smallest instances has none that could be divided.
                         let expected = a.name == "compute-instances" && layout != "all-balanced";

@@ -93,7 +93,7 @@ fn instances_are_closed_to_each_other_and_their_layout_is_asked_for_permission()
 
     // With it. The stand-in, unlike a driver, divides nothing beside running work.
     std::fs::remove_dir_all(machine.path().join("run")).unwrap();
-    let all = seen(&machine, &observing("\"mig\"", &["layout-change"]), &["--allow-reconfigure"]);
+    let all = seen(&machine, &observing("\"mig\"\nvictim_at = [\"0\"]", &["layout-change"]), &["--allow-reconfigure"]);
     let said = ["destroying the victim's own compute instance: refused, it is in use", "creating 1g.10gb at slice"];
     assert_found(&all, "layout-change", Some("refused"), &said);
     let kept = |name: &str| name.starts_with("mig-before-");

@@ -82,9 +82,7 @@ fn what_init_writes_reads_on_every_machine_and_tier() {
         let plain = made(&off, *tier);
         let mut proposed = modes(&plain);
         proposed.dedup();
-        let all = [TimeSlicing, Mps, Streams, GreenContexts];
-        let fit = if *tier == Tier::Smoke { &all[..3] } else { &all };
-        assert_eq!(proposed, arranged(fit), "what is arranged on hardware, and what the tier has time for");
+        assert_eq!(proposed, arranged(&[TimeSlicing, Mps, Streams, GreenContexts]), "what is arranged on hardware");
         assert_eq!((plain.gpu.as_deref(), plain.design.tier), (Some("H100 80GB HBM3"), *tier));
         let old = Inventory { cuda: Some("12.3".to_owned()), ..off };
         assert!(!modes(&made(&old, *tier)).contains(&GreenContexts), "they came with CUDA 12.4");

@@ -11,12 +11,8 @@ const CARDS: &[(&str, &str, &str)] =
 const MIG_OFF: &[&Template] = &[&suite::TIME_SLICING_2, &suite::TIME_SLICING_4, &suite::MPS, &suite::STREAMS];
 const MIG_ON: &[&Template] = &[&suite::MIG, &suite::COMPUTE_INSTANCES, &suite::MIG_TIME_SLICING, &suite::MIG_MPS];
 
-/// What ten minutes do not hold.
-const NOT_AT_SMOKE: &[&str] = &[suite::TIME_SLICING_4.name, suite::COMPUTE_INSTANCES.name];
-
 fn file(tier: Tier, name: &str, words: &str, gpu: Option<&str>, arrangements: &[&Template]) -> (String, String) {
-    let runs = |template: &&&Template| tier != Tier::Smoke || !NOT_AT_SMOKE.contains(&template.name);
-    let arrangements: Vec<_> = arrangements.iter().filter(runs).map(|template| (*template, None)).collect();
+    let arrangements: Vec<_> = arrangements.iter().map(|template| (*template, None)).collect();
     let gpu = gpu.map_or_else(String::new, |gpu| format!("gpu = \"{gpu}\"\n"));
     let text = format!(
         "# {words}: are tenants that share this GPU isolated from one another?\n\

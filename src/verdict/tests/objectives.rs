@@ -74,6 +74,14 @@ fn what_the_data_do_not_show_is_neither_met_nor_missed() {
     let mut run = asking(Lab::default().run(sometimes_slow), 500);
     change(&mut run, true, |s| s.windows[0].late = 500);
     assert_eq!(states(&judge(&run))[1], (Some(0), "undecided"));
+    // A victim that sleeps between looks is slower than it would be: it may meet an objective, and misses none.
+    for (latency, expected) in
+        [(sometimes_slow as fn(&mut Stream, Draw) -> f64, "undecided"), (|s, _| lognormal(s), "met")]
+    {
+        let mut run = asking(Lab::default().run(latency), 500);
+        change(&mut run, true, |s| s.too_few_cores = true);
+        assert_eq!(states(&judge(&run))[1], (Some(0), expected));
+    }
 }
 
 #[test]

@@ -195,7 +195,9 @@ fn window(session: &LiveSession<'_>, crew: &mut Crew, meanwhile: &mut dyn FnMut(
     let rate = Rate::from_f64((WORKS / once).min(MOST));
     let (seed, arrangement, probe) = (session.plan.seed, session.planned().name.clone(), program.name.clone());
     let planned = arrivals(&mut arrival_stream(seed, &arrangement, 0, &probe), rate, false, WINDOW);
-    let limit = 64;
+    // As many as its requests are prepared for.
+    let panel = session.grid().probes.first().and_then(|probe| session.plan.panel.get(*probe));
+    let limit = panel.map_or(1, |probe| probe.outstanding.max(1));
     let load = WindowLoad::Open { rate, poisson: false, seed, arrangement, block: 0, probe };
     let start = now() + LEAD;
     let order = WindowOrder { program: 0, load, limit, start, length: WINDOW, drain: DRAIN };
