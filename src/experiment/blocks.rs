@@ -6,7 +6,7 @@ use crate::plan::{Grid, Plan};
 use crate::random::{Key, Stream};
 use crate::run_dir::{Calibration, ProbeCalibration};
 use crate::scenario::Arrivals;
-use crate::units::Nanos;
+use crate::units::{Nanos, Share};
 
 /// A pair within the victim's place sees at least so many requests, in windows no shorter than this.
 const WITHIN: (u64, Nanos) = (50, Nanos::millis(100));
@@ -67,7 +67,13 @@ pub(super) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -
     let window = |probe: &ProbeCalibration| Window {
         probe: probe.probe,
         load: Load::Open { rate: probe.rate, poisson: !matches!(plan.panel[probe.probe].arrivals, Arrivals::Fixed(_)) },
-        length: if purpose == Purpose::Within { within(probe) } else { probe.window },
+        length: match purpose {
+            Purpose::Within => {
+                let grid = &plan.arrangements[arrangement].grids[grid];
+                within_window(plan, grid, probe.rate.as_f64(), probe.window)
+            }
+            _ => probe.window,
+        },
     };
     let windows: Vec<Window> = windows.iter().filter_map(|index| calibration.probes.get(*index)).map(window).collect();
     keys.into_iter()
@@ -82,15 +88,13 @@ pub(super) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -
         .collect()
 }
 
-/// A window of the sensitivity control: a large effect is looked for, so a short one will do.
-fn within(probe: &ProbeCalibration) -> Nanos {
-    within_window(probe.rate.as_f64(), probe.window)
-}
-
-/// The same for a probe at `rate` (per second) whose windows in blocks are `window`.
-pub(super) fn within_window(rate: f64, window: Nanos) -> Nanos {
+/// A window of the sensitivity control for a probe at `rate` (per second) whose windows in blocks are `window`: a large
+/// effect is looked for, so a short one will do, but one that holds a burst and a pause of noise that makes them.
+pub(super) fn within_window(plan: &Plan, grid: &Grid, rate: f64, window: Nanos) -> Nanos {
     let enough = WITHIN.0 as f64 / rate.max(1e-3);
-    Nanos::millis((enough * 1e3).ceil() as u64).max(WITHIN.1).min(window)
+    let in_bursts = grid.neighbours.iter().map(|n| &plan.neighbours[*n]).filter(|n| n.duty < Share::percent(100));
+    let burst = in_bursts.map(|n| n.burst).max().unwrap_or_default();
+    Nanos::millis((enough * 1e3).ceil() as u64).max(WITHIN.1).max(burst).min(window)
 }
 
 /// The generations of a grid: ranges of blocks between two restarts of the tenants.

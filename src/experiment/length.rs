@@ -182,7 +182,7 @@ fn of_grid(
         let window = calibration::planned_window(plan, *probe, *request);
         windows += window;
         let rate = calibration::planned_rate(plan, *probe, *request);
-        short += rate.map_or(window, |rate| within_window(rate.as_f64(), window));
+        short += rate.map_or(window, |rate| within_window(plan, grid, rate.as_f64(), window));
         if plan.panel[*probe].arrivals == Arrivals::Auto {
             stretch += plan.design.max_window.saturating_sub(window);
         }

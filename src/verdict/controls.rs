@@ -17,6 +17,7 @@ use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
 use crate::stats::{Counts, Durations, log_ratio, t_bounds};
+use crate::units::Share;
 
 /// Part of the requests whose device times must be known.
 const KNOWN: f64 = 0.9;
@@ -326,7 +327,7 @@ impl<'a> Of<'a> {
                     }
                     row
                 } else {
-                    let (moved, text) = self.moved(*probe, &pairs);
+                    let (moved, text) = self.moved(*probe, noise.duty, &channels, &pairs);
                     let through = channels.iter().map(Channel::to_string).collect::<Vec<_>>().join(", ");
                     if moved {
                         self.row(Control::Sensitivity, ControlOutcome::Passed, format!("{text}, through {through}"))
@@ -344,12 +345,24 @@ impl<'a> Of<'a> {
 
     /// Whether a probe moved inside the victim's own place: in every pair, and on average beyond the margin, at one of the
     /// quantiles for which the arms have requests enough. In words besides.
-    fn moved(&self, probe: usize, pairs: &[(&ArmData, &ArmData)]) -> (bool, String) {
+    ///
+    /// It must in service time; but who finds no free block slot waits before the device starts with it, and nothing else
+    /// makes a stream of the same process wait there. Noise in bursts moves the requests that meet one: the quantile in
+    /// the middle of those is looked at too.
+    fn moved(&self, probe: usize, duty: Share, channels: &[Channel], pairs: &[(&ArmData, &ArmData)]) -> (bool, String) {
         let deadline = deadline_ns(self.plan);
         let mut least = None::<(f64, String)>;
+        let mut quantiles = self.plan.design.judged.clone();
+        if duty < Share::percent(100) {
+            quantiles.push(Quantile(((1.0 - duty.as_f64() / 2.0) * 1e5) as u32));
+        }
+        let mut measures = vec![Measure::Service];
+        if channels.contains(&Channel::BlockSlots) {
+            measures.push(Measure::Latency);
+        }
         for series in &self.plan.panel[probe].series {
-            for q in &self.plan.design.judged {
-                let Some((what, ratios)) = ratios(pairs, series, *q, deadline) else { continue };
+            for (q, measure) in quantiles.iter().flat_map(|q| measures.iter().map(move |measure| (q, *measure))) {
+                let Some((what, ratios)) = ratios(pairs, series, measure, *q, deadline) else { continue };
                 let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
                 let slower = ratios.iter().filter(|ratio| **ratio > 0.0).count();
                 let text = format!(
@@ -370,11 +383,20 @@ impl<'a> Of<'a> {
     }
 }
 
-/// ln(noisy ÷ quiet) per pair of the service time, or of the latency where the device does not tell it; `None` where an arm
-/// has too few requests for its own quantile.
+/// What of a request is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// Its time on the device; where the device does not tell it, its latency.
+    Service,
+    /// From its planned arrival to its completion.
+    Latency,
+}
+
+/// ln(noisy ÷ quiet) per pair, and of what; `None` where an arm has too few requests for its own quantile.
 fn ratios(
     pairs: &[(&ArmData, &ArmData)],
     series: &str,
+    measure: Measure,
     q: Quantile,
     deadline_ns: f64,
 ) -> Option<(&'static str, Vec<f64>)> {
@@ -388,7 +410,8 @@ fn ratios(
         };
         pairs.iter().map(|(quiet, noisy)| Some(log_ratio(side(quiet)?, side(noisy)?, deadline_ns).taken)).collect()
     };
-    of(true).map(|r| ("service time", r)).or_else(|| of(false).map(|r| ("latency", r)))
+    let service = (measure == Measure::Service).then(|| of(true)).flatten();
+    service.map(|r| ("service time", r)).or_else(|| of(false).map(|r| ("latency", r)))
 }
 
 fn of_served(service: &Durations, known: bool) -> Option<&Durations> {
