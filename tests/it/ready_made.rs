@@ -75,7 +75,10 @@ fn every_file_stays_within_the_budget_of_its_tier_and_reconfigures_nothing() {
                     assert!(one <= tier.budget(), "{name} on {id}/{layout}: {one} of {}", tier.budget());
                     assert!(one * 3 > tier.budget(), "{name} on {id}/{layout}: {one}, so there is time for more");
                     let notes = verdict::foreseen(&plan, jiff::civil::date(2026, 11, 25));
-                    assert!(notes.is_empty(), "{name}: {notes:?}");
+                    // Ten minutes hold one arrangement with the placebo; the others say that they have none.
+                    let known =
+                        |note: &&verdict::Warning| *tier == Tier::Smoke && note.what.starts_with("no placebo in ");
+                    assert!(notes.iter().all(|note| known(&note)), "{name}: {notes:?}");
                 }
             }
         }
@@ -196,5 +199,5 @@ fn check_says_how_long_and_what_further_places_add() {
     }
     // A machine that cannot be arranged so is no mistake of the scenario.
     let text = check("sim:h100-sxm");
-    assert_eq!(text.matches("SKIPPED: MIG is off on").count(), 3, "{text}");
+    assert_eq!(text.matches("SKIPPED: MIG is off on").count(), 4, "{text}");
 }
