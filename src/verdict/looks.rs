@@ -18,7 +18,7 @@ pub(super) const ALPHA: f64 = 0.01;
 
 /// Part of [`ALPHA`] at which upper bounds are drawn. A bootstrap over 17 blocks is a little narrow: at the whole of 1 % a
 /// truth on the margin is called Isolated in 0.3 to 0.8 % of synthetic runs, which no affordable number of trials shows to
-/// be within 1 %; at half of it they do (docs/verdict-validation.md).
+/// be within 1 %; at half of it they do (the validation grid).
 const NOMINAL: f64 = 0.5;
 
 /// Up to where the arms of a grid are judged beside one neighbour, and what that look may spend.

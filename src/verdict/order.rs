@@ -15,7 +15,7 @@ const SEEN: f64 = 0.005;
 
 /// Level at which a carry-over that is large enough to matter counts as seen. It hides interference, so what is overlooked
 /// becomes a false pass: with a carry-over of twice the margin, 17 blocks at a level of 0.5 % overlook it in 2 % of synthetic
-/// runs, at 2.5 % in few enough (docs/verdict-validation.md). Where nothing is carried over, an estimate beyond half of the
+/// runs, at 2.5 % in few enough (the validation grid). Where nothing is carried over, an estimate beyond half of the
 /// margin takes so much noise that no Isolated is lost by it.
 const CARRIED: f64 = 0.025;
 
