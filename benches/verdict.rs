@@ -111,7 +111,7 @@ fn run(again: bool) -> RecordedRun {
         for block in first..first + plan.design.blocks {
             for (neighbour, purpose) in states.iter().take(if again { 3 } else { 2 }) {
                 let key = ArmKey { arrangement: 0, grid, block, neighbour: *neighbour, purpose: *purpose };
-                run.arms.insert(key, arm(&plan, key));
+                run.arms.insert(key.clone(), arm(&plan, key));
             }
         }
     }

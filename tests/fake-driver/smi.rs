@@ -21,8 +21,10 @@ const INVALID: u8 = 2;
 
 pub(crate) fn main() -> ExitCode {
     let Some(loaded) = config::loaded() else { return ExitCode::FAILURE };
-    while loaded.config.smi.hang {
-        std::thread::park();
+    if loaded.config.smi.hang {
+        loop {
+            std::thread::park();
+        }
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
