@@ -177,6 +177,10 @@ impl<'a> Context<'a> {
         if generation.purpose.is_block() {
             return Ok(GivenUp(Some(reason)));
         }
+        // Tenants that died are no proof that it cannot be: their arms are lost, and the control was not measured.
+        if *lost >= LOST_IN_A_ROW {
+            return Ok(GivenUp(None));
+        }
         refused.insert((grid, generation.purpose));
         sink(Happened::NoControl { grid, purpose: generation.purpose, reason })?;
         Ok(GivenUp(None))

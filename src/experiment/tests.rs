@@ -314,6 +314,7 @@ fn a_block_that_lost_its_first_arm_is_begun_anew_too() {
     run(&Failing::new(|_| None), &mut dir, &mut resumed, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let read = load(folder.path()).unwrap();
     assert_eq!((read.arms.len(), read.lost.len()), (18, 0));
+    assert_eq!(read.lost_before, before.lost, "and is remembered: it may have been lost to the neighbour");
 }
 
 #[test]

@@ -414,6 +414,7 @@ pub(super) fn run() -> RecordedRun {
         stopped: BTreeMap::new(),
         no_control: BTreeMap::new(),
         lost: BTreeMap::new(),
+        lost_before: BTreeMap::new(),
         observed: BTreeMap::new(),
         finished: true,
     }

@@ -152,7 +152,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let mut skipped = BTreeMap::new();
     let mut given_up = BTreeMap::new();
     let (mut stopped, mut no_control) = (BTreeMap::new(), BTreeMap::new());
-    let mut lost = BTreeMap::new();
+    let (mut lost, mut lost_before) = (BTreeMap::new(), BTreeMap::new());
     let mut observed: BTreeMap<usize, Vec<Observed>> = BTreeMap::new();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
@@ -189,7 +189,9 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
             Event::Dropped { arrangement, grid, block, purpose } => {
                 let of_block = |arm: &ArmKey| arm.belongs(arrangement, grid, block, purpose);
                 committed.retain(|c| !(of_block(&c.arm) && seen.remove(&c.file)));
-                lost.retain(|arm, _| !of_block(arm));
+                let gone: BTreeMap<ArmKey, String>;
+                (gone, lost) = std::mem::take(&mut lost).into_iter().partition(|(arm, _)| of_block(arm));
+                lost_before.extend(gone);
             }
             Event::Observed { arrangement, observed: one } => observed.entry(arrangement).or_default().push(one),
             Event::Arranged { .. } | Event::Note(_) => {}
@@ -204,6 +206,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         stopped,
         no_control,
         lost,
+        lost_before,
         observed,
         finished,
     };

@@ -156,6 +156,9 @@ pub struct RecordedRun {
     pub no_control: BTreeMap<(usize, usize, Purpose), String>,
     /// Arms that could not be measured to their end, with the reason.
     pub lost: BTreeMap<ArmKey, String>,
+    /// Arms that were lost before the run went on, and whose blocks were measured anew then, with the reason: whoever took the
+    /// later attempt alone would choose the arms that survive.
+    pub lost_before: BTreeMap<ArmKey, String>,
     /// What was observed beside the cells, by arrangement.
     pub observed: BTreeMap<usize, Vec<Observed>>,
     /// The run was finished, not interrupted.
@@ -174,6 +177,7 @@ impl RecordedRun {
             stopped: BTreeMap::new(),
             no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
+            lost_before: BTreeMap::new(),
             observed: BTreeMap::new(),
             finished: false,
         }

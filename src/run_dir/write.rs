@@ -151,7 +151,10 @@ impl RunDir {
                 !of_block(arm)
             });
             run.arms.retain(|arm, _| !of_block(arm));
-            run.lost.retain(|arm, _| !of_block(arm));
+            let (gone, kept): (BTreeMap<_, _>, _) =
+                std::mem::take(&mut run.lost).into_iter().partition(|(arm, _)| of_block(arm));
+            run.lost = kept;
+            run.lost_before.extend(gone);
         }
         Ok(())
     }

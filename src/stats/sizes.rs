@@ -27,7 +27,7 @@ pub fn min_requests(q: Quantile, alpha: f64) -> u64 {
 /// The fewest requests for an objective "quantile `q` ≤ bound" of which `over` may lie over the bound, if requests were
 /// independent: the smallest h + t with I_p(h, t + 1) ≤ 1 − c for t = `over`, p = q and c = 1 − `alpha` (MLPerf
 /// inference, LoadGen, "early stopping"). I_p(h, t + 1) is the probability that at most t of h + t independent requests
-/// are over. For planning only: latencies hang together, and then this passes what it should not.
+/// are over. The least that there must be, and no more: latencies hang together, and then this alone passes what it should not.
 pub fn planned_requests(q: Quantile, over: u64, alpha: f64) -> u64 {
     let passes = |n: u64| binomial_below(over, n, 1.0 - q.as_f64()) <= alpha;
     let mut enough = min_requests(q, alpha).max(over + 1);

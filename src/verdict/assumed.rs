@@ -37,7 +37,9 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict]) -> Vec<String> 
     };
     without("host placebo", &|a| !a.grids.iter().flat_map(|g| &g.neighbours).any(|n| placebo::is(plan, *n)));
     without("presence control", &|a| design.presence == 0 && sharing::has_presence(a.sharing));
-    without("sensitivity control", &|a| design.sensitivity == 0 && sharing::has_sensitivity(a.sharing));
+    without("sensitivity control", &|a| {
+        promises(a.sharing) && (design.sensitivity == 0 || !sharing::has_sensitivity(a.sharing))
+    });
     let channels = not_exercisable(plan, &ran);
     if !channels.is_empty() {
         let names: Vec<String> = channels.iter().map(Channel::to_string).collect();
@@ -55,6 +57,11 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict]) -> Vec<String> 
         }
     }
     assumed
+}
+
+/// Whether a mode promises a tenant something of its own.
+fn promises(mode: SharingMode) -> bool {
+    !matches!(mode, SharingMode::Exclusive | SharingMode::Streams | SharingMode::TimeSlicing)
 }
 
 /// Channels that a neighbour loads and a probe feels, under modes that promise a share of its own, and that noise inside

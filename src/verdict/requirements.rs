@@ -158,15 +158,15 @@ fn required(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementSt
 /// one it is on.
 fn no_worse_than_degraded(plan: &Plan, series: &SeriesVerdict) -> RequirementState {
     let violated = 1.0 + plan.design.margins.of(series.quantile).1;
+    let below = series.ratio.and_then(|ratio| ratio.high).is_some_and(|high| high < violated);
     match &series.verdict {
-        Verdict::Isolated | Verdict::Degraded => RequirementState::Met,
+        Verdict::Isolated => RequirementState::Met,
         Verdict::Violated => RequirementState::NotMet,
-        Verdict::Inconclusive { reason: Reason::Underpowered { .. } }
-            if series.ratio.and_then(|ratio| ratio.high).is_some_and(|high| high < violated) =>
-        {
+        Verdict::Degraded | Verdict::Inconclusive { reason: Reason::Underpowered { .. } } if below => {
             RequirementState::Met
         }
-        Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => RequirementState::Undecided,
+        // Degraded says that it is no better; whether it is no worse, the upper bound says.
+        Verdict::Degraded | Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => RequirementState::Undecided,
     }
 }
 
@@ -337,5 +337,15 @@ mod tests {
             let cell = judge(&run).cells.remove(0);
             assert_eq!((cell.verdict.word(), cell.requirement), ("inconclusive", state));
         }
+    }
+
+    /// Degraded, and perhaps Violated: that it is no better says nothing of whether it is no worse.
+    #[test]
+    fn degraded_that_may_be_violated_is_not_no_worse_than_degraded() {
+        let mut run = Lab { blocks: 17, ..Lab::default() }
+            .run(|stream, draw| lognormal(stream) * if draw.neighbour.is_some() { 1.5 } else { 1.0 });
+        run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Degraded)]);
+        let cell = judge(&run).cells.remove(0);
+        assert_eq!((cell.verdict.word(), cell.requirement), ("degraded", RequirementState::Undecided));
     }
 }

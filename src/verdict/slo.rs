@@ -9,7 +9,7 @@ use crate::plan::{Plan, PlannedProbe};
 use crate::random::{Key, Stream};
 use crate::run_dir::ArmData;
 use crate::scenario::{Quantile, Slo};
-use crate::stats::{Counts, OBJECTIVE_ARMS, Over, Pool, share_bounds};
+use crate::stats::{Counts, OBJECTIVE_ARMS, Over, Pool, planned_requests, share_bounds};
 
 /// One side of a victim's place: its quiet arms, or its arms beside one neighbour.
 pub(super) struct Side<'a> {
@@ -64,14 +64,20 @@ impl Side<'_> {
         });
         let allowed = 1.0 - slo.quantile.as_f64();
         let because = |reason: &Option<Reason>| reason.as_ref().map(|r| undecided(r.words()));
-        let state = if saturated.is_some() {
-            because(&self.not_missed).unwrap_or(SloState::Missed)
-        } else if held.len() < OBJECTIVE_ARMS {
+        // Shares of a handful of requests are all 0, and their bounds with them: fewer than independent requests would take
+        // show nothing.
+        let requests: u64 = most.iter().map(|over| over.total).sum();
+        let enough = planned_requests(slo.quantile, most.iter().map(|over| over.over).sum(), level);
+        let state = if held.len() < OBJECTIVE_ARMS {
             undecided(&format!("it has {} arms with requests, and takes {OBJECTIVE_ARMS}", held.len()))
         } else if !restarted {
             undecided("its tenants were not restarted between any of its arms")
+        } else if saturated.is_some() {
+            because(&self.not_missed).unwrap_or(SloState::Missed)
         } else if over.and_then(|o| o.high).is_some_and(|high| high <= allowed) {
-            because(&self.not_met).unwrap_or(SloState::Met)
+            let few = (requests < enough)
+                .then(|| undecided(&format!("it has {requests} requests, and takes {enough} at least")));
+            because(&self.not_met).or(few).unwrap_or(SloState::Met)
         } else if over.and_then(|o| o.low).is_some_and(|low| low > allowed) {
             because(&self.not_missed).unwrap_or(SloState::Missed)
         } else {

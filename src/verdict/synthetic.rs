@@ -113,6 +113,7 @@ impl Lab {
             stopped: BTreeMap::new(),
             no_control: BTreeMap::new(),
             lost: BTreeMap::new(),
+            lost_before: BTreeMap::new(),
             observed: BTreeMap::new(),
             finished: true,
         }

@@ -65,8 +65,10 @@ pub(super) fn of_cell(
         let few = |pair: &Pair<'_>| pair.quiet.summary.too_few_cores || pair.noisy.summary.too_few_cores;
         pairs.iter().any(few).then_some(Reason::TooFewCores)
     };
+    let before = || lost(cell, &run.lost_before);
     findings.noisy = (pairs.len() < planned)
         .then(|| missing(cell, run))
+        .or_else(before)
         .or_else(|| trouble(pairs))
         .or_else(|| foreign_work(run))
         .or_else(|| intensity.reason.clone())
@@ -76,20 +78,23 @@ pub(super) fn of_cell(
 
 /// Why arms of a cell are missing: they were lost, or the run did not come to them.
 fn missing(cell: &Cell<'_>, run: &RecordedRun) -> Reason {
+    let given_up = || run.given_up.get(&cell.arrangement_index);
+    lost(cell, &run.lost)
+        .or_else(|| given_up().map(|what| Reason::ArmsLost { arms: 0, what: what.clone() }))
+        .unwrap_or(Reason::Incomplete)
+}
+
+/// Arms of a cell among those that were `lost`.
+fn lost(cell: &Cell<'_>, lost: &BTreeMap<ArmKey, String>) -> Option<Reason> {
     let of_cell = |key: &ArmKey| {
         key.arrangement == cell.arrangement_index
             && cell.grids.iter().any(|part| part.index == key.grid)
             && key.purpose == Purpose::Block
             && key.neighbour.is_none_or(|neighbour| neighbour == cell.neighbour)
     };
-    let mut lost = run.lost.iter().filter(|(key, _)| of_cell(key)).map(|(_, reason)| reason).peekable();
-    match lost.peek().map(|reason| (*reason).clone()) {
-        Some(what) => Reason::ArmsLost { arms: lost.count() as u32, what },
-        None => match run.given_up.get(&cell.arrangement_index) {
-            Some(what) => Reason::ArmsLost { arms: 0, what: what.clone() },
-            None => Reason::Incomplete,
-        },
-    }
+    let mut lost = lost.iter().filter(|(key, _)| of_cell(key)).map(|(_, reason)| reason).peekable();
+    let what = lost.peek().map(|reason| (*reason).clone())?;
+    Some(Reason::ArmsLost { arms: lost.count() as u32, what })
 }
 
 /// What became worse with the GPU between the arms of a cell, where it is so grave that they are not of one machine any more.

@@ -250,6 +250,9 @@ fn what_was_not_shown_is_said() {
     assert_eq!(assumed[0], "exclusive use assumed: nobody can say who uses GPU GPU-0");
     assert_eq!(assumed.last().unwrap(), "no sensitivity control exists for pcie");
     // What one process shares has neither.
-    let run = Lab { sharing: crate::scenario::SharingMode::Streams, ..Lab::default() }.run(|s, _| lognormal(s));
+    let mut run = Lab { sharing: SharingMode::Streams, ..Lab::default() }.run(|s, _| lognormal(s));
     assert_eq!(judge(&run).assumed, ["A/A control not run", "host placebo not run"]);
+    // It promises SMs of its own, and has no control that shows what noise does among them.
+    run.manifest.plan.arrangements[0].sharing = SharingMode::GreenContexts;
+    assert!(judge(&run).assumed.contains(&"sensitivity control not run".to_owned()));
 }

@@ -65,6 +65,18 @@ fn too_few_arms_or_tenants_that_were_never_restarted_decide_nothing() {
     assert_eq!(reason, "its tenants were not restarted between any of its arms");
 }
 
+/// Two requests an arm, none of them over: every share is 0, and so are its bounds.
+#[test]
+fn a_handful_of_requests_meets_no_objective() {
+    let of = |requests| {
+        let lab = Lab { blocks: 24, requests, ..Lab::default() };
+        judge(&asking(lab.run(|stream, _| lognormal(stream)), 5_000)).slos.remove(1).state
+    };
+    let SloState::Undecided { reason } = of(2) else { panic!("decided by 48 requests") };
+    assert_eq!(reason, "it has 48 requests, and takes 459 at least");
+    assert_eq!(of(40), SloState::Met);
+}
+
 /// Nothing is met beside a neighbour that did nothing, nor missed by a sender that was late.
 #[test]
 fn what_the_data_do_not_show_is_neither_met_nor_missed() {

@@ -35,6 +35,11 @@ fn arms_that_were_lost_are_told_from_those_that_never_were() {
     lose(&mut run, false);
     run.given_up.insert(0, "3 arms in a row were lost".to_owned());
     assert_eq!(reason(&run), Reason::ArmsLost { arms: 0, what: "3 arms in a row were lost".to_owned() });
+    // Measured anew after an interruption: whole, and the arms that survive are not the only ones.
+    let mut run = untouched();
+    let key = run.arms.keys().find(|key| key.neighbour == Some(0)).unwrap().clone();
+    run.lost_before.insert(key, "the tenant hung".to_owned());
+    assert_eq!(reason(&run), Reason::ArmsLost { arms: 1, what: "the tenant hung".to_owned() });
     // Lost beside another neighbour, or of a control: not of this cell.
     let mut run = untouched();
     let key = run.arms.keys().next().unwrap().clone();
