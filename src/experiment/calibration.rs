@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::turns;
-use crate::backend::{ArmKey, ArmPlan, BackendError, Load, Purpose, Session, Window};
+use super::{arm_of_no_block, turns};
+use crate::backend::{ArmPlan, BackendError, Load, Session, Window};
 use crate::plan::{Grid, Plan};
 use crate::run_dir::{Calibration, JudgedBy, NeighbourCalibration, ProbeCalibration};
 use crate::scenario::{Arrivals, Design, Quantile};
@@ -39,13 +39,7 @@ pub(crate) fn calibrate(
     let stopped = || stop.load(Ordering::Relaxed);
     let grid = &plan.arrangements[arrangement].grids[grid_index];
     let states: Vec<Option<usize>> = std::iter::once(None).chain(grid.neighbours.iter().copied().map(Some)).collect();
-    let arm = |noise, windows| ArmPlan {
-        key: ArmKey { arrangement, grid: grid_index, block: u32::MAX, neighbour: noise, purpose: Purpose::Block },
-        noise,
-        windows,
-        washout: plan.design.washout,
-        drain: plan.design.drain,
-    };
+    let arm = |noise, windows| arm_of_no_block(plan, (arrangement, grid_index), noise, windows);
 
     let mut neighbours = Vec::with_capacity(grid.neighbours.len());
     for &neighbour in &grid.neighbours {

@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::{Backend, BackendError, Company, Reach};
+use crate::backend::{ArmKey, ArmPlan, Backend, BackendError, Company, Purpose, Reach, Session, Window};
 use crate::plan::Plan;
 use crate::run_dir::{Calibration, Note, RecordedRun, RunDir, RunDirError};
 
@@ -229,6 +229,39 @@ fn record(
     Ok(())
 }
 
+/// Opens a session of a grid for arms of no block, brings its tenants up, and closes it again, whatever happens.
+fn in_session<T>(
+    backend: &dyn Backend,
+    plan: &Plan,
+    (arrangement, grid): (usize, usize),
+    work: impl FnOnce(&mut dyn Session) -> Result<T, BackendError>,
+) -> Result<T, BackendError> {
+    let mut session = backend.open(plan, arrangement, grid)?;
+    let worked = session.restart(CALIBRATION, Company::Beside).and_then(|()| work(session.as_mut()));
+    match (worked, session.close()) {
+        (worked, Ok(())) => worked,
+        (Ok(_), Err(left)) => Err(left),
+        // What was changed is not put back: nothing more is measured on such a machine.
+        (Err(error), Err(left)) => Err(BackendError::device(format!("{}; and {}", error.what, left.what))),
+    }
+}
+
+/// An arm that belongs to no block: of calibration, or of an observation.
+fn arm_of_no_block(
+    plan: &Plan,
+    (arrangement, grid): (usize, usize),
+    noise: Option<usize>,
+    windows: Vec<Window>,
+) -> ArmPlan {
+    ArmPlan {
+        key: ArmKey { arrangement, grid, block: u32::MAX, neighbour: noise, purpose: Purpose::Block },
+        noise,
+        windows,
+        washout: plan.design.washout,
+        drain: plan.design.drain,
+    }
+}
+
 enum Calibrated {
     All,
     Cannot(String),
@@ -257,20 +290,12 @@ fn calibrate(
             return Ok(Calibrated::Interrupted);
         }
         let due = observe::due(plan, arrangement, run);
-        let calibration = backend.open(plan, arrangement, grid).and_then(|mut session| {
-            let calibrated = session.restart(CALIBRATION, Company::Beside).and_then(|()| {
-                let evidence = session.evidence();
-                let calibration = calibration::calibrate(plan, arrangement, grid, session.as_mut(), stop)?;
-                let Some(calibration) = calibration else { return Ok(None) };
-                let made = observe::here(plan, (arrangement, grid), &due, calibration.turns, session.as_mut(), stop)?;
-                Ok(Some((calibration, evidence, made)))
-            });
-            match (calibrated, session.close()) {
-                (calibrated, Ok(())) => calibrated,
-                (Ok(_), Err(left)) => Err(left),
-                // What was changed is not put back: nothing more is measured on such a machine.
-                (Err(error), Err(left)) => Err(BackendError::device(format!("{}; and {}", error.what, left.what))),
-            }
+        let calibration = in_session(backend, plan, (arrangement, grid), |session| {
+            let evidence = session.evidence();
+            let calibration = calibration::calibrate(plan, arrangement, grid, session, stop)?;
+            let Some(calibration) = calibration else { return Ok(None) };
+            let made = observe::here(plan, (arrangement, grid), &due, calibration.turns, session, stop)?;
+            Ok(Some((calibration, evidence, made)))
         });
         match calibration {
             Ok(None) => return Ok(Calibrated::Interrupted),

@@ -13,8 +13,8 @@ pub(super) mod turns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{CALIBRATION, ExperimentError, Progress};
-use crate::backend::{ArmKey, ArmPlan, Backend, BackendError, Company, Purpose, Reach, Session, Window};
+use super::{ExperimentError, Progress, arm_of_no_block, in_session};
+use crate::backend::{ArmPlan, Backend, BackendError, Reach, Session, Window};
 use crate::observation::compared::ALONE;
 use crate::observation::fairness::FAIRNESS;
 use crate::observation::own_compute::OWN_COMPUTE;
@@ -26,14 +26,6 @@ use crate::units::Nanos;
 
 /// Times that an observation begins anew after a tenant was lost over it.
 const AGAIN: u32 = 2;
-/// What asking the driver and the tenants takes (assumed): processes of its own that start, and stretches that it watches.
-fn asking(observation: &Observation) -> Nanos {
-    match observation.id {
-        "layout-change" => Nanos::secs(15),
-        "accounting" => Nanos::secs(10),
-        _ => Nanos::secs(5),
-    }
-}
 
 /// An observation that is still to be made.
 pub(super) struct Due {
@@ -52,8 +44,8 @@ enum How {
     Fairness(fairness::Measure),
     /// By arms here and in another arrangement.
     Compared(compared::Measure),
-    /// By asking the backend.
-    Ask,
+    /// By asking the backend, which takes so long.
+    Ask(Nanos),
     /// Not at all, and why.
     Untold(String),
 }
@@ -98,7 +90,7 @@ fn planned(plan: &Plan, arrangement: usize, observation: &'static Observation) -
     let here = &plan.arrangements[arrangement];
     let needs = || needs(observation).to_owned();
     let how = match (observation.by, observation) {
-        (By::Backend, _) => Ok((0, How::Ask)),
+        (By::Backend { takes }, _) => Ok((0, How::Ask(takes))),
         (By::Arms, &TURNS) => turns::looked_for_in(plan, here).map(|(grid, m)| (grid, How::Turns(m))).ok_or_else(needs),
         (By::Arms, &OWN_COMPUTE) => {
             let measure = own_compute::measured_in(plan, &here.grids);
@@ -242,7 +234,7 @@ impl Due {
             }
             How::OwnCompute(measure) => return measure.run(place, session),
             How::Fairness(measure) => return measure.run(place, session),
-            How::Ask => session.ask(self.observation)?,
+            How::Ask(_) => session.ask(self.observation)?,
             How::Compared(_) => self.observation.unknown("it takes sessions of its own"),
             How::Untold(why) => self.observation.unknown(why.clone()),
         }))
@@ -258,7 +250,7 @@ impl Due {
         match &self.how {
             How::Untold(why) => Ok(Some(self.observation.unknown(why.clone()))),
             How::Compared(measure) => measure.run(backend, place, self.observation),
-            How::Turns(_) | How::OwnCompute(_) | How::Fairness(_) | How::Ask => {
+            How::Turns(_) | How::OwnCompute(_) | How::Fairness(_) | How::Ask(_) => {
                 place.in_session(backend, |session| self.make(place, turns, session))
             }
         }
@@ -283,7 +275,7 @@ impl Due {
                     ..Cost::default()
                 }
             }
-            How::Ask => Cost { asking: asking(self.observation), ..Cost::default() },
+            How::Ask(takes) => Cost { asking: *takes, ..Cost::default() },
             How::Untold(_) => Cost::default(),
         }
     }
@@ -296,30 +288,16 @@ impl Place<'_> {
 
     /// An arm that belongs to no block.
     fn arm(&self, noise: Option<usize>, windows: Vec<Window>) -> ArmPlan {
-        let (arrangement, grid) = (self.arrangement, self.grid);
-        ArmPlan {
-            key: ArmKey { arrangement, grid, block: u32::MAX, neighbour: noise, purpose: Purpose::Block },
-            noise,
-            windows,
-            washout: self.plan.design.washout,
-            drain: self.plan.design.drain,
-        }
+        arm_of_no_block(self.plan, (self.arrangement, self.grid), noise, windows)
     }
 
-    /// Opens a session, brings its tenants up, and closes it again, whatever happens.
+    /// See [`in_session`].
     fn in_session<T>(
         &self,
         backend: &dyn Backend,
         work: impl FnOnce(&mut dyn Session) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let mut session = backend.open(self.plan, self.arrangement, self.grid)?;
-        let worked = session.restart(CALIBRATION, Company::Beside).and_then(|()| work(session.as_mut()));
-        match (worked, session.close()) {
-            (worked, Ok(())) => worked,
-            (Ok(_), Err(left)) => Err(left),
-            // What was changed is not put back: nothing more is measured on such a machine.
-            (Err(error), Err(left)) => Err(BackendError::device(format!("{}; and {}", error.what, left.what))),
-        }
+        in_session(backend, self.plan, (self.arrangement, self.grid), work)
     }
 }
 
@@ -343,7 +321,7 @@ pub(crate) fn observing(plan: &Plan, arrangement: usize, id: &str) -> String {
     let cost = due.cost(plan, arrangement);
     match due.how {
         How::Untold(why) => format!("Cannot be told here: {why}."),
-        How::Ask => "Asked of the driver and the tenants.".to_owned(),
+        How::Ask(_) => "Asked of the driver and the tenants.".to_owned(),
         _ if cost.windows.is_empty() => "Seen in calibration.".to_owned(),
         _ => {
             let arms = cost.windows.len();

@@ -1,6 +1,7 @@
 //! Whether the driver's account of each process agrees with what it used.
 
 use super::{By, Observation, Observed};
+use crate::units::Nanos;
 
 /// `accounting`.
 pub const ACCOUNTING: Observation = Observation {
@@ -10,7 +11,7 @@ pub const ACCOUNTING: Observation = Observation {
         ("tells", "For each tenant it is within 0.1 of the share of time that its work took."),
         ("does-not-tell", "It is not there, or is further off for a tenant."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(10) },
 };
 
 /// How far a share may be off, of all of the time.

@@ -2,6 +2,7 @@
 
 use super::{By, Observation, Observed};
 use crate::tenant::question::{Reduced, Refusal};
+use crate::units::Nanos;
 
 /// `all-reduce`.
 pub const ALL_REDUCE: Observation = Observation {
@@ -11,7 +12,7 @@ pub const ALL_REDUCE: Observation = Observation {
         ("works", "An all-reduce of two processes gives the right sum in both."),
         ("refused", "NCCL makes no communicator of them, or its sum is wrong."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(5) },
 };
 
 /// Judges what the ranks say, each its part or why it has none. `version`: as ncclGetVersion encodes it.

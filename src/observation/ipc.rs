@@ -2,6 +2,7 @@
 
 use super::{By, Observation, Observed};
 use crate::tenant::question::{Borrowed, Refusal};
+use crate::units::Nanos;
 
 /// `ipc`.
 pub const IPC: Observation = Observation {
@@ -11,7 +12,7 @@ pub const IPC: Observation = Observation {
         ("supported", "It maps the memory and reads what the other wrote."),
         ("refused", "The driver does not hand out the memory, or does not map it."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(5) },
 };
 
 /// Judges what became of the memory that was handed out.

@@ -3,6 +3,7 @@
 use super::{By, Observation, Observed};
 use crate::gpu::GpuModel;
 use crate::reconfigure::{Compute, Part};
+use crate::units::Nanos;
 
 /// `layout-change`.
 pub const LAYOUT_CHANGE: Observation = Observation {
@@ -14,7 +15,7 @@ pub const LAYOUT_CHANGE: Observation = Observation {
         ("refused", "The driver changes nothing while the victim runs."),
         ("disturbs", "The victim's instance was destroyed under it, or its p99 rose by more than a tenth."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(15) },
 };
 
 /// The victim's p99 may rise by so much, relatively, before a change counts as one that it feels.

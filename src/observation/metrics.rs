@@ -1,6 +1,7 @@
 //! Which telemetry tells tenants apart.
 
 use super::{By, Observation, Observed};
+use crate::units::Nanos;
 
 /// `metrics`.
 pub const METRICS: Observation = Observation {
@@ -10,7 +11,7 @@ pub const METRICS: Observation = Observation {
         ("per-tenant", "A source of activity does."),
         ("device-only", "None does: what there is speaks of the whole GPU."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(5) },
 };
 
 /// One source of telemetry, while the neighbour was busy and the victim was not.

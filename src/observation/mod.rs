@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::Nanos;
+
 pub use accounting::ACCOUNTING;
 pub use all_reduce::ALL_REDUCE;
 pub use ipc::IPC;
@@ -49,7 +51,10 @@ pub enum By {
     /// Arms of its own, which the experiment runs.
     Arms,
     /// The backend: the driver, tenants beside those of the arms, or in virtual time the data of the model.
-    Backend,
+    Backend {
+        /// How long asking takes (assumed): processes of its own that start, and stretches that it watches.
+        takes: Nanos,
+    },
 }
 
 /// An observation that a scenario asks for.

@@ -2,6 +2,7 @@
 
 use super::{By, Observation, Observed};
 use crate::tenant::question::{DeviceLine, PeersSeen};
+use crate::units::Nanos;
 
 /// `peer-access`.
 pub const PEER_ACCESS: Observation = Observation {
@@ -12,7 +13,7 @@ pub const PEER_ACCESS: Observation = Observation {
         ("refused", "It does not, or shows a process one of the two devices only."),
         ("same-device", "Both seats have the same device."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(5) },
 };
 
 /// Judges what a process saw that was given both devices, `given`, by their UUIDs.

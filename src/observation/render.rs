@@ -6,7 +6,7 @@ use super::{By, CATALOGUE};
 const fn by(by: By) -> &'static str {
     match by {
         By::Arms => "arms of its own",
-        By::Backend => "the driver and the tenants, or the model's data in the simulator",
+        By::Backend { .. } => "the driver and the tenants, or the model's data in the simulator",
     }
 }
 

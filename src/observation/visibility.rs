@@ -3,6 +3,7 @@
 use super::{By, Observation, Observed};
 use crate::gpu::Gpu;
 use crate::tenant::question::DeviceLine;
+use crate::units::Nanos;
 
 /// `visibility`.
 pub const VISIBILITY: Observation = Observation {
@@ -13,7 +14,7 @@ pub const VISIBILITY: Observation = Observation {
         ("whole-gpu", "It sees the whole GPU."),
         ("nothing", "It sees no device of this GPU."),
     ],
-    by: By::Backend,
+    by: By::Backend { takes: Nanos::secs(5) },
 };
 
 /// What one process saw.

@@ -1,15 +1,16 @@
+mod causes;
 mod controls;
 mod objectives;
 mod reasons;
 
-use super::synthetic::{Draw, Lab, exit_code, lognormal, record, record_parts, rules};
+use super::synthetic::{Draw, Lab, exit_code, lognormal, record, rules};
 use super::*;
 use crate::backend::{ArmSummary, EccErrors, GpuHealth, PcieLink};
 use crate::plan::Grid;
 use crate::random::Stream;
 use crate::run_dir::{JudgedBy, SeriesData};
 use crate::scenario::{Arrivals, Quantile, SharingMode, Word};
-use crate::units::{Nanos, Rate, Share};
+use crate::units::Rate;
 
 /// A run in which nothing is slowed.
 fn untouched() -> RecordedRun {
@@ -114,135 +115,6 @@ fn a_skipped_arrangement_says_so_in_every_cell() {
         assert_eq!((verdict.requirement, exit_code(&verdict)), (RequirementState::Undecided, 4));
         assert!(verdict.not_tested.contains(&"hbm-bandwidth".to_owned()));
     }
-}
-
-#[test]
-fn too_few_cores_block_isolated_alone_and_explain_lateness() {
-    for (ratio, expected) in [(1.0, None), (2.5, Some(Verdict::Violated))] {
-        let mut run = Lab::default().run(slowed(ratio));
-        for noisy in [false, true] {
-            change(&mut run, noisy, |s| (s.too_few_cores, s.windows[0].late) = (true, 100));
-        }
-        match expected {
-            None => assert_eq!(reason(&run), Reason::TooFewCores),
-            Some(verdict) => assert_eq!(judge(&run).cells[0].verdict, verdict),
-        }
-    }
-}
-
-/// Each reason: how it looks, in which arms, and that in noisy arms it blocks Isolated while Violated stands.
-#[test]
-fn reasons_that_the_neighbour_can_cause_block_isolated_and_not_violated() {
-    type Change = fn(&mut ArmSummary);
-    let cases: [(Change, Reason); 5] = [
-        (|s| s.windows[0].late = 2, Reason::LateRequests { share: 0.002 }),
-        (|s| (s.windows[0].open_at_half, s.windows[0].open_at_end) = (50, 110), Reason::Backlog),
-        (|s| s.neighbours[0].rate = 50.0, Reason::NeighbourBelowIntensity { achieved: 0.05 / 0.25 }),
-        (|s| s.neighbours[0].pending = 0.495, Reason::NeighbourBelowIntensity { achieved: 0.5 }),
-        (|s| s.neighbours[0].longest_gap = Nanos::millis(300), Reason::NeighbourNotOverlapping { gap_ns: 300_000_000 }),
-    ];
-    for (how, expected) in cases {
-        for (ratio, word) in [(1.0, "inconclusive"), (2.5, "violated")] {
-            let mut run = Lab::default().run(slowed(ratio));
-            change(&mut run, true, how);
-            assert_eq!(judge(&run).cells[0].verdict.word(), word, "{expected:?} at {ratio}");
-            if word == "inconclusive" {
-                let found = reason(&run);
-                let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-                match (&found, &expected) {
-                    (
-                        Reason::NeighbourBelowIntensity { achieved: a },
-                        Reason::NeighbourBelowIntensity { achieved: b },
-                    ) => assert!(close(*a, *b), "{found:?}"),
-                    _ => assert_eq!(found, expected),
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn reasons_in_the_quiet_arms_decide_whatever_the_data_show() {
-    type Change = fn(&mut ArmSummary);
-    let cases: [(Change, Reason); 3] = [
-        (|s| s.windows[0].late = 2, Reason::LateRequests { share: 0.002 }),
-        (|s| (s.windows[0].open_at_half, s.windows[0].open_at_end) = (50, 110), Reason::Backlog),
-        (|s| s.throttled = Some(0.5), Reason::Throttled { share: 0.5 }),
-    ];
-    for (how, expected) in cases {
-        let mut run = Lab::default().run(slowed(2.5));
-        change(&mut run, false, how);
-        assert_eq!(reason(&run), expected);
-    }
-}
-
-#[test]
-fn failures_count_as_never_served_and_few_of_them_are_noted() {
-    let with = |quiet: u64, noisy: u64| {
-        Lab::default().run_of(move |stream, draw| {
-            let mut data = SeriesData::default();
-            (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
-            data.failed = if draw.neighbour.is_some() { noisy } else { quiet };
-            data
-        })
-    };
-    let cell = judge(&with(0, 250)).cells.remove(0);
-    assert_eq!(cell.verdict, Verdict::Violated);
-    assert_eq!(cell.series[0].cause.as_ref().unwrap().text, "20.0 % of the requests failed");
-    assert!(matches!(reason(&with(0, 2)), Reason::Failures { .. }));
-    assert!(matches!(reason(&with(250, 250)), Reason::Failures { .. }));
-    let cell = judge(&with(0, 1)).cells.remove(0);
-    assert_eq!(cell.verdict, Verdict::Isolated);
-    assert_eq!(cell.notes, [Reason::Failures { share: 1.0 / 1_001.0 }]);
-}
-
-#[test]
-fn throttling_that_the_neighbour_causes_is_interference_and_named() {
-    let mut run = untouched();
-    change(&mut run, true, |s| s.throttled = Some(0.4));
-    let cell = judge(&run).cells.remove(0);
-    assert_eq!(cell.verdict, Verdict::Isolated);
-    assert!(matches!(cell.notes[..], [Reason::Throttled { share }] if (share - 0.4).abs() < 1e-9));
-}
-
-#[test]
-fn a_quiet_arm_that_was_not_awake_is_no_reference() {
-    let run = Lab::default().run(slowed(0.8));
-    assert_eq!(reason(&run), Reason::QuietArmNotAwake);
-    let mut run = untouched();
-    change(&mut run, false, |s| s.sm_mhz = Some(1_700.0));
-    assert_eq!(reason(&run), Reason::QuietArmNotAwake);
-    let mut run = untouched();
-    change(&mut run, true, |s| s.sm_mhz = Some(1_700.0));
-    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated, "a lower clock in the noisy arms is interference");
-}
-
-#[test]
-fn intensity_asks_more_of_a_seat_with_a_share_of_its_own() {
-    for (sharing, word) in [(SharingMode::Mig, "inconclusive"), (SharingMode::TimeSlicing, "isolated")] {
-        let mut run = Lab { sharing, ..Lab::default() }.run(|stream, _| lognormal(stream));
-        change(&mut run, true, |s| s.neighbours[0].rate = 600.0);
-        assert_eq!(judge(&run).cells[0].verdict.word(), word, "{sharing}");
-    }
-    // Nobody reported: that is no noise. Without noise by design nothing is asked.
-    let silent = |workload: &'static str, sharing| {
-        let neighbours = vec![("n", workload, Channel::Host)];
-        let mut run = Lab { sharing, neighbours, ..Lab::default() }.run(|stream, _| lognormal(stream));
-        change(&mut run, true, |s| s.neighbours.clear());
-        judge(&run).cells[0].verdict.word()
-    };
-    assert_eq!(silent("hbm-read", SharingMode::Mps), "inconclusive");
-    assert_eq!(silent("idle", SharingMode::Mps), "isolated");
-    assert_eq!(silent("hbm-read", SharingMode::Exclusive), "isolated");
-}
-
-#[test]
-fn a_pause_that_the_duty_asks_for_is_no_gap() {
-    let mut run = untouched();
-    let neighbour = &mut run.manifest.plan.neighbours[0];
-    (neighbour.duty, neighbour.burst) = (Share::percent(50), Nanos::millis(400));
-    change(&mut run, true, |s| (s.neighbours[0].longest_gap, s.neighbours[0].pending) = (Nanos::millis(300), 0.5));
-    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated);
 }
 
 #[test]
@@ -463,133 +335,6 @@ fn seats_are_named_where_the_victim_sits_in_several() {
     grids.push(Grid { victim: 1, neighbour_seats: vec![0], first_block: 24, ..grids[0].clone() });
     let names: Vec<String> = judge(&run).cells.into_iter().map(|cell| cell.name).collect();
     assert_eq!(names, ["pair@0/hbm-hog", "pair@1/hbm-hog"]);
-}
-
-/// A channel is claimed where the cause can come through it, and denied where it suggests itself and cannot.
-#[test]
-fn a_channel_is_claimed_only_where_the_cause_agrees() {
-    use SharingMode::{Mps, TimeSlicing};
-    let of = |sharing, probe, noise, noisy: [f64; 3], mhz: f64| {
-        let lab = Lab { sharing, panel: vec![("probe", probe)], neighbours: vec![("n", "w", noise)], ..Lab::default() };
-        let mut run = lab.run_of(|stream, draw| {
-            let mut data = SeriesData::default();
-            let parts = if draw.neighbour.is_some() { noisy } else { [3.0, 40.0, 5.0] };
-            for _ in 0..1_000 {
-                let [queue, service, host] = parts.map(|us| us * 1e3 * (1.0 + 0.02 * stream.uniform()));
-                record_parts(&mut data, queue, service, host);
-            }
-            data
-        });
-        change(&mut run, true, |s| s.sm_mhz = Some(mhz));
-        let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
-        (cause.word, cause.channel, cause.text)
-    };
-    let (memory, pcie, issue, power) = (Channel::HbmBandwidth, Channel::Pcie, Channel::Issue, Channel::Power);
-    let slower = [3.0, 80.0, 5.0];
-    let (word, channel, _) = of(Mps, memory, memory, slower, 1_755.0);
-    assert_eq!((word.as_str(), channel), ("service", Some(memory)));
-    let (word, channel, text) = of(Mps, memory, pcie, slower, 1_755.0);
-    assert_eq!((word.as_str(), channel), ("service", None));
-    assert!(!text.contains("through"), "nothing suggests itself: {text}");
-    let (word, channel, text) = of(TimeSlicing, memory, memory, [2_100.0, 40.0, 5.0], 1_755.0);
-    assert_eq!((word.as_str(), channel), ("turns", None));
-    assert!(text.ends_with("; not through hbm-bandwidth"), "{text}");
-    let (word, channel, text) = of(Mps, issue, issue, [3.0, 54.0, 5.0], 1_300.0);
-    assert_eq!((word.as_str(), channel), ("clock", None));
-    assert!(text.ends_with("; not through issue"), "{text}");
-    assert_eq!(of(Mps, issue, power, [3.0, 54.0, 5.0], 1_300.0).1, None, "it feels no power, it feels the clock");
-    // Elsewhere the clock is a co-factor: memory does not scale with it.
-    let (word, channel, text) = of(Mps, memory, memory, [3.0, 54.0, 5.0], 1_300.0);
-    assert_eq!((word.as_str(), channel), ("service", Some(memory)));
-    assert!(text.ends_with("; the SM clock fell besides, 1755 → 1300 MHz"), "{text}");
-    let (word, channel, _) = of(Mps, Channel::Driver, Channel::Driver, [3.0, 40.0, 45.0], 1_755.0);
-    assert_eq!((word.as_str(), channel), ("host", Some(Channel::Driver)));
-}
-
-/// Four ticks of the device's timer: an A100 has one of 1,024 ns, and 3 µs more are none of the device's that it can tell.
-#[test]
-fn below_four_ticks_nothing_is_put_down_to_the_device() {
-    let word = |provenance| {
-        let mut run = Lab { judged: vec![(Quantile::P50, JudgedBy::Blocks)], ..Lab::default() }.run_of(|_, draw| {
-            let mut data = SeriesData::default();
-            let service = if draw.neighbour.is_some() { 8e3 } else { 5e3 };
-            (0..1_000).for_each(|_| record_parts(&mut data, 1e3, service, 1e3));
-            data
-        });
-        run.manifest.plan.inventory.provenance = provenance;
-        run.manifest.plan.inventory.gpus[0].model = Some("a100-sxm-80gb".to_owned());
-        judge(&run).cells.remove(0).series.remove(0).cause.unwrap().word
-    };
-    use crate::provenance::Provenance::{Measured, Simulated};
-    assert_eq!((word(Simulated).as_str(), word(Measured).as_str()), ("service", "host"));
-}
-
-/// Request times in µs: queue, service, host; quiet, then noisy.
-fn cause_of(sharing: SharingMode, channel: Channel, quiet: [f64; 3], noisy: [f64; 3], mhz: f64) -> (String, String) {
-    let panel = vec![("probe", channel)];
-    let mut run = Lab { sharing, panel, ..Lab::default() }.run_of(|stream, draw| {
-        let mut data = SeriesData::default();
-        let parts = if draw.neighbour.is_some() { noisy } else { quiet };
-        for _ in 0..1_000 {
-            let [queue, service, host] = parts.map(|us| us * 1e3 * (1.0 + 0.02 * stream.uniform()));
-            record_parts(&mut data, queue, service, host);
-        }
-        data
-    });
-    change(&mut run, true, |s| s.sm_mhz = Some(mhz));
-    let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
-    (cause.word, cause.text)
-}
-
-#[test]
-fn causes_follow_the_device_s_own_times() {
-    use SharingMode::{Mps, TimeSlicing};
-    let (compute, memory) = (Channel::Issue, Channel::HbmBandwidth);
-    let quiet = [3.0, 40.0, 5.0];
-    let word = |mode, channel, noisy, mhz| cause_of(mode, channel, quiet, noisy, mhz).0;
-    let (turns, text) = cause_of(TimeSlicing, memory, quiet, [2_100.0, 40.0, 5.0], 1_755.0);
-    assert_eq!(turns, "turns");
-    assert!(text.starts_with("waits 2.14 ms for its turn (p99), 3.06 µs when quiet"), "{text}");
-    assert_eq!(word(Mps, memory, [60.0, 41.0, 5.0], 1_755.0), "queue");
-    assert_eq!(word(Mps, memory, [60.0, 45.0, 5.0], 1_755.0), "service", "each is slower, and the next one waits");
-    assert_eq!(word(Mps, memory, [4.0, 80.0, 5.0], 1_755.0), "service");
-    assert_eq!(word(TimeSlicing, memory, [4.0, 80.0, 5.0], 1_755.0), "service", "a mode is no cause");
-    assert_eq!(word(Mps, memory, [3.0, 40.0, 45.0], 1_755.0), "host");
-    // 1755 → 1300 MHz is a factor of 1.35, and so is 40 → 54 µs; an HBM probe does not scale with the clock.
-    let (clock, text) = cause_of(Mps, compute, quiet, [3.0, 54.0, 5.0], 1_300.0);
-    assert_eq!(
-        (clock.as_str(), text.as_str()),
-        ("clock", "SM clock 1755 → 1300 MHz, time up 1.35× and cycles 1.00× (p99)")
-    );
-    assert_eq!(word(Mps, memory, [3.0, 54.0, 5.0], 1_300.0), "service");
-    assert_eq!(word(Mps, compute, [3.0, 90.0, 5.0], 1_300.0), "service", "the clock explains a third of it");
-}
-
-#[test]
-fn without_device_times_the_cause_says_so() {
-    let cell = judge(&Lab::default().run(slowed(2.5))).cells.remove(0);
-    let cause = cell.series[0].cause.as_ref().unwrap();
-    assert_eq!(cause.word, "unknown");
-    assert!(cause.text.ends_with("its time on the device is not known"), "{}", cause.text);
-    assert_eq!(cause.channel, None, "nothing is claimed");
-    let mut run = Lab::default().run(slowed(2.5));
-    change(&mut run, true, |s| s.host_pause = Some(Nanos::millis(40)));
-    change(&mut run, false, |s| s.host_pause = Some(Nanos::micros(30)));
-    let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
-    assert_eq!(cause.word, "host");
-    let ends = "; the host's own pauses grew, 30.0 µs → 40.0 ms at most; not through hbm-bandwidth";
-    assert!(cause.text.ends_with(ends), "{}", cause.text);
-}
-
-#[test]
-fn a_growing_backlog_is_saturation() {
-    let mut run = Lab::default().run(slowed(2.5));
-    change(&mut run, true, |s| {
-        (s.windows[0].open_at_half, s.windows[0].open_at_end, s.windows[0].completed) = (50, 110, 900);
-    });
-    let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
-    assert_eq!(cause.word, "saturated");
-    assert_eq!(cause.text, "the backlog grew by 60 requests in half a window, 900 of 1000 requests/s served");
 }
 
 #[test]

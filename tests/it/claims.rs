@@ -38,14 +38,45 @@ pub(crate) fn holds(verdict: &RunVerdict) -> bool {
     }
 }
 
+/// Figures of observations that the catalogue has in words: claim, figure, and what it says of it.
+type Said = (&'static str, &'static str, fn(f64) -> String);
+const SAID: &[Said] = &[
+    ("mig-compute", "beside_compute-burst_ratio", |r| format!("{r:.3} times as much per SM and cycle")),
+    ("mig-compute", "alone_issue_ratio", |r| format!("{:.0} % of what its", r * 100.0)),
+    ("mig-compute", "sms", |n| format!("its {n:.0} SMs")),
+    ("ts-quantum", "quantum_ms", |ms| format!("turns of {ms:.1} ms")),
+    ("ts-quantum", "gap_ms", |ms| format!("{ms:.1} ms until the next")),
+    ("ts-quantum", "switch_us", |us| format!("{:.2} ms for a switch", us / 1e3)),
+    ("mps-fair", "compute-burst_total_ratio", |r| format!("{r:.2} times as much as in turns")),
+];
+
 #[test]
 fn the_simulator_finds_what_the_catalogue_says() {
-    let mut runs = 0;
+    let (mut runs, mut said) = (0, 0);
     for claim in CLAIMS.iter().filter(|claim| claim.simulated().is_some()) {
         runs += 1;
-        assert_eq!(Some(holds(&run(&text(claim.id), &[]))), claim.simulated(), "{}", claim.id);
+        let verdict = run(&text(claim.id), &[]);
+        assert_eq!(Some(holds(&verdict)), claim.simulated(), "{}", claim.id);
+        let words = claim.found().unwrap().why;
+        let figures: Vec<_> = verdict.observed.iter().flat_map(|o| &o.observed.figures).collect();
+        for (_, name, of) in SAID.iter().filter(|(id, ..)| *id == claim.id) {
+            said += 1;
+            let (_, figure) = figures.iter().find(|(key, _)| key.as_str() == *name).unwrap();
+            assert!(words.contains(&of(**figure)), "{}: {name} is {figure}, and the catalogue says: {words}", claim.id);
+        }
+        if words.contains("within 1 %") {
+            said += 1;
+            assert!(figures.iter().all(|(_, ratio)| (0.99..1.01).contains(*ratio)), "{}: {figures:?}", claim.id);
+        }
+        if claim.id == "ts-fairness" {
+            said += 1;
+            let why = &verdict.observed[0].observed.why;
+            for part in ["46 %", "48 %", "gets from 4 % of the GPU's time with kernels of 0.10 ms", "to 27 %"] {
+                assert!(why.contains(part), "no {part:?} in {why}");
+            }
+        }
     }
-    assert_eq!(runs, 17);
+    assert_eq!((runs, said), (17, SAID.len() + 3));
 }
 
 /// A scenario that could not fail would prove nothing, nor would one that could not succeed.

@@ -1,16 +1,16 @@
 //! Validity reasons: data that give each, and data that do not.
 
 use super::super::order::Drift;
-use super::super::synthetic::{Draw, Lab, lognormal};
+use super::super::synthetic::{Draw, Lab, lognormal, record};
 use super::super::*;
 use super::controls::again;
 use super::{change, reason, slowed, untouched};
-use crate::backend::{ArmKey, GpuHealth, PcieLink, Purpose, RemappedRows};
+use crate::backend::{ArmKey, ArmSummary, GpuHealth, PcieLink, Purpose, RemappedRows};
 use crate::experiment::blocks::order;
 use crate::host::probe::HostPauses;
 use crate::random::Stream;
 use crate::run_dir::SeriesData;
-use crate::units::Nanos;
+use crate::units::{Nanos, Share};
 
 #[test]
 fn arms_that_were_lost_are_told_from_those_that_never_were() {
@@ -179,4 +179,133 @@ fn a_drift_is_the_median_slope_where_order_and_value_agree() {
     // A single step in the middle of the run has no slope.
     let zigzag: Vec<(u32, f64)> = (0..20).map(|block| (block, f64::from(block % 2))).collect();
     assert_eq!(Drift::of(&zigzag), None);
+}
+
+#[test]
+fn too_few_cores_block_isolated_alone_and_explain_lateness() {
+    for (ratio, expected) in [(1.0, None), (2.5, Some(Verdict::Violated))] {
+        let mut run = Lab::default().run(slowed(ratio));
+        for noisy in [false, true] {
+            change(&mut run, noisy, |s| (s.too_few_cores, s.windows[0].late) = (true, 100));
+        }
+        match expected {
+            None => assert_eq!(reason(&run), Reason::TooFewCores),
+            Some(verdict) => assert_eq!(judge(&run).cells[0].verdict, verdict),
+        }
+    }
+}
+
+/// Each reason: how it looks, in which arms, and that in noisy arms it blocks Isolated while Violated stands.
+#[test]
+fn reasons_that_the_neighbour_can_cause_block_isolated_and_not_violated() {
+    type Change = fn(&mut ArmSummary);
+    let cases: [(Change, Reason); 5] = [
+        (|s| s.windows[0].late = 2, Reason::LateRequests { share: 0.002 }),
+        (|s| (s.windows[0].open_at_half, s.windows[0].open_at_end) = (50, 110), Reason::Backlog),
+        (|s| s.neighbours[0].rate = 50.0, Reason::NeighbourBelowIntensity { achieved: 0.05 / 0.25 }),
+        (|s| s.neighbours[0].pending = 0.495, Reason::NeighbourBelowIntensity { achieved: 0.5 }),
+        (|s| s.neighbours[0].longest_gap = Nanos::millis(300), Reason::NeighbourNotOverlapping { gap_ns: 300_000_000 }),
+    ];
+    for (how, expected) in cases {
+        for (ratio, word) in [(1.0, "inconclusive"), (2.5, "violated")] {
+            let mut run = Lab::default().run(slowed(ratio));
+            change(&mut run, true, how);
+            assert_eq!(judge(&run).cells[0].verdict.word(), word, "{expected:?} at {ratio}");
+            if word == "inconclusive" {
+                let found = reason(&run);
+                let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+                match (&found, &expected) {
+                    (
+                        Reason::NeighbourBelowIntensity { achieved: a },
+                        Reason::NeighbourBelowIntensity { achieved: b },
+                    ) => assert!(close(*a, *b), "{found:?}"),
+                    _ => assert_eq!(found, expected),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn reasons_in_the_quiet_arms_decide_whatever_the_data_show() {
+    type Change = fn(&mut ArmSummary);
+    let cases: [(Change, Reason); 3] = [
+        (|s| s.windows[0].late = 2, Reason::LateRequests { share: 0.002 }),
+        (|s| (s.windows[0].open_at_half, s.windows[0].open_at_end) = (50, 110), Reason::Backlog),
+        (|s| s.throttled = Some(0.5), Reason::Throttled { share: 0.5 }),
+    ];
+    for (how, expected) in cases {
+        let mut run = Lab::default().run(slowed(2.5));
+        change(&mut run, false, how);
+        assert_eq!(reason(&run), expected);
+    }
+}
+
+#[test]
+fn failures_count_as_never_served_and_few_of_them_are_noted() {
+    let with = |quiet: u64, noisy: u64| {
+        Lab::default().run_of(move |stream, draw| {
+            let mut data = SeriesData::default();
+            (0..1_000).for_each(|_| record(&mut data, lognormal(stream)));
+            data.failed = if draw.neighbour.is_some() { noisy } else { quiet };
+            data
+        })
+    };
+    let cell = judge(&with(0, 250)).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Violated);
+    assert_eq!(cell.series[0].cause.as_ref().unwrap().text, "20.0 % of the requests failed");
+    assert!(matches!(reason(&with(0, 2)), Reason::Failures { .. }));
+    assert!(matches!(reason(&with(250, 250)), Reason::Failures { .. }));
+    let cell = judge(&with(0, 1)).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Isolated);
+    assert_eq!(cell.notes, [Reason::Failures { share: 1.0 / 1_001.0 }]);
+}
+
+#[test]
+fn throttling_that_the_neighbour_causes_is_interference_and_named() {
+    let mut run = untouched();
+    change(&mut run, true, |s| s.throttled = Some(0.4));
+    let cell = judge(&run).cells.remove(0);
+    assert_eq!(cell.verdict, Verdict::Isolated);
+    assert!(matches!(cell.notes[..], [Reason::Throttled { share }] if (share - 0.4).abs() < 1e-9));
+}
+
+#[test]
+fn a_quiet_arm_that_was_not_awake_is_no_reference() {
+    let run = Lab::default().run(slowed(0.8));
+    assert_eq!(reason(&run), Reason::QuietArmNotAwake);
+    let mut run = untouched();
+    change(&mut run, false, |s| s.sm_mhz = Some(1_700.0));
+    assert_eq!(reason(&run), Reason::QuietArmNotAwake);
+    let mut run = untouched();
+    change(&mut run, true, |s| s.sm_mhz = Some(1_700.0));
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated, "a lower clock in the noisy arms is interference");
+}
+
+#[test]
+fn intensity_asks_more_of_a_seat_with_a_share_of_its_own() {
+    for (sharing, word) in [(SharingMode::Mig, "inconclusive"), (SharingMode::TimeSlicing, "isolated")] {
+        let mut run = Lab { sharing, ..Lab::default() }.run(|stream, _| lognormal(stream));
+        change(&mut run, true, |s| s.neighbours[0].rate = 600.0);
+        assert_eq!(judge(&run).cells[0].verdict.word(), word, "{sharing}");
+    }
+    // Nobody reported: that is no noise. Without noise by design nothing is asked.
+    let silent = |workload: &'static str, sharing| {
+        let neighbours = vec![("n", workload, Channel::Host)];
+        let mut run = Lab { sharing, neighbours, ..Lab::default() }.run(|stream, _| lognormal(stream));
+        change(&mut run, true, |s| s.neighbours.clear());
+        judge(&run).cells[0].verdict.word()
+    };
+    assert_eq!(silent("hbm-read", SharingMode::Mps), "inconclusive");
+    assert_eq!(silent("idle", SharingMode::Mps), "isolated");
+    assert_eq!(silent("hbm-read", SharingMode::Exclusive), "isolated");
+}
+
+#[test]
+fn a_pause_that_the_duty_asks_for_is_no_gap() {
+    let mut run = untouched();
+    let neighbour = &mut run.manifest.plan.neighbours[0];
+    (neighbour.duty, neighbour.burst) = (Share::percent(50), Nanos::millis(400));
+    change(&mut run, true, |s| (s.neighbours[0].longest_gap, s.neighbours[0].pending) = (Nanos::millis(300), 0.5));
+    assert_eq!(judge(&run).cells[0].verdict, Verdict::Isolated);
 }

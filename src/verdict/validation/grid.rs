@@ -230,7 +230,7 @@ fn below_the_blocks_of_its_scope_an_isolated_prints_an_honest_one() {
 
 /// The whole grid.
 #[test]
-#[ignore = "takes half an hour on two cores: cargo test --release --lib validation -- --ignored"]
+#[ignore = "every noise, truth and quantile: far longer than a test run; `cargo test --release --lib full_grid -- --ignored`"]
 fn full_grid() {
     let start = std::time::Instant::now();
     let mut rows = Vec::new();
