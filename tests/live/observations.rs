@@ -68,8 +68,10 @@ fn tenants_in_turns_on_one_device_are_open_to_each_other_and_each_has_its_accoun
     assert!(share("readings") >= 3.0, "{figures:#}");
     assert_found(&all, "metrics", Some("per-tenant"), &["NVML by process: tells them apart", "DCGM: unknown"]);
     assert_found(&all, "layout-change", None, &["MIG is off", "-mig 1"]);
-    // A stand-in moves memory at once: a rate of that would say nothing.
-    assert!(all["ipc"].get("figures").is_none(), "{:#}", all["ipc"]);
+    for measured in ["ipc", "all-reduce"] {
+        let rate = all[measured]["figures"]["rate_gb_s"].as_f64();
+        assert!(rate.is_some_and(|rate| rate > 0.0), "{:#}", all[measured]);
+    }
 }
 
 #[test]
@@ -117,6 +119,10 @@ fn gpus_are_peers_or_not_as_the_driver_says() {
     let all = seen(&machine, &toml, &device);
     assert_found(&all, "peer-access", Some("supported"), &["reaches the memory of the other"]);
     assert_found(&all, "ipc", Some("supported"), &[]);
+    for measured in ["peer-access", "ipc"] {
+        let rate = all[measured]["figures"]["rate_gb_s"].as_f64();
+        assert!(rate.is_some_and(|rate| rate > 0.0), "{:#}", all[measured]);
+    }
     let machine = two("peer_access = false\n");
     let all = seen(&machine, &toml, &device);
     assert_found(&all, "peer-access", Some("refused"), &["says no from the victim's device", "and no back"]);

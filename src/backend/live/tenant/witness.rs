@@ -102,8 +102,8 @@ impl Witness {
                 let mapped = Mapped::open(driver, handle).map_err(refusal)?;
                 let found = read(driver, mapped.address(), compared(bytes)).map_err(refusal)?;
                 let matches = found.iter().enumerate().all(|(index, byte)| *byte == pattern(seed, index));
-                let rate = if driver.is_stand_in() { None } else { Some(mapped_rate(driver, &mapped, bytes)?) };
-                Ok(Answer::Borrowed(Borrowed { matches, bytes_per_second: rate }))
+                let rate = mapped_rate(driver, &mapped, bytes)?;
+                Ok(Answer::Borrowed(Borrowed { matches, bytes_per_second: Some(rate) }))
             }
             Question::Reduce { identity, rank, ranks } => {
                 let identity =
@@ -148,7 +148,7 @@ fn peers(driver: &'static Driver) -> Result<PeersSeen, Stop> {
     seen.can = Some(can);
     if can == [true, true] {
         match reach(driver, *first, *second) {
-            Ok(rate) => seen.bytes_per_second = rate,
+            Ok(rate) => seen.bytes_per_second = Some(rate),
             Err(Stop::Refused(refusal)) => seen.refused = Some(refusal),
             Err(failed) => return Err(failed),
         }
@@ -156,8 +156,8 @@ fn peers(driver: &'static Driver) -> Result<PeersSeen, Stop> {
     Ok(seen)
 }
 
-/// Reaches from the first device to the second, and back: the rate of a copy, where that tells anything.
-fn reach(driver: &'static Driver, first: Device, second: Device) -> Result<Option<f64>, Stop> {
+/// Reaches from the first device to the second, and back: bytes per second of a copy.
+fn reach(driver: &'static Driver, first: Device, second: Device) -> Result<f64, Stop> {
     let there = Primary::take(driver, second)?;
     let here = Primary::take(driver, first)?;
     there.reach_from_current().map_err(refusal)?;
@@ -169,10 +169,7 @@ fn reach(driver: &'static Driver, first: Device, second: Device) -> Result<Optio
     let from = DeviceBuffer::new(driver, bytes)?;
     here.copy_to(&from, (&there, &to), bytes).map_err(refusal)?;
     settle_default_stream(driver).map_err(refusal)?;
-    let measured = match driver.is_stand_in() {
-        true => None,
-        false => Some(rate(driver, bytes, || here.copy_to(&from, (&there, &to), bytes))?),
-    };
+    let measured = rate(driver, bytes, || here.copy_to(&from, (&there, &to), bytes))?;
     // Each buffer is freed in its own context.
     drop(from);
     there.make_current()?;
@@ -246,7 +243,7 @@ fn reduce(driver: &'static Driver, identity: Identity, rank: u32, ranks: u32) ->
         bytes == expected.to_le_bytes()
     });
     let mut bytes_per_second = None;
-    if right && !driver.is_stand_in() {
+    if right {
         let begin = now();
         for _ in 0..REDUCTIONS {
             once().map_err(nccl_refusal)?;
