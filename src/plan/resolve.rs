@@ -96,6 +96,7 @@ impl Plan {
             design: scenario.design.clone(),
             panel: scenario.panel.iter().map(probe).collect(),
             neighbours: scenario.neighbours.iter().map(neighbour).collect(),
+            hazards: Vec::new(),
             arrangements,
             accepted: scenario.accepted.clone(),
         })
