@@ -7,6 +7,7 @@
 mod catalogue;
 mod record;
 mod render;
+mod timeline;
 
 pub use catalogue::{CAPACITY, CATALOGUE, FAULT, FaultKind, Hazard, INTEGRITY, LEFTOVERS, Leave, find};
 pub use record::{
@@ -14,3 +15,4 @@ pub use record::{
     Reach, Round, Service, Step, Trespass, Tried, View, XidSeen,
 };
 pub use render::{list_json, markdown, table};
+pub use timeline::{Fragmentation, Refused, Side};

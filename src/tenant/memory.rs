@@ -227,8 +227,9 @@ impl<S: Store> Holder<S> {
                 now => Some(Job::Churn { most, piece, now, left }),
             },
         };
-        // What is told already is told in any case.
-        if self.answer.attempts.len() >= TOLD {
+        // What is told already is told in any case; what is held meanwhile is freed first.
+        let between = !matches!(self.job, Some(Job::Work { held: Some(_), .. }));
+        if between && self.answer.attempts.len() >= TOLD {
             self.job = None;
         }
         self.job.is_some()

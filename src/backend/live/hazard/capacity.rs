@@ -165,6 +165,6 @@ mod tests {
     }
 
     fn model_layout(model: &'static crate::gpu::GpuModel) -> Vec<crate::gpu::Placement> {
-        crate::gpu::place(model, &["2g.12gb", "2g.12gb"]).unwrap()
+        crate::gpu::place_layout(model, &["2g.12gb", "2g.12gb"]).unwrap()
     }
 }
