@@ -9,6 +9,7 @@ mod record;
 mod render;
 mod timeline;
 
+pub(crate) use catalogue::takes;
 pub use catalogue::{CAPACITY, CATALOGUE, FAULT, FaultKind, Hazard, INTEGRITY, LEFTOVERS, Leave, find};
 pub use record::{
     Act, Attempt, Came, Capacity, Changed, Check, Exit, FaultTrial, Faults, Integrity, Kept, Leftovers, Newcomer,
