@@ -163,7 +163,7 @@ struct Trial<'a, T> {
     tenants: &'a mut T,
     start: Nanos,
     record: Capacity,
-    /// Attempts of the victim at its working amount that were ordered.
+    /// Attempts of the victim at its working amount since the neighbour came.
     asked: u64,
 }
 
@@ -174,15 +174,22 @@ impl<T: Tenants> Trial<'_, T> {
         self.check()?;
         let limit = self.alone()?;
         self.settle()?;
+        // Beside the neighbour as many as are asked for; without it, a few before and after.
         let n = self.terms.attempts;
-        self.work(n / 8)?;
+        let edge = (n / 16).clamp(8, 100);
+        let rise = match self.terms.how {
+            How::Ramp | How::Leak | How::Churn => n / 2,
+            How::Hoard | How::ColdStart => n / 16,
+        };
+        self.work(if self.terms.how == How::ColdStart { 4 * edge } else { edge })?;
+        self.asked = 0;
         self.check()?;
-        self.rise(limit, n / 2)?;
-        let most = self.at_most(n / 8)?;
+        self.rise(limit, rise)?;
+        let most = self.at_most(n - rise - n / 8 - n / 8)?;
         self.beside(limit, most)?;
-        self.restart(limit, n / 16)?;
-        self.fall(n / 16)?;
-        self.after()
+        self.restart(limit, n / 8)?;
+        self.fall(n.saturating_sub(self.asked))?;
+        self.after(edge)
     }
 
     fn check(&mut self) -> Step<T> {
@@ -274,7 +281,10 @@ impl<T: Tenants> Trial<'_, T> {
 
     /// The victim works `times` times while the neighbour takes memory up to `limit`.
     fn rise(&mut self, limit: u64, times: u64) -> Step<T> {
-        let steps = STEPS.max(times.div_ceil(IN_ONE));
+        let steps = match self.terms.how {
+            How::Ramp | How::Leak | How::Churn => STEPS.max(times.div_ceil(IN_ONE)),
+            How::Hoard | How::ColdStart => times.div_ceil(IN_ONE).max(1),
+        };
         for step in 0..steps {
             let part = (limit as u128 * u128::from(step + 1) / u128::from(steps)) as u64;
             let slice = times * (step + 1) / steps - times * step / steps;
@@ -286,12 +296,9 @@ impl<T: Tenants> Trial<'_, T> {
                     let pause = Nanos(EVERY.0 * slice / within.max(1));
                     Some(take(part, limit / steps.max(LEAKS), pause))
                 }
-                How::Hoard => first.then(|| take(limit, limit, Nanos::ZERO)),
+                How::Hoard | How::ColdStart => first.then(|| take(limit, limit, Nanos::ZERO)),
                 How::Churn if last => Some(take(limit, limit / CHURNED, Nanos::ZERO)),
-                How::Churn => {
-                    Some(MemoryQuestion::Churn { most: limit, piece: limit / CHURNED, times: CHURNS })
-                }
-                How::ColdStart => last.then(|| take(limit, limit, Nanos::ZERO)),
+                How::Churn => Some(MemoryQuestion::Churn { most: limit, piece: limit / CHURNED, times: CHURNS }),
             };
             // Its context is part of what it takes: it comes with its first memory.
             if act.is_some() && self.record.neighbour.is_empty() {
@@ -306,7 +313,8 @@ impl<T: Tenants> Trial<'_, T> {
     fn at_most(&mut self, times: u64) -> Result<u64, Halt<T::Stop>> {
         self.work(times)?;
         let when = "neighbour at its most";
-        let [victim, neighbour] = [self.one(VICTIM, MemoryQuestion::See {})?, self.one(NEIGHBOUR, MemoryQuestion::See {})?];
+        let [victim, neighbour] =
+            [self.one(VICTIM, MemoryQuestion::See {})?, self.one(NEIGHBOUR, MemoryQuestion::See {})?];
         self.view(VICTIM, when, &victim);
         self.view(NEIGHBOUR, when, &neighbour);
         Ok(neighbour.held)
@@ -336,7 +344,8 @@ impl<T: Tenants> Trial<'_, T> {
 
     /// The neighbour gives back, as it took.
     fn fall(&mut self, times: u64) -> Step<T> {
-        let steps = if matches!(self.terms.how, How::Ramp | How::Leak) { STEPS / 4 } else { 1 };
+        let least = if matches!(self.terms.how, How::Ramp | How::Leak) { STEPS / 4 } else { 1 };
+        let steps = least.max(times.div_ceil(IN_ONE));
         let held = self.one(NEIGHBOUR, MemoryQuestion::See {})?.held;
         for step in 0..steps {
             let slice = times * (step + 1) / steps - times * step / steps;
@@ -346,14 +355,14 @@ impl<T: Tenants> Trial<'_, T> {
     }
 
     /// The neighbour has given everything back; the victim comes again, where it had to go, and works on.
-    fn after(&mut self) -> Step<T> {
+    fn after(&mut self, times: u64) -> Step<T> {
         let seen = self.one(VICTIM, MemoryQuestion::See {})?;
         if seen.seen.is_none() {
             self.begin()?;
         } else if seen.held == 0 {
             self.victim(MemoryQuestion::Hold { bytes: self.record.budget - self.record.working })?;
         }
-        self.work(self.terms.attempts.saturating_sub(self.asked))?;
+        self.work(times + self.terms.attempts.saturating_sub(self.asked))?;
         let answer = self.one(VICTIM, MemoryQuestion::See {})?;
         self.view(VICTIM, "at the end", &answer);
         Ok(())

@@ -157,8 +157,8 @@ fn a_neighbour_in_the_same_memory_is_found_however_it_takes_it() {
         assert!(work.len() >= 480, "{how}: {}", work.len());
         assert!(failed(&record, Step::Work) > 30, "{how}: {} of {} fail", failed(&record, Step::Work), work.len());
         // Before it came all was well, and after it went all is well again.
-        assert!(work[..60].iter().all(|a| a.outcome == Outcome::Ok), "{how}");
-        assert!(work.iter().rev().take(60).all(|a| a.outcome == Outcome::Ok), "{how}");
+        assert!(work[..30].iter().all(|a| a.outcome == Outcome::Ok), "{how}");
+        assert!(work.iter().rev().take(30).all(|a| a.outcome == Outcome::Ok), "{how}");
         assert_eq!(failed(&record, Step::Context), 1, "{how}: the restart finds no room");
         assert_eq!((record.victim[0].step, record.victim[1].step), (Step::Context, Step::Budget));
         assert_eq!(record.victim[0].at, Nanos(record.victim[0].at.0.min(10_000_000)), "from the start of the try");
@@ -176,7 +176,9 @@ fn memory_of_ones_own_is_left_alone_and_both_get_what_they_ask() {
         let record = tried(&mut Pair::new(false), &[("how", how)]);
         assert!(record.victim.iter().all(|a| a.outcome == Outcome::Ok), "{how}");
         let work = record.victim.iter().filter(|a| a.step == Step::Work).count();
-        assert_eq!(work, 480, "{how}");
+        assert_eq!(work, 480 + if how == "cold-start" { 5 * 30 } else { 2 * 30 }, "{how}");
+        let came = record.neighbour.iter().find(|a| a.step == Step::Take).unwrap().at;
+        assert!(record.victim.iter().filter(|a| a.at >= came).count() >= 459, "{how}: enough for a bound of 1 %");
         assert_eq!(record.victim_alone.unwrap().total, record.victim_beside.unwrap().total, "{how}");
         let grain = |bytes: u64| bytes / GRAIN * GRAIN;
         assert_eq!(record.limit, Some(grain(ALL / 10 * 9)));
@@ -278,5 +280,5 @@ fn another_error_than_a_lack_of_memory_keeps_its_code() {
 #[test]
 fn long_tries_are_asked_in_parts() {
     let record = tried(&mut Pair::new(false), &[("attempts", "5000")]);
-    assert_eq!(record.victim.iter().filter(|a| a.step == Step::Work).count(), 5_000);
+    assert_eq!(record.victim.iter().filter(|a| a.step == Step::Work).count(), 5_200);
 }

@@ -88,13 +88,14 @@ fn sizes_are_of_what_the_tenant_sees_in_whole_grains() {
 fn without_a_context_there_is_an_attempt_and_nothing_else() {
     let mut holder = Holder::new(Counted { open: Outcome::Oom, ..Counted::new(GRAIN) });
     let answer = holder.answer(MemoryQuestion::Open { sizes: vec!["25%".to_owned()] });
-    assert_eq!(answer.attempts.iter().map(|a| (a.step, a.outcome, a.seen)).collect::<Vec<_>>(), [(
-        Step::Context,
-        Outcome::Oom,
-        None
-    )]);
+    assert_eq!(
+        answer.attempts.iter().map(|a| (a.step, a.outcome, a.seen)).collect::<Vec<_>>(),
+        [(Step::Context, Outcome::Oom, None)]
+    );
     assert!(answer.sizes.is_empty() && answer.seen.is_none());
-    for question in [work(3), take(9 * GRAIN, GRAIN), MemoryQuestion::Hold { bytes: 1 }, MemoryQuestion::Reach { most: None }] {
+    for question in
+        [work(3), take(9 * GRAIN, GRAIN), MemoryQuestion::Hold { bytes: 1 }, MemoryQuestion::Reach { most: None }]
+    {
         assert_eq!(holder.answer(question), MemoryAnswer::default());
     }
     // A second try is an attempt of its own.

@@ -122,7 +122,8 @@ fn spills(root: &Path) -> Option<String> {
     // As `crosstalk doctor` tells WSL2.
     let version = std::fs::read_to_string(root.join("proc/version")).unwrap_or_default();
     version.to_lowercase().contains("microsoft").then(|| {
-        "unsupported here: under WSL2 device memory spills to the host instead of running out; test on native Linux".to_owned()
+        "unsupported here: under WSL2 device memory spills to the host instead of running out; test on native Linux"
+            .to_owned()
     })
 }
 

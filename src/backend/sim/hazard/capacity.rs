@@ -81,10 +81,7 @@ struct Both {
 impl Tenants for Both {
     type Stop = Infallible;
 
-    fn ask(
-        &mut self,
-        questions: [Option<MemoryQuestion>; 2],
-    ) -> Result<[Option<MemoryAnswer>; 2], Fallen<Infallible>> {
+    fn ask(&mut self, questions: [Option<MemoryQuestion>; 2]) -> Result<[Option<MemoryAnswer>; 2], Fallen<Infallible>> {
         let asked = questions.each_ref().map(Option::is_some);
         let mut at_work = asked;
         for (holder, question) in self.holders.iter_mut().zip(questions) {
