@@ -19,7 +19,7 @@ use observe::turns;
 use sessions::{Context, GivenUp, Happened, Sessions};
 
 pub(crate) use blocks::order;
-pub use length::{Length, PlaceLength, lengths, one_place_each, too_long};
+pub use length::{Length, PlaceLength, TooLong, lengths, one_place_each, too_long};
 pub use looks::planned_arms;
 pub(crate) use observe::observing;
 
