@@ -17,7 +17,7 @@ use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure::{self, Saved};
 use crate::report::{Format, Style};
-use crate::run_dir::{Digest, Manifest, RecordedRun, RunDir};
+use crate::run_dir::{self, Digest, Manifest, RecordedRun, RunDir};
 use crate::scenario::{self as scenarios, Scenario, Tier};
 use crate::sharing::mps;
 use crate::verdict;
@@ -249,8 +249,8 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
 }
 
 fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<Started, CliError> {
-    let (dir, run) = RunDir::resume(path)?;
-    let recorded = &run.manifest;
+    // Nothing is changed before it is known that the run can go on here.
+    let recorded = run_dir::manifest(path)?;
     let this = concat!("crosstalk ", env!("CARGO_PKG_VERSION"));
     if recorded.created_by != this {
         return Err(CliError::Usage(format!(
@@ -274,6 +274,7 @@ fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<St
     }
     let welcome = mps::welcome(&recorded.plan.arrangements);
     let device = selected.ready(&args.rights, &welcome, args.overrides.allow_reconfigure, stop)?;
+    let (dir, run) = RunDir::resume(path)?;
     Ok(Started { device, dir, run })
 }
 

@@ -19,9 +19,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     for file in &verified.ignored {
         super::say(&format!("{run}: {file} belongs to nothing that was committed: ignored"));
     }
+    run_dir::recheck(&verified.run)?;
     let Some(digest) = &verified.digest else {
         super::print(&format!(
-            "{run}: {checked}: checksums agree; the run is not finished, so there is no verdict to compare\n"
+            "{run}: {checked}: checksums and events agree; the run is not finished, so there is no verdict to compare\n"
         ))?;
         return Ok(Exit::Ok);
     };
@@ -33,6 +34,6 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             verified.run.manifest.created_by
         )));
     }
-    super::print(&format!("{run}: {checked}: checksums, histograms and verdict agree\n"))?;
+    super::print(&format!("{run}: {checked}: checksums, histograms, events and verdict agree\n"))?;
     Ok(Exit::Ok)
 }

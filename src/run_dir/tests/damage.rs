@@ -13,6 +13,7 @@ const EVENTS: &str = "events.jsonl";
 /// A run of three arms, not finished, and the bytes of its event log.
 fn three_arms(path: &Path) -> Vec<u8> {
     let mut dir = RunDir::create(path, &manifest()).unwrap();
+    dir.calibrated(&calibration(0)).unwrap();
     for key in &keys()[..3] {
         commit(&mut dir, key, &record(key)).unwrap();
     }
@@ -77,6 +78,7 @@ fn a_torn_event_within_the_log_or_in_a_finished_run_is_damage() {
 fn a_crash_between_file_and_event_costs_that_arm_alone() {
     let tmp = tempfile::tempdir().unwrap();
     let mut dir = RunDir::create(tmp.path(), &manifest()).unwrap();
+    dir.calibrated(&calibration(0)).unwrap();
     let (first, second) = (&keys()[0], &keys()[1]);
     commit(&mut dir, first, &record(first)).unwrap();
     // Renamed, then killed: another attempt's bytes, and no event.
