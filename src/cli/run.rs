@@ -250,7 +250,7 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
 
 fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<Started, CliError> {
     // Nothing is changed before it is known that the run can go on here.
-    let recorded = run_dir::manifest(path)?;
+    let recorded = run_dir::manifest(path).map_err(CliError::in_run(path))?;
     let this = concat!("crosstalk ", env!("CARGO_PKG_VERSION"));
     if recorded.created_by != this {
         return Err(CliError::Usage(format!(
@@ -274,7 +274,7 @@ fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<St
     }
     let welcome = mps::welcome(&recorded.plan.arrangements);
     let device = selected.ready(&args.rights, &welcome, args.overrides.allow_reconfigure, stop)?;
-    let (dir, run) = RunDir::resume(path)?;
+    let (dir, run) = RunDir::resume(path).map_err(CliError::in_run(path))?;
     Ok(Started { device, dir, run })
 }
 

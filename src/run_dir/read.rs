@@ -135,11 +135,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, RunDirError> {
 }
 
 pub(super) fn manifest_bytes(path: &Path) -> Result<Vec<u8>, RunDirError> {
+    let not_one = |why| RunDirError::NotARunDirectory { path: path.to_owned(), why };
     files::read(path, MANIFEST, "every run").map_err(|e| match e {
-        RunDirError::Missing { .. } => RunDirError::NotARunDirectory { path: path.to_owned() },
-        RunDirError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
-            RunDirError::NotARunDirectory { path: path.to_owned() }
-        }
+        RunDirError::Missing { .. } if path.exists() => not_one("it has no manifest.json"),
+        RunDirError::Missing { .. } => not_one("there is nothing of that name"),
+        RunDirError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => not_one("it is a file"),
         other => other,
     })
 }

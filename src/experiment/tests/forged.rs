@@ -19,6 +19,24 @@ fn write(folder: &Path, lines: &[String]) {
     fs::write(folder.join("events.jsonl"), lines.join("\n") + "\n").unwrap();
 }
 
+fn copied(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let mut folders = vec![std::path::PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&below)).unwrap() {
+            let entry = entry.unwrap();
+            let path = below.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                fs::create_dir(copy.path().join(&path)).unwrap();
+                folders.push(path);
+            } else {
+                fs::copy(entry.path(), copy.path().join(&path)).unwrap();
+            }
+        }
+    }
+    copy
+}
+
 /// Puts other lines in place of the log's: what going on with the run says, and what checking it as a finished one says.
 fn forged(folder: &Path, change: impl Fn(&mut Vec<String>)) -> [String; 2] {
     let before = log(folder);
@@ -27,8 +45,10 @@ fn forged(folder: &Path, change: impl Fn(&mut Vec<String>)) -> [String; 2] {
     assert_ne!(lines, before, "nothing was changed");
     write(folder, &lines);
     let whole = |run: RecordedRun| recheck(&RecordedRun { finished: true, ..run });
-    let errors = [RunDir::resume(folder).map(drop), load(folder).and_then(whole)];
-    assert!(log(folder).len() <= lines.len() + 1, "at most a note that it goes on");
+    let checked = load(folder).and_then(whole);
+    // Going on may drop what is incomplete: of a copy.
+    let copy = copied(folder);
+    let errors = [RunDir::resume(copy.path()).map(drop), checked];
     write(folder, &before);
     errors.map(|result| result.err().map_or_else(|| "taken over".to_owned(), |e: RunDirError| e.to_string()))
 }
@@ -70,7 +90,7 @@ fn a_stop_follows_from_the_arms() {
     refused(folder, "no arm of a neighbour after it stopped", added(stop));
     refused(folder, "stops where everything is decided", |lines| {
         let later = |line: &String| {
-            line.contains("\"neighbour\":1,") && (12..24).any(|b| line.contains(&format!("\"block\":{b},")))
+            line.contains("\"neighbour\":1}") && (12..24).any(|b| line.contains(&format!("\"block\":{b},")))
         };
         lines.retain(|line| !later(line));
         lines.push(stop.to_owned());
@@ -134,7 +154,7 @@ fn every_event_is_of_something_that_the_plan_has() {
 fn how_a_quantile_is_judged_follows_from_its_rate_and_the_windows_from_both() {
     let ran = ran(&shared(), Failing::new(|_| None));
     let folder = ran.folder.path();
-    refused(folder, "as the plan has it", replaced("[\"p99\",\"blocks\"]", "[\"p99\",\"too-few\"]"));
+    refused(folder, "as the plan has it", replaced("[\"p99\",\"pooled\"]", "[\"p99\",\"too-few\"]"));
     refused(folder, "as the plan has it", |lines| {
         let at = position(lines, "\"calibrated\"");
         let (before, after) = lines[at].split_once("\"rate\":").unwrap();
