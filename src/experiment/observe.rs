@@ -334,7 +334,8 @@ pub(crate) fn observing(plan: &Plan, arrangement: usize, id: &str) -> String {
                 }
                 _ => String::new(),
             };
-            format!("{arms} {} of {total} in all{there}.", if arms == 1 { "arm" } else { "arms" })
+            let arms = if arms == 1 { "1 arm".to_owned() } else { format!("{arms} arms") };
+            format!("{arms} of {} in all{there}.", total.for_people())
         }
     }
 }

@@ -29,6 +29,7 @@ pub use model::{
     Accept, Arrangement, Arrivals, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo, TimeSlice,
     Trial,
 };
+pub(crate) use read::mistake_at;
 pub use read::{read, read_at_tier};
 pub use reference::reference_markdown;
 pub use schema::schema;

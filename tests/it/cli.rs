@@ -77,7 +77,12 @@ fn a_plan_beyond_its_own_limit_is_refused_before_anything_runs() {
     let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     for verb in ["check", "run"] {
         let said = flat(&stderr(crosstalk().current_dir(scratch.root()).arg(verb).arg(&file).assert().code(2)));
-        for words in ["and `max_duration` is 0.3 min", "The longest place is ", "Fewer `blocks`"] {
+        for words in [
+            "design.max_duration: the plan takes about ",
+            ".toml:",
+            "The longest place is ",
+            "expected 20 s at most; fewer `blocks`",
+        ] {
             assert!(said.contains(words), "{verb}: no {words:?} in {said}");
         }
     }
