@@ -158,6 +158,8 @@ pub(super) fn series(name: &str, quantile: Quantile, verdict: Verdict, ratio: (f
         blocks: 24,
         level: 0.01,
         cause: None,
+        blocked: None,
+        unwatched: Vec::new(),
         saturated: None,
         required: None,
         expected: None,
