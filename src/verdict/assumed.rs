@@ -92,8 +92,8 @@ fn unwatched(plan: &Plan, cells: &[CellVerdict], what: Unwatched) -> Option<Stri
     match (lacking.is_empty(), seen, more) {
         (true, ..) => None,
         (false, false, _) => Some(String::new()),
-        (false, true, 0) => Some(format!(" for {names}")),
-        (false, true, more) => Some(format!(" for {names} and {more} more")),
+        (false, true, 0) => Some(format!(" at {names}")),
+        (false, true, more) => Some(format!(" at {names} and {more} more")),
     }
 }
 

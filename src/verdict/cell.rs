@@ -340,7 +340,9 @@ impl<'a> Cell<'a> {
                 seat: self.seat(),
                 neighbour: None,
                 extent,
-                not_met: (arms.len() < planned).then_some(Reason::Incomplete),
+                not_met: (arms.len() < planned)
+                    .then_some(Reason::Incomplete)
+                    .or_else(|| validity::lost_while_quiet(run, self.arrangement_index, self.victim)),
                 not_missed: late.or(sleepy.then_some(Reason::TooFewCores)),
                 arms,
             };

@@ -185,12 +185,15 @@ impl<'a> Of<'a> {
             let mut stream = Stream::new(self.plan.seed, &key);
             let e = estimate(&sides, q, by, levels, deadline_ns(self.plan), &mut stream, tables);
             let margin = libm::log1p(self.plan.design.margins.of(q).0);
+            // An arm without requests would have counted as one that agrees.
+            let empty = |(a, b): &(Counts<'_>, Counts<'_>)| a.total() == 0 || b.total() == 0;
+            let holes = by == JudgedBy::Blocks && sides.arms.iter().any(empty);
             let text = e.ratio().map_or_else(|| "no requests".to_owned(), words);
             let slower = e.lower().is_some_and(|low| low > margin);
             let faster = e.upper().is_some_and(|high| high < -0.5 * margin);
             if slower || faster {
                 moved.push(format!("{series} {q} {text}"));
-            } else if e.upper().is_some_and(|high| high < margin) {
+            } else if !holes && e.upper().is_some_and(|high| high < margin) {
                 let size = e.ratio().map_or(0.0, |r| libm::fabs(libm::log(r.estimate)));
                 if worst.as_ref().is_none_or(|(other, _)| size > *other) {
                     worst = Some((size, format!("{series} {q} {text}")));
@@ -283,7 +286,9 @@ impl<'a> Of<'a> {
                 moved.push(text);
                 continue;
             }
-            if high < margin && low > -margin {
+            // A generation without requests says nothing.
+            let whole = values.len() == generations.len();
+            if whole && high < margin && low > -margin {
                 fine += 1;
             } else {
                 open += 1;

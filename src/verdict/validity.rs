@@ -99,6 +99,22 @@ fn lost(cell: &Cell<'_>, lost: &BTreeMap<ArmKey, String>) -> Option<Reason> {
     Some(Reason::ArmsLost { arms: lost.count() as u32, what })
 }
 
+/// Quiet arms of a victim's place that were lost, whether or not they were measured anew: those that are there may be the ones
+/// that survived.
+pub(super) fn lost_while_quiet(run: &RecordedRun, arrangement: usize, victim: usize) -> Option<Reason> {
+    let grids = &run.manifest.plan.arrangements[arrangement].grids;
+    let of_place = |key: &ArmKey| {
+        key.arrangement == arrangement
+            && grids.get(key.grid).is_some_and(|grid| grid.victim == victim)
+            && key.purpose == Purpose::Block
+            && key.neighbour.is_none()
+    };
+    let lost: Vec<&String> =
+        run.lost.iter().chain(&run.lost_before).filter(|(key, _)| of_place(key)).map(|(_, what)| what).collect();
+    let what = lost.first().map(|what| (*what).clone())?;
+    Some(Reason::ArmsLost { arms: lost.len() as u32, what })
+}
+
 /// What became worse with the GPU between the arms of a cell, where it is so grave that they are not of one machine any more.
 /// Within an arm it ends the arm.
 fn trouble(pairs: &[Pair<'_>]) -> Option<Reason> {

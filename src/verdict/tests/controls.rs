@@ -113,6 +113,22 @@ fn quiet_against_quiet_that_cannot_say_blocks_isolated_alone() {
     assert_eq!(violated.cells[0].verdict, Verdict::Violated);
 }
 
+/// One quiet arm without a request is none that agrees with the other.
+#[test]
+fn a_quiet_arm_without_requests_decides_no_control() {
+    let [unslowed, violated] = both(|run| {
+        again(run, 1.0);
+        let arm = run.arms.iter_mut().find(|(key, _)| key.purpose == Purpose::Again).unwrap().1;
+        arm.series.clear();
+    });
+    assert_eq!(row(&unslowed, Control::Again).0, ControlOutcome::Undecided);
+    assert!(matches!(
+        unslowed.cells[0].verdict,
+        Verdict::Inconclusive { reason: Reason::ControlUndecided { control: Control::Again, .. } }
+    ));
+    assert_eq!(violated.cells[0].verdict, Verdict::Violated);
+}
+
 /// Planned and absent is no pass; planned and impossible is said, and planned by nobody is said too.
 #[test]
 fn a_control_without_an_arm_blocks_isolated_unless_it_cannot_be_run() {
