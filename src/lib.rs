@@ -4,7 +4,8 @@
 //! [`gpu`]s make a [`plan`]; an [`experiment`] runs it on a [`backend`], whose [`tenant`]s run programs of the
 //! [`workload`] catalogue, arranged by [`sharing`] mode on a [`machine`]; what was measured lies in a [`run_dir`];
 //! [`stats`] and [`verdict`] judge it offline, and [`report`] shows it. [`claims`] are what people say of sharing, as tests,
-//! and an [`observation`] is a fact of an arrangement that no latency shows;
+//! an [`observation`] is a fact of an arrangement that no latency shows, and a [`hazard`] what a neighbour may do beside
+//! slowing the victim;
 //! [`host`] is the machine below, [`cli`] one file per verb.
 
 pub mod backend;
@@ -17,6 +18,7 @@ pub mod doctor;
 pub mod experiment;
 pub mod field;
 pub mod gpu;
+pub mod hazard;
 pub mod host;
 pub mod machine;
 mod nccl;

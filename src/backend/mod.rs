@@ -8,6 +8,7 @@ pub mod sim;
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Inventory;
+use crate::hazard::Came;
 use crate::host::probe::HostPauses;
 use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
@@ -60,6 +61,12 @@ pub trait Session {
     /// # Errors
     /// Where a tenant or the device is lost over it. What cannot be told is an [`Observed`] without a finding.
     fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError>;
+    /// Tries a hazard of the plan, by its index, with processes of its own: the tenants of the arms are down meanwhile and
+    /// afterwards, until the next restart.
+    ///
+    /// # Errors
+    /// Where the arrangement cannot be made, or the device is lost. What cannot be tried is [`Came::Untold`].
+    fn try_hazard(&mut self, hazard: usize) -> Result<Came, BackendError>;
     /// Takes the tenants down and puts back what was changed.
     ///
     /// # Errors

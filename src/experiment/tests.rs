@@ -2,6 +2,7 @@
 
 mod controls;
 
+use crate::hazard::Came;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -46,6 +47,9 @@ fn plan() -> Plan {
 struct Written(Option<Rate>, [Option<Rate>; 2]);
 
 impl Session for Written {
+    fn try_hazard(&mut self, hazard: usize) -> Result<Came, BackendError> {
+        unreachable!("no hazard is planned: {hazard}")
+    }
     fn restart(&mut self, _generation: u32, _company: Company) -> Result<(), BackendError> {
         Ok(())
     }
@@ -160,6 +164,9 @@ impl Backend for Failing {
 }
 
 impl Session for FailingSession<'_> {
+    fn try_hazard(&mut self, hazard: usize) -> Result<Came, BackendError> {
+        unreachable!("no hazard is planned: {hazard}")
+    }
     fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
         if let Some((_, reach)) = self.0.refused.filter(|(refused, _)| *refused == company) {
             return Err(BackendError { what: "9 GiB are asked, and 8 GiB of 24 GiB are free".to_owned(), reach });

@@ -32,6 +32,9 @@ pub struct Plan {
     pub panel: Vec<PlannedProbe>,
     /// The neighbours.
     pub neighbours: Vec<PlannedNeighbour>,
+    /// What neighbours may do beside slowing the victim, tried in every arrangement where that means something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hazards: Vec<PlannedHazard>,
     /// The arrangements.
     pub arrangements: Vec<PlannedArrangement>,
     /// Accepted risks.
@@ -81,6 +84,20 @@ pub struct PlannedNeighbour {
     pub queued: u32,
 }
 
+/// A hazard, resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedHazard {
+    /// Name.
+    pub name: String,
+    /// Id of the hazard.
+    pub hazard: String,
+    /// Parameters as written, defaults filled in.
+    pub params: std::collections::BTreeMap<String, String>,
+    /// The channel that it uses.
+    pub channel: Channel,
+}
+
 /// An arrangement, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +127,9 @@ pub struct PlannedArrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+    /// Indices of the hazards that are tried here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hazards: Vec<usize>,
     /// What is observed of it beside its cells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observe: Vec<Asked>,

@@ -151,7 +151,8 @@ pub(super) fn open(plan: &Plan, verdict: &RunVerdict) -> Vec<Requirement> {
             items.push(Requirement { cell: arrangement.name.clone(), of, state: RequirementState::Undecided, text });
         };
         let asks_verdict = arrangement.require.0.iter().any(|rule| !matches!(rule.word, Word::Any | Word::Met));
-        if asks_verdict && !verdict.cells.iter().any(|cell| cell.arrangement == index) {
+        if asks_verdict && arrangement.hazards.is_empty() && !verdict.cells.iter().any(|cell| cell.arrangement == index)
+        {
             undecided(RequiredOf::Cell, "has verdicts required of it and no cell");
         }
         let asks_objectives = arrangement.require.asks_objectives();

@@ -25,7 +25,8 @@ fn warning(what: String, advice: impl Into<String>) -> Warning {
 /// Whether a proof that there is no slowdown is required of an arrangement that will run.
 fn asks_proof(arrangement: &PlannedArrangement) -> bool {
     let proof = |word: Word| matches!(word, Word::Isolated | Word::Degraded);
-    arrangement.skipped.is_none() && arrangement.require.0.iter().any(|rule| proof(rule.word))
+    let has_cells = arrangement.grids.iter().any(|grid| !grid.probes.is_empty() && !grid.neighbours.is_empty());
+    arrangement.skipped.is_none() && has_cells && arrangement.require.0.iter().any(|rule| proof(rule.word))
 }
 
 /// Controls that the design leaves out, where isolation is required.
@@ -64,6 +65,9 @@ fn clamped(plan: &Plan) -> Vec<Warning> {
     let each = || plan.arrangements.iter().enumerate().flat_map(|(a, p)| (0..p.grids.len()).map(move |grid| (a, grid)));
     let design = &plan.design;
     let mut warnings = Vec::new();
+    if plan.panel.is_empty() {
+        return warnings;
+    }
     let fit = each().map(|(a, g)| plan.presence(a, g)).max().unwrap_or(0);
     if fit > 0 && design.controls.presence > fit {
         warnings.push(warning(

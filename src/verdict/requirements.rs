@@ -54,8 +54,9 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
         .max()
         .unwrap_or(RequirementState::NotRequired);
     // What the data show is not met for want of a control alone: say so.
-    let shown =
-        |group: &Group<'_>| asks_proof(group.word) && bare(plan, group.word, &group.series) == RequirementState::Met;
+    let shown = |group: &Group<'_>| {
+        asks_proof(group.word) && as_far_as_known(plan, group.word, &group.series) == RequirementState::Met
+    };
     let off = !plan.design.controls.again && groups(&arrangement.require).iter().any(shown);
     let surprises = groups(&arrangement.expect).iter().flat_map(|group| surprises(&cell.name, group)).collect();
     cell.requirement = requirement;
@@ -99,7 +100,8 @@ pub(super) fn apply_to_slos(run: &RecordedRun, slos: &mut [SloVerdict]) -> Requi
 pub(super) fn without_cells(plan: &Plan, cells: &[CellVerdict]) -> RequirementState {
     let asks = |rules: &Expectation| rules.0.iter().any(|rule| !matches!(rule.word, Word::Any | Word::Met));
     let open = |(index, a): (usize, &PlannedArrangement)| {
-        asks(&a.require) && !cells.iter().any(|cell| cell.arrangement == index)
+        // Hazards are judged without cells, and say themselves what is open.
+        a.hazards.is_empty() && asks(&a.require) && !cells.iter().any(|cell| cell.arrangement == index)
     };
     match plan.arrangements.iter().enumerate().any(open) {
         true => RequirementState::Undecided,
@@ -167,14 +169,14 @@ fn asks_proof(word: Word) -> bool {
 /// Whether the verdicts under one rule are what `require` asks. That there is no slowdown is shown by nothing but an
 /// experiment that tells quiet from quiet: with A/A off it is not met. What is there, is there.
 fn required(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementState {
-    match bare(plan, word, series) {
+    match as_far_as_known(plan, word, series) {
         RequirementState::Met if asks_proof(word) && !plan.design.controls.again => RequirementState::Undecided,
         state => state,
     }
 }
 
 /// The same as far as the data go. Without any (Skipped) nobody knows.
-fn bare(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementState {
+fn as_far_as_known(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementState {
     if word == Word::Degraded {
         return series.iter().map(|s| no_worse_than_degraded(plan, s)).max().unwrap_or(RequirementState::Undecided);
     }
@@ -200,6 +202,16 @@ fn no_worse_than_degraded(plan: &Plan, series: &SeriesVerdict) -> RequirementSta
         }
         // Degraded says that it is no better; whether it is no worse, the upper bound says.
         Verdict::Degraded | Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => RequirementState::Undecided,
+    }
+}
+
+/// Whether one verdict is what `require` asks.
+pub(super) fn bare(word: Word, verdict: &Verdict) -> RequirementState {
+    match verdict {
+        Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => RequirementState::Undecided,
+        Verdict::Isolated if word == Word::Degraded => RequirementState::Met,
+        verdict if is(word, verdict) => RequirementState::Met,
+        _ => RequirementState::NotMet,
     }
 }
 
@@ -236,7 +248,7 @@ pub(crate) fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neig
     of(accept, arrangement, &cell.seat, neighbour)
 }
 
-fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
+pub(super) fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
     accept.cell == format!("{arrangement}/{neighbour}") || accept.cell == format!("{arrangement}@{seat}/{neighbour}")
 }
 

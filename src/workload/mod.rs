@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 
 pub use kernel::{Arg, Kernel, LaunchArgs, ParamType, SETUP, STAMP, Stamp, State};
 pub use params::resolve;
+pub(crate) use params::resolve_fields;
 pub use render::{markdown, table, to_json};
 
 use crate::channel::Channel;

@@ -34,23 +34,35 @@ pub(super) const fn size(key: &'static str, least: Bytes, default: Option<&'stat
 /// Names every key that the workload does not have, every value that is no such value, and every required key that is
 /// missing, in one text.
 pub fn resolve(workload: &Workload, given: &BTreeMap<String, String>) -> Result<Params, String> {
+    resolve_fields(workload.id, workload.params, given)
+}
+
+/// The same for anything with an `id` that has parameters.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn resolve_fields(
+    id: &str,
+    fields: &'static [Field],
+    given: &BTreeMap<String, String>,
+) -> Result<Params, String> {
     let mut wrong = Vec::new();
     let mut values = BTreeMap::new();
-    for key in given.keys().filter(|key| !workload.params.iter().any(|f| f.key == key.as_str())) {
-        let keys: Vec<&str> = workload.params.iter().map(|f| f.key).collect();
+    for key in given.keys().filter(|key| !fields.iter().any(|f| f.key == key.as_str())) {
+        let keys: Vec<&str> = fields.iter().map(|f| f.key).collect();
         let has = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-        wrong.push(format!("{} has no parameter {key:?}; it has {has}", workload.id));
+        wrong.push(format!("{id} has no parameter {key:?}; it has {has}"));
     }
-    for field in workload.params {
+    for field in fields {
         let Some(text) = given.get(field.key).map(String::as_str).or(field.default) else {
             if field.required {
-                wrong.push(format!("{} needs the parameter {}", workload.id, field.key));
+                wrong.push(format!("{id} needs the parameter {}", field.key));
             }
             continue;
         };
         match field.kind.parse(text) {
             Ok(value) => drop(values.insert(field.key, value)),
-            Err(why) => wrong.push(format!("{} of {}: {why}", field.key, workload.id)),
+            Err(why) => wrong.push(format!("{} of {id}: {why}", field.key)),
         }
     }
     if wrong.is_empty() { Ok(Params(values)) } else { Err(wrong.join("; ")) }
@@ -71,6 +83,19 @@ impl Params {
             Some(Value::Duration(t)) => Some(*t),
             _ => None,
         }
+    }
+
+    /// One of a list of words, or a name.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.0.get(key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether a flag is set.
+    pub fn flag(&self, key: &str) -> bool {
+        self.0.get(key) == Some(&Value::Flag(true))
     }
 
     /// An amount of memory, shares taken of what the tenant sees.

@@ -6,6 +6,7 @@
 mod arm;
 mod ask;
 mod evidence;
+mod hazard;
 mod replay;
 mod seat;
 mod self_check;

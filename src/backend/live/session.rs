@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::backend::{ArmPlan, ArmRecord, BackendError, Company, Evidence, Reach, SeatEvidence, Session};
+use crate::hazard::Came;
 use crate::host::clock::now;
 use crate::host::cores::{Pinned, Placement};
 use crate::host::thread;
@@ -314,10 +315,7 @@ impl Session for LiveSession<'_> {
     fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
         self.take_down()?;
         self.company = company;
-        if self.arranged.is_none() {
-            self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
-            self.arranged = Some(sharing::arrange(&self.site())?);
-        }
+        self.arrange()?;
         let Some(arranged) = self.arranged.as_deref() else { return Ok(()) };
         let mut tenants = Vec::new();
         let brought_up = self.bring_up(arranged, generation, &mut tenants);
@@ -337,6 +335,12 @@ impl Session for LiveSession<'_> {
 
     fn ask(&mut self, observation: &Observation) -> Result<Observed, BackendError> {
         super::ask::ask(self, observation)
+    }
+
+    fn try_hazard(&mut self, hazard: usize) -> Result<Came, BackendError> {
+        self.take_down()?;
+        self.arrange()?;
+        super::hazard::attempt(self, hazard)
     }
 
     /// Of an arm that is lost, all tenants are: none goes on in a state that nobody knows.
@@ -368,6 +372,15 @@ impl LiveSession<'_> {
 }
 
 impl LiveSession<'_> {
+    /// Makes the arrangement, where it is not made yet.
+    fn arrange(&mut self) -> Result<(), BackendError> {
+        if self.arranged.is_none() {
+            self.live.watch().check_exclusive(&sharing::mps::welcome(std::slice::from_ref(self.planned())))?;
+            self.arranged = Some(sharing::arrange(&self.site())?);
+        }
+        Ok(())
+    }
+
     fn put_back(&mut self) -> Result<(), BackendError> {
         let site = self.site();
         let Some(arranged) = &mut self.arranged else { return Ok(()) };

@@ -4,10 +4,12 @@ mod agent;
 mod arm;
 mod ask;
 mod code;
+mod hazard;
 mod host;
 
 use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Company, Evidence, Session};
 use crate::gpu::{GpuModel, Inventory, Placement, find_model, simulated};
+use crate::hazard::Came;
 use crate::machine::{Done, Leak, Machine, Terms, Topology};
 use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
@@ -204,6 +206,14 @@ impl Session for SimSession<'_> {
         let planned = &self.plan.arrangements[self.arrangement];
         let (grid, topology, model) = (&planned.grids[self.grid], &self.topology, self.simulator.model);
         Ok(ask::ask(&ask::Scene { planned, grid, topology, model }, observation))
+    }
+
+    fn try_hazard(&mut self, index: usize) -> Result<Came, BackendError> {
+        self.state = None;
+        let planned = &self.plan.arrangements[self.arrangement];
+        let (grid, topology, model) = (&planned.grids[self.grid], &self.topology, self.simulator.model);
+        let scene = hazard::Scene { planned, grid, topology, model, seed: self.plan.seed };
+        Ok(hazard::attempt(&scene, &self.plan.hazards[index]))
     }
 
     fn run_arm(&mut self, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {

@@ -1,5 +1,6 @@
 //! Observations on tenants that are lost over them, and of runs that go on.
 
+use crate::hazard::Came;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -71,6 +72,9 @@ impl Backend for Losing {
 }
 
 impl Session for LosingSession<'_> {
+    fn try_hazard(&mut self, hazard: usize) -> Result<Came, BackendError> {
+        self.1.try_hazard(hazard)
+    }
     fn restart(&mut self, generation: u32, company: Company) -> Result<(), BackendError> {
         self.1.restart(generation, company)
     }

@@ -18,7 +18,7 @@ const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// What a process beside the tenants is to see.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Visible {
+pub(in crate::backend::live) enum Visible {
     /// The variable is not set.
     Unset,
     /// It is this.
@@ -26,37 +26,37 @@ pub(super) enum Visible {
 }
 
 /// The place of one process beside the tenants.
-pub(super) struct Spot {
+pub(in crate::backend::live) struct Spot {
     /// The seat in whose place it is, for messages.
-    pub(super) seat: usize,
+    pub(in crate::backend::live) seat: usize,
     /// Its environment beside the usual.
-    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(in crate::backend::live) environment: Vec<(OsString, OsString)>,
     /// The devices that it is to see.
-    pub(super) visible: Visible,
+    pub(in crate::backend::live) visible: Visible,
 }
 
 impl Spot {
     /// In the place of `seat`, with its device.
-    pub(super) fn of(seat: usize, place: &Place) -> Self {
+    pub(in crate::backend::live) fn of(seat: usize, place: &Place) -> Self {
         let visible = Visible::Set(place.device.clone().unwrap_or_default());
         Self { seat, environment: place.environment.clone(), visible }
     }
 
     /// The same, with other devices to see.
-    pub(super) fn seeing(self, visible: Visible) -> Self {
+    pub(in crate::backend::live) fn seeing(self, visible: Visible) -> Self {
         Self { visible, ..self }
     }
 }
 
 /// Processes that are up. Dropped, they are killed.
-pub(super) struct Beside<'s, 'a> {
+pub(in crate::backend::live) struct Beside<'s, 'a> {
     session: &'s LiveSession<'a>,
     tenants: Vec<Tenant>,
 }
 
 impl<'s, 'a> Beside<'s, 'a> {
     /// Starts a process at each spot, once nobody else is there.
-    pub(super) fn start(session: &'s LiveSession<'a>, spots: Vec<Spot>) -> Result<Self, Stop> {
+    pub(in crate::backend::live) fn start(session: &'s LiveSession<'a>, spots: Vec<Spot>) -> Result<Self, Stop> {
         let watch = session.live.watch();
         let ours = ours(session);
         watch.check_exclusive(&ours)?;
@@ -102,7 +102,7 @@ impl<'s, 'a> Beside<'s, 'a> {
     }
 
     /// Asks each its question, all at once, and waits for all.
-    pub(super) fn ask(&mut self, question: impl Fn(usize) -> Question) -> Result<Vec<Answer>, Stop> {
+    pub(in crate::backend::live) fn ask(&mut self, question: impl Fn(usize) -> Question) -> Result<Vec<Answer>, Stop> {
         let limit = ANSWER.min(self.session.live.settings.deadlines.load);
         let replies = self.order(|index| Order::Ask(question(index)), limit)?;
         Ok(replies
@@ -112,7 +112,7 @@ impl<'s, 'a> Beside<'s, 'a> {
     }
 
     /// Asks the one at `index` alone.
-    pub(super) fn ask_one(&mut self, index: usize, question: Question) -> Result<Answer, Stop> {
+    pub(in crate::backend::live) fn ask_one(&mut self, index: usize, question: Question) -> Result<Answer, Stop> {
         let limit = ANSWER.min(self.session.live.settings.deadlines.load);
         let replies = ask(&mut self.tenants[index..=index], |_| Order::Ask(question.clone()), limit)
             .map_err(|(_, fault)| self.fell(index, fault))?;
@@ -124,14 +124,14 @@ impl<'s, 'a> Beside<'s, 'a> {
     }
 
     /// Loads a program in each.
-    pub(super) fn load(&mut self, load: impl Fn(usize) -> Load) -> Result<Vec<Loaded>, Stop> {
+    pub(in crate::backend::live) fn load(&mut self, load: impl Fn(usize) -> Load) -> Result<Vec<Loaded>, Stop> {
         let limit = self.session.live.settings.deadlines.load;
         let replies = self.order(|index| Order::Load(load(index)), limit)?;
         Ok(replies.into_iter().filter_map(|reply| if let Reply::Loaded(l) = reply { Some(l) } else { None }).collect())
     }
 
     /// Lets the one at `index` make noise.
-    pub(super) fn noise(&mut self, index: usize, order: NoiseOrder) -> Result<(), Stop> {
+    pub(in crate::backend::live) fn noise(&mut self, index: usize, order: NoiseOrder) -> Result<(), Stop> {
         self.tenants[index].region.begin_epoch();
         let limit = self.session.live.settings.deadlines.noise;
         let asked = ask(&mut self.tenants[index..=index], |_| Order::Noise(order.clone()), limit);
@@ -139,24 +139,24 @@ impl<'s, 'a> Beside<'s, 'a> {
     }
 
     /// Lets all be quiet, and waits for that.
-    pub(super) fn quiet(&mut self) -> Result<(), Stop> {
+    pub(in crate::backend::live) fn quiet(&mut self) -> Result<(), Stop> {
         self.order(|_| Order::Quiet {}, self.session.live.settings.deadlines.quiet).map(drop)
     }
 
     /// What it has at work: requests done since its noise began, and when the last one was.
-    pub(super) fn progress(&self, index: usize) -> (u64, Nanos) {
+    pub(in crate::backend::live) fn progress(&self, index: usize) -> (u64, Nanos) {
         use std::sync::atomic::Ordering;
         let progress = self.tenants[index].region.progress();
         (progress.completed.load(Ordering::Acquire), Nanos(progress.last.load(Ordering::Acquire)))
     }
 
     /// Its process.
-    pub(super) fn pid(&self, index: usize) -> u32 {
+    pub(in crate::backend::live) fn pid(&self, index: usize) -> u32 {
         self.tenants[index].pid()
     }
 
     /// Nobody is there but these and the tenants of the arms: asked before noise.
-    pub(super) fn check_exclusive(&self) -> Result<(), Stop> {
+    pub(in crate::backend::live) fn check_exclusive(&self) -> Result<(), Stop> {
         let ours: Vec<u32> = ours(self.session).into_iter().chain(self.tenants.iter().map(Tenant::pid)).collect();
         Ok(self.session.live.watch().check_exclusive(&ours)?)
     }
@@ -164,7 +164,7 @@ impl<'s, 'a> Beside<'s, 'a> {
     /// Ends them.
     ///
     /// One that cannot be killed takes the device along.
-    pub(super) fn end(mut self) -> Result<(), Stop> {
+    pub(in crate::backend::live) fn end(mut self) -> Result<(), Stop> {
         let before_kill = |pid| self.session.before_kill(pid);
         end_all(&mut self.tenants, self.session.live.settings.deadlines.end, &before_kill);
         match kill_all(&mut self.tenants, &before_kill) {
@@ -182,8 +182,10 @@ impl Drop for Beside<'_, '_> {
     }
 }
 
-/// The tenants of the arms and their helpers.
+/// The tenants of the arms and their helpers; while the tenants are down, those helpers that the mode has.
 fn ours(session: &LiveSession<'_>) -> Vec<u32> {
-    let Some(crew) = &session.crew else { return Vec::new() };
+    let Some(crew) = &session.crew else {
+        return session.arranged.as_ref().map(|arranged| arranged.helpers()).unwrap_or_default();
+    };
     crew.tenants.iter().map(Tenant::pid).chain(crew.helpers.iter().copied()).collect()
 }

@@ -6,7 +6,7 @@
 
 mod accounting;
 mod all_reduce;
-mod beside;
+pub(super) mod beside;
 mod ipc;
 mod layout_change;
 mod load;
@@ -36,7 +36,7 @@ const ASKED: [(&Observation, Asked); 7] = [
 ];
 
 /// Why an observation ends without a finding.
-enum Stop {
+pub(super) enum Stop {
     /// It cannot be told, and why.
     Untold(String),
     /// A tenant or the device is lost.
@@ -50,20 +50,20 @@ impl From<BackendError> for Stop {
 }
 
 /// It cannot be told.
-fn untold<T>(why: impl Into<String>) -> Result<T, Stop> {
+pub(super) fn untold<T>(why: impl Into<String>) -> Result<T, Stop> {
     Err(Stop::Untold(why.into()))
 }
 
 /// The victim's seat and the first neighbour's that is on a GPU.
-struct Pair {
+pub(super) struct Pair {
     /// Their indices.
-    seats: [usize; 2],
+    pub(super) seats: [usize; 2],
     /// Where their tenants live.
-    places: [Place; 2],
+    pub(super) places: [Place; 2],
 }
 
 impl Pair {
-    fn of(session: &LiveSession<'_>) -> Result<Self, Stop> {
+    pub(super) fn of(session: &LiveSession<'_>) -> Result<Self, Stop> {
         let Some(arranged) = session.arranged.as_deref() else {
             return untold("the tenants are not up: nothing is arranged yet");
         };
@@ -77,7 +77,7 @@ impl Pair {
     }
 
     /// The devices of both.
-    fn devices(&self) -> Result<[String; 2], Stop> {
+    pub(super) fn devices(&self) -> Result<[String; 2], Stop> {
         match self.places.each_ref().map(|place| place.device.clone()) {
             [Some(victim), Some(neighbour)] => Ok([victim, neighbour]),
             _ => untold("a seat is not on a GPU here"),
@@ -85,7 +85,7 @@ impl Pair {
     }
 
     /// Refuses seats of one process: they are one program to the driver.
-    fn apart(&self) -> Result<(), Stop> {
+    pub(super) fn apart(&self) -> Result<(), Stop> {
         if self.places[0].host == self.places[1].host {
             return untold("victim and neighbour live in one process: to the driver they are one");
         }
