@@ -7,10 +7,10 @@ use super::controls::GridControls;
 use super::decide::{Evidence, decide};
 use super::estimate::{Estimates, Levels, Sides, Tables, estimate, interval};
 use super::looks::Extent;
-use super::order::{self, Drift};
-use super::types::{CellVerdict, Control, Reason, RequirementState, SeriesVerdict, SloVerdict, Verdict};
+use super::order::{self, CarryOver, Drift};
+use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, SloVerdict, Unwatched, Verdict};
 use super::validity::{self, Findings};
-use super::{host, placebo, slo};
+use super::{host, slo};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
@@ -59,7 +59,6 @@ pub(super) struct Judged {
 struct Common<'a> {
     findings: Findings,
     controls: &'a Controls,
-    placebo_missing: bool,
     not_awake: bool,
 }
 
@@ -256,8 +255,6 @@ impl<'a> Cell<'a> {
         let common = Common {
             not_awake: validity::quiet_clock_is_lower(&all) == Some(true)
                 || rows.iter().any(|(_, q, _, e)| faster(*q, e)),
-            placebo_missing: !placebo::is(self.plan, self.neighbour)
-                && placebo::is_missing(run, self.arrangement_index, self.victim),
             findings,
             controls,
         };
@@ -269,9 +266,13 @@ impl<'a> Cell<'a> {
             let steeper = |d: &Drift| drift.is_none_or(|other| d.per_block.abs() > other.per_block.abs());
             drift = drifts.filter(steeper).or(drift);
         }
-        for note in subjects.iter().flat_map(|s| s.findings.notes.iter().cloned()) {
-            if !notes.contains(&note) {
-                notes.push(note);
+        // What moved stands; that it moved no further than it did rests on evidence that is not whole.
+        let moved = |s: &&SeriesVerdict| matches!(s.verdict, Verdict::Degraded | Verdict::Violated);
+        let short = |r: &&Reason| !matches!(r, Reason::Underpowered { .. });
+        let blocked = cell.series.iter().filter(moved).filter_map(|s| s.blocked.as_ref()).filter(short);
+        for note in blocked.chain(subjects.iter().flat_map(|s| &s.findings.notes)) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
             }
         }
         cell.notes = notes.into_iter().chain(drift.map(Drift::reason)).collect();
@@ -339,7 +340,9 @@ impl<'a> Cell<'a> {
                 seat: self.seat(),
                 neighbour: None,
                 extent,
-                not_met: (arms.len() < planned).then_some(Reason::Incomplete),
+                not_met: (arms.len() < planned)
+                    .then_some(Reason::Incomplete)
+                    .or_else(|| validity::lost_while_quiet(run, self.arrangement_index, self.victim)),
                 not_missed: late.or(sleepy.then_some(Reason::TooFewCores)),
                 arms,
             };
@@ -432,11 +435,26 @@ impl<'a> Cell<'a> {
         let host_mediated = host.zip(tolerated);
         let host_mediated = host_mediated
             .map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
-        let (carried, drift) = self.quiet_arms(run, subject, q, by);
+        let (carried, drift, mut unwatched) = self.quiet_arms(run, subject, q, by);
+        if !host::is_watched(&subject.pairs, self.plan.inventory.provenance) {
+            unwatched.push(Unwatched::Host);
+        }
         let steep = drift.filter(|d| d.is_steep(margins.0)).map(Drift::reason);
         let blocks = subject.sides.arms.len() as u32;
         let least = subject.extent.least_for_isolated(self.plan);
-        let placebo = Reason::ControlNotMeasured { control: Control::Placebo };
+        let blocking = common
+            .findings
+            .noisy
+            .clone()
+            .or_else(|| subject.findings.noisy.clone())
+            .or(host_mediated)
+            .or(holes.then_some(Reason::TooFewRequests))
+            .or_else(|| controls.and_then(|c| c.blocking(self.neighbour, subject.series, q)));
+        let underpowered = e.underpowered(blocks, margins.0, least);
+        let blocked = blocking
+            .clone()
+            .or(common.not_awake.then_some(Reason::QuietArmNotAwake))
+            .or((blocks < least).then(|| underpowered.clone()));
         let verdict = decide(Evidence {
             invalid: controls
                 .and_then(|c| c.failed.clone())
@@ -449,17 +467,9 @@ impl<'a> Cell<'a> {
             // An early Isolated would promise more than its blocks have seen.
             upper: e.upper().filter(|_| blocks >= least),
             margins,
-            blocking: common
-                .findings
-                .noisy
-                .clone()
-                .or_else(|| subject.findings.noisy.clone())
-                .or(host_mediated)
-                .or(holes.then_some(Reason::TooFewRequests))
-                .or_else(|| controls.and_then(|c| c.blocking(self.neighbour, subject.series, q)))
-                .or(common.placebo_missing.then_some(placebo)),
+            blocking,
             not_awake: common.not_awake,
-            underpowered: e.underpowered(blocks, margins.0, least),
+            underpowered,
         });
         let cause = matches!(verdict, Verdict::Degraded | Verdict::Violated).then(|| {
             cause::of(&Symptoms {
@@ -472,7 +482,8 @@ impl<'a> Cell<'a> {
                 quiet_ns: e.quiet_ns,
                 noisy_ns: e.noisy_ns,
                 backlog: subject.findings.backlog,
-                host,
+                // One that was slower in the quiet arms is no cause of a slower noisy one.
+                host: host.filter(|moved| moved.change_ns > 0.0),
                 provenance: self.plan.inventory.provenance,
             })
         });
@@ -496,6 +507,8 @@ impl<'a> Cell<'a> {
             blocks,
             level: subject.extent.alpha(),
             cause,
+            blocked,
+            unwatched,
             saturated,
             required: None,
             expected: None,
@@ -503,22 +516,32 @@ impl<'a> Cell<'a> {
         (row, drift.filter(|d| d.is_notable(margins.0)))
     }
 
-    /// What a noisy arm left in the quiet ones, and how they drift: of a quantile that an arm has for itself.
+    /// What a noisy arm left in the quiet ones, how they drift, and what of it could not be looked for: of a quantile that an
+    /// arm has for itself.
     fn quiet_arms(
         &self,
         run: &RecordedRun,
         subject: &Subject<'_>,
         q: Quantile,
         by: JudgedBy,
-    ) -> (Option<Reason>, Option<Drift>) {
-        if by != JudgedBy::Blocks {
-            return (None, None);
-        }
+    ) -> (Option<Reason>, Option<Drift>, Vec<Unwatched>) {
         let place = (self.arrangement_index, subject.grid);
-        let carried = order::carry_over(run, place, subject.extent, subject.series, q);
-        let quiet = subject.pairs.iter().zip(&subject.sides.arms);
+        let mut unwatched = Vec::new();
+        let carried = match order::carry_over(run, place, subject.extent, subject.series, (q, by)) {
+            CarryOver::Seen(reason) => Some(reason),
+            CarryOver::None => None,
+            CarryOver::NotLooked => {
+                unwatched.push(Unwatched::CarryOver);
+                None
+            }
+        };
+        let quiet = subject.pairs.iter().zip(&subject.sides.arms).filter(|_| by == JudgedBy::Blocks);
         let values = quiet.filter_map(|(pair, (quiet, _))| Some((pair.block, libm::log(quiet.quantile(q)?))));
-        (carried, Drift::of(&values.collect::<Vec<_>>()))
+        let values: Vec<(u32, f64)> = values.collect();
+        if !Drift::is_looked_for(&values) {
+            unwatched.push(Unwatched::Drift);
+        }
+        (carried, Drift::of(&values), unwatched)
     }
 }
 

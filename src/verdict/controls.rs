@@ -2,13 +2,15 @@
 //!
 //! A/A: quiet against quiet must come out Isolated. Presence: a neighbour's idle process against none. Sensitivity: the same
 //! noise inside the victim's own place must move the probe in its service time, else it would not show what comes from
-//! outside. A control that was planned and has no arm blocks Isolated: absent is never a pass.
+//! outside. A control that was planned and lacks arms blocks Isolated: absent is never a pass, and what is left may be what
+//! survived.
 
 use std::collections::BTreeMap;
 
 use super::cell::{self, FALSE_ALARM, counts, deadline_ns};
 use super::estimate::{Levels, Sides, Tables, estimate, interval, times};
 use super::looks::Extent;
+use super::placebo;
 use super::types::{Control, ControlOutcome, ControlVerdict, Interval, Reason};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
@@ -31,7 +33,7 @@ pub(super) struct GridControls {
     pub(super) rows: Vec<ControlVerdict>,
     /// One moved: nothing can be said of the grid's cells.
     pub(super) failed: Option<Reason>,
-    /// One was planned and has no arm: nothing is called Isolated.
+    /// One was planned and lacks arms: nothing is called Isolated.
     unmeasured: Option<Reason>,
     /// Quiet against quiet is not decided: this series × quantile is not called Isolated.
     undecided: BTreeMap<(String, Quantile), Reason>,
@@ -44,7 +46,7 @@ impl GridControls {
     pub(super) fn blocking(&self, neighbour: usize, series: &str, q: Quantile) -> Option<Reason> {
         let unexercised = || self.unexercised.get(&(neighbour, series.to_owned()));
         let undecided = || self.undecided.get(&(series.to_owned(), q));
-        self.unmeasured.as_ref().or_else(unexercised).or_else(undecided).cloned()
+        unexercised().or_else(undecided).or(self.unmeasured.as_ref()).cloned()
     }
 }
 
@@ -63,6 +65,9 @@ pub(super) fn of_grid(run: &RecordedRun, arrangement: usize, grid: usize, tables
     if let Some(of) = Of::new(run, arrangement, grid).filter(Of::begun) {
         of.presence(&mut controls);
         of.sensitivity(&mut controls);
+        if placebo::is_short(run, arrangement, of.grid.victim) {
+            controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Placebo });
+        }
     }
     controls
 }
@@ -180,12 +185,15 @@ impl<'a> Of<'a> {
             let mut stream = Stream::new(self.plan.seed, &key);
             let e = estimate(&sides, q, by, levels, deadline_ns(self.plan), &mut stream, tables);
             let margin = libm::log1p(self.plan.design.margins.of(q).0);
+            // An arm without requests would have counted as one that agrees.
+            let empty = |(a, b): &(Counts<'_>, Counts<'_>)| a.total() == 0 || b.total() == 0;
+            let holes = by == JudgedBy::Blocks && sides.arms.iter().any(empty);
             let text = e.ratio().map_or_else(|| "no requests".to_owned(), words);
             let slower = e.lower().is_some_and(|low| low > margin);
             let faster = e.upper().is_some_and(|high| high < -0.5 * margin);
             if slower || faster {
                 moved.push(format!("{series} {q} {text}"));
-            } else if e.upper().is_some_and(|high| high < margin) {
+            } else if !holes && e.upper().is_some_and(|high| high < margin) {
                 let size = e.ratio().map_or(0.0, |r| libm::fabs(libm::log(r.estimate)));
                 if worst.as_ref().is_none_or(|(other, _)| size > *other) {
                     worst = Some((size, format!("{series} {q} {text}")));
@@ -200,7 +208,11 @@ impl<'a> Of<'a> {
                 open.push(format!("{series} {q} {text}"));
             }
         }
-        let blocks = pairs.len();
+        let blocks = pairs.len() as u32;
+        let short = blocks < extent.blocks;
+        if short {
+            controls.unmeasured = Some(Reason::ControlNotMeasured { control: Control::Again });
+        }
         let (outcome, text) = if !moved.is_empty() {
             controls.failed = Some(Reason::ControlFailed { control: Control::Again });
             (ControlOutcome::Failed, format!("quiet against quiet moved over {blocks} blocks: {}", moved.join(", ")))
@@ -214,6 +226,8 @@ impl<'a> Of<'a> {
                 ControlOutcome::Undecided,
                 format!("quiet against quiet is too wide after {blocks} blocks: {open}; {decide}"),
             )
+        } else if short {
+            (ControlOutcome::NotMeasured, format!("{blocks} of {} pairs of quiet arms were recorded", extent.blocks))
         } else if let Some((_, worst)) = worst {
             (
                 ControlOutcome::Passed,
@@ -272,7 +286,9 @@ impl<'a> Of<'a> {
                 moved.push(text);
                 continue;
             }
-            if high < margin && low > -margin {
+            // A generation without requests says nothing.
+            let whole = values.len() == generations.len();
+            if whole && high < margin && low > -margin {
                 fine += 1;
             } else {
                 open += 1;
@@ -283,12 +299,18 @@ impl<'a> Of<'a> {
         }
         let over = format!("{} of {planned} generations", generations.len());
         let worst = worst.map_or_else(String::new, |(_, text)| format!(", largest {text}"));
+        // Early looks end a grid, and its generations with it.
+        let extent = Extent::of_quiet(self.run, self.arrangement, self.index);
+        let least = planned.min(extent.blocks.div_ceil(each)) as usize;
         let (outcome, text) = if !moved.is_empty() {
             controls.failed.get_or_insert(Reason::ControlFailed { control: Control::Presence });
             (
                 ControlOutcome::Failed,
                 format!("an idle neighbour's process moves the victim, {over}: {}", moved.join(", ")),
             )
+        } else if generations.len() < least {
+            controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Presence });
+            (ControlOutcome::NotMeasured, format!("the victim was alone in {over}"))
         } else if open > 0 {
             let text = format!("no significant difference to an empty seat, {over}; {open} too wide to bound{worst}");
             (ControlOutcome::Undecided, text)

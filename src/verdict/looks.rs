@@ -96,7 +96,9 @@ pub fn decided(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: us
         Verdict::Isolated | Verdict::Violated => true,
         Verdict::Degraded => {
             let violated = 1.0 + plan.design.margins.of(s.quantile).1;
-            last || s.ratio.and_then(|ratio| ratio.high).is_some_and(|high| high < violated)
+            // That it is no worse is a proof like an Isolated, and takes its blocks.
+            let seen = s.blocks >= Extent::at(&plan.design, look).least_for_isolated(plan);
+            last || seen && s.ratio.and_then(|ratio| ratio.high).is_some_and(|high| high < violated)
         }
         Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => false,
     };
@@ -160,7 +162,8 @@ mod tests {
     #[test]
     fn a_degraded_is_decided_early_only_where_violated_is_out_of_reach() {
         let mut run = run(1.3);
-        assert_eq!(looks(&run), [true, true, true]);
+        // And that takes the blocks of the scope: after 12 there are too few.
+        assert_eq!(looks(&run), [false, true, true]);
         run.manifest.plan.design.margins =
             Margins { p99: (Share::percent(10), Share::percent(31)), ..Margins::default() };
         assert_eq!(looks(&run), [false, false, true]);

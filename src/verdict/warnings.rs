@@ -6,9 +6,10 @@ use jiff::civil::Date;
 
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{PLACEBO, cell, hazards, observed, requirements, scope_percent};
+use super::{PLACEBO, askable, cell, hazards, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
+use crate::provenance::Provenance;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode};
 use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share};
@@ -80,6 +81,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             "review it: renew `until`, or remove the entry",
         );
     }
+    warnings.extend(askable::of(plan));
     warnings
 }
 
@@ -105,6 +107,17 @@ pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
                 run.arms.len()
             ),
             advice: "give the tenants access to NVML's clocks and throttle reasons".to_owned(),
+        });
+    }
+    // Virtual time has no health.
+    let ill = run.arms.values().filter(|arm| arm.summary.health.is_none()).count();
+    if ill > 0 && run.manifest.provenance != Provenance::Simulated {
+        warnings.push(Warning {
+            what: format!(
+                "health not readable: in {ill} of {} arms nobody knows whether the GPU was well",
+                run.arms.len()
+            ),
+            advice: "give crosstalk access to NVML's memory errors and PCIe link".to_owned(),
         });
     }
     warnings

@@ -83,6 +83,11 @@ fn what_the_data_do_not_show_is_neither_met_nor_missed() {
     let mut run = asking(untouched(), 500);
     change(&mut run, true, |s| s.neighbours[0].rate = 50.0);
     assert_eq!(states(&judge(&run)), [(None, "met"), (Some(0), "undecided")]);
+    // A quiet arm that was lost and measured anew: the others may be those that survived.
+    let mut run = asking(untouched(), 500);
+    let key = run.arms.keys().find(|key| key.neighbour.is_none()).unwrap().clone();
+    run.lost_before.insert(key, "the tenant hung".to_owned());
+    assert_eq!(states(&judge(&run))[0], (None, "undecided"));
     let mut run = asking(Lab::default().run(sometimes_slow), 500);
     change(&mut run, true, |s| s.windows[0].late = 500);
     assert_eq!(states(&judge(&run))[1], (Some(0), "undecided"));
