@@ -3,7 +3,7 @@
 //! Requests of an arm hang together, arms do not: so the share is taken per arm, and its bounds over arms.
 
 use super::bootstrap::mean_bounds;
-use super::distributions::t_quantile;
+use super::distributions::{t_beyond, t_quantile};
 use crate::random::Stream;
 
 /// Arms that a claim about an objective needs.
@@ -55,13 +55,25 @@ pub fn share_bounds(arms: &[Over], alpha: (f64, f64), stream: &mut Stream) -> Op
     })
 }
 
-/// One-sided bounds of a mean at 1 − `alpha` (low, high) by Student's t: x̄ ∓ t·s/√n. `None` of fewer than two values.
-pub fn t_bounds(values: &[f64], alpha: (f64, f64)) -> Option<(f64, f64)> {
+/// The p-value of "the mean is at most `limit`" by Student's t; `None` of fewer than two values.
+pub fn t_exceeds(values: &[f64], limit: f64) -> Option<f64> {
+    let (mean, error, freedom) = mean_and_error(values)?;
+    // Equal values have no error, and lie beyond the limit or not.
+    if error == 0.0 { Some(f64::from(u8::from(mean <= limit))) } else { t_beyond((mean - limit) / error, freedom) }
+}
+
+/// Mean, its standard error and the degrees of freedom; `None` of fewer than two values.
+fn mean_and_error(values: &[f64]) -> Option<(f64, f64, u32)> {
     let n = values.len() as f64;
-    let freedom = u32::try_from(values.len()).ok()?.checked_sub(1)?;
+    let freedom = u32::try_from(values.len()).ok()?.checked_sub(1).filter(|freedom| *freedom > 0)?;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / f64::from(freedom);
-    let error = libm::sqrt(variance / n);
+    Some((mean, libm::sqrt(variance / n), freedom))
+}
+
+/// One-sided bounds of a mean at 1 − `alpha` (low, high) by Student's t: x̄ ∓ t·s/√n. `None` of fewer than two values.
+pub fn t_bounds(values: &[f64], alpha: (f64, f64)) -> Option<(f64, f64)> {
+    let (mean, error, freedom) = mean_and_error(values)?;
     Some((mean - t_quantile(alpha.0, freedom)? * error, mean + t_quantile(alpha.1, freedom)? * error))
 }
 
@@ -85,6 +97,11 @@ mod tests {
         assert!((low - (2.0 - 2.919_986 / 3f64.sqrt())).abs() < 1e-5, "{low}");
         assert!((high - (2.0 + 6.964_557 / 3f64.sqrt())).abs() < 1e-5, "{high}");
         assert_eq!(t_bounds(&[1.0], (0.05, 0.01)), None);
+        // The p-value of a limit at its own bound is the bound's level.
+        let p = t_exceeds(&[1.0, 2.0, 3.0], 2.0 - 2.919_986 / 3f64.sqrt()).unwrap();
+        assert!((p - 0.05).abs() < 1e-6, "{p}");
+        assert_eq!([0.9, 1.0].map(|limit| t_exceeds(&[1.0, 1.0], limit)), [Some(0.0), Some(1.0)]);
+        assert_eq!(t_exceeds(&[1.0], 0.0), None);
         assert_eq!(t_bounds(&[], (0.05, 0.01)), None);
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::cause::{self, Symptoms};
 use super::controls::GridControls;
 use super::decide::{Evidence, decide};
-use super::estimate::{Estimates, Levels, Sides, Tables, estimate, interval};
+use super::estimate::{Estimates, Sides, Tables, estimate, interval};
 use super::looks::Extent;
 use super::order::{self, Drift};
 use super::types::{CellVerdict, Control, Reason, RequirementState, SeriesVerdict, SloVerdict, Verdict};
@@ -18,11 +18,6 @@ use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::{Counts, Durations};
-
-/// Family-wise level of the lower bounds of a cell, two per series × quantile: of the 5 % that false alarms may reach two
-/// fifths are kept, for a bootstrap over 17 blocks is narrow far out: at the whole of 5 % the six series of a cell, all on
-/// their margin, raise one in 5.1 % of synthetic runs.
-pub(super) const FALSE_ALARM: f64 = 0.03;
 
 /// One block of a cell: its quiet and its noisy arm.
 #[derive(Clone, Copy)]
@@ -182,12 +177,6 @@ impl<'a> Cell<'a> {
         self.plan.panel.iter().enumerate().filter_map(of_probe).sum()
     }
 
-    /// Levels of the bounds at a look: each lower bound has its part of the family's level, either view may decide.
-    fn levels(&self, extent: Extent) -> Levels {
-        let lower = FALSE_ALARM / (2 * self.family.max(1)) as f64 * extent.spends;
-        Levels { lower, upper: extent.upper() }
-    }
-
     /// Its name: the seat is named where the victim sits in several.
     fn name(&self) -> String {
         let several = self.arrangement.grids.iter().any(|grid| grid.victim != self.victim);
@@ -319,7 +308,7 @@ impl<'a> Cell<'a> {
             for (grid, of) in grids {
                 let whole = Extent::of_quiet(run, self.arrangement_index, grid);
                 planned += whole.blocks as usize;
-                extent = extent.filter(|e: &Extent| e.spends < whole.spends).or(Some(whole));
+                extent = extent.filter(|e: &Extent| e.alpha < whole.alpha).or(Some(whole));
                 let key = |block| ArmKey {
                     arrangement: self.arrangement_index,
                     grid,
@@ -402,7 +391,8 @@ impl<'a> Cell<'a> {
             Key::Number(u64::from(q.0)),
         ];
         let mut stream = Stream::new(self.plan.seed, &key);
-        estimate(&subject.sides, q, by, self.levels(subject.extent), deadline_ns(self.plan), &mut stream, tables)
+        let levels = subject.extent.levels(self.family);
+        estimate(&subject.sides, q, by, levels, deadline_ns(self.plan), &mut stream, tables)
     }
 
     /// A row, and a drift of its quiet arms that must be known and decides nothing.
@@ -494,7 +484,7 @@ impl<'a> Cell<'a> {
             noisy_ns: e.noisy_ns.filter(|_| told),
             requests: (quiet.total(), noisy.total()),
             blocks,
-            level: subject.extent.alpha(),
+            level: subject.extent.passes,
             cause,
             saturated,
             required: None,

@@ -28,7 +28,7 @@ mod validation;
 mod validity;
 mod warnings;
 
-pub use looks::decided;
+pub use looks::{decided, idle_looks};
 pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{
@@ -100,7 +100,7 @@ fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
     } else {
         let whole = Extent::at(&plan.design, usize::MAX);
         let tail = plan.design.judged.iter().any(|q| *q >= TAIL);
-        tail.then(|| episode_share(whole.blocks, whole.alpha()))
+        tail.then(|| episode_share(whole.blocks, whole.passes))
     }
 }
 

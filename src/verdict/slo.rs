@@ -44,7 +44,7 @@ impl Side<'_> {
         let restarted = held.iter().any(|(generation, _)| *generation != held[0].0);
         // Which side of the bound its own bucket lies on is not known: each end takes the worse.
         let (least, most): (Vec<Over>, Vec<Over>) = held.iter().map(|(_, counts)| counts.over(slo.bound.0)).unzip();
-        let level = self.extent.alpha();
+        let level = self.extent.alpha;
         let bounds = |over: &[Over]| {
             let who = self.neighbour.map_or("quiet", |n| self.plan.neighbours[n].name.as_str());
             let key = [

@@ -11,7 +11,7 @@ use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode};
-use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share};
+use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share, least_blocks};
 
 /// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
 /// day by which accepted risks expire.
@@ -24,7 +24,8 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
         );
     }
-    let level = Extent::at(&plan.design, usize::MAX).alpha();
+    let whole = Extent::at(&plan.design, usize::MAX);
+    let level = whole.passes;
     let needed = blocks_for_share(plan.design.tier.scope(), level);
     if plan.design.blocks < needed {
         warn(
@@ -35,6 +36,15 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
                 scope_percent(plan.design.tier.scope()),
             ),
             &format!("set `blocks` to {needed} or more"),
+        );
+    }
+    let family = plan.design.judged.len() * plan.panel.iter().map(|probe| probe.series.len()).sum::<usize>();
+    let levels = whole.levels(family);
+    let least = least_blocks(levels.lower).min(least_blocks(levels.upper));
+    if family > 0 && plan.design.blocks < least {
+        warn(
+            format!("{} blocks decide nothing: every bound takes {least} at least", plan.design.blocks),
+            "set `blocks` to what the tier's scope takes",
         );
     }
     for probe in plan.panel.iter().filter(|probe| matches!(probe.arrivals, Arrivals::Fixed(_))) {

@@ -6,9 +6,8 @@ use crate::channel::Channel;
 use crate::experiment::order;
 use crate::random::{Key, Stream};
 use crate::run_dir::{JudgedBy, RecordedRun};
-use crate::scenario::{Look, Quantile, Tier};
+use crate::scenario::{Quantile, Tier};
 use crate::stats::proportion_upper;
-use crate::units::Share;
 use crate::verdict::synthetic::{Draw, Lab};
 use crate::verdict::{RunVerdict, Verdict, decided, judge};
 
@@ -36,7 +35,7 @@ pub(super) struct Case<'a> {
     pub(super) effect: Effect,
     /// All quiet arms first, then all noisy ones: what crosstalk does not do.
     pub(super) sequential: bool,
-    /// The acceptance tier's looks: a tenth of the error rates after a quarter of the blocks, a fifth after half.
+    /// The acceptance tier's looks.
     pub(super) looks: bool,
     /// A second quiet arm in every block.
     pub(super) again: bool,
@@ -101,10 +100,9 @@ impl<'a> Case<'a> {
             recorded(arm.values, arm.level, arm.effect)
         });
         if self.looks {
-            let looks = [(self.blocks / 4, 10), (self.blocks / 2, 20), (self.blocks, 70)];
-            let look = |(blocks, percent)| Look { blocks, spends: Share::percent(percent) };
-            run.manifest.plan.design.looks = looks.map(look).to_vec();
-            run.manifest.plan.design.tier = Tier::Acceptance;
+            let design = &mut run.manifest.plan.design;
+            design.looks = Tier::Acceptance.looks(self.blocks, design.blocks_per_generation);
+            design.tier = Tier::Acceptance;
         }
         run
     }
