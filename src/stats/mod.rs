@@ -28,5 +28,5 @@ pub use signed_rank::{SignedRank, hodges_lehmann};
 pub use sizes::{
     blocks_for_share, blocks_to_decide, detectable_effect, episode_share, least_blocks, min_requests, planned_requests,
 };
-pub use slo::{OBJECTIVE_ARMS, Over, ShareBounds, share_bounds, t_bounds, t_exceeds};
+pub use slo::{Over, ShareBounds, objective_arms, objective_bounds, share_bounds, t_bounds, t_exceeds};
 pub use spending::spent;

@@ -101,7 +101,7 @@ pub(super) fn judge_cells(
             }
             if quiet != Some(victim) {
                 quiet = Some(victim);
-                slos.extend(cell.quiet_slos(run));
+                slos.extend(cell.quiet_slos(run, None));
             }
             let judged = cell.judge(run, controls, tables);
             cells.push(judged.cell);
@@ -298,15 +298,21 @@ impl<'a> Cell<'a> {
         subjects.iter().filter(first).flat_map(of_subject).collect()
     }
 
-    /// The objectives of the victim's place in its quiet arms, over all grids of the place.
-    fn quiet_slos(&self, run: &RecordedRun) -> Vec<SloVerdict> {
+    /// The objectives of the victim's place in its quiet arms, over all grids of the place. `at`: those of one grid's probes
+    /// after the blocks of a look at it.
+    pub(super) fn quiet_slos(&self, run: &RecordedRun, at: Option<(usize, Extent)>) -> Vec<SloVerdict> {
         let mut slos = Vec::new();
-        for (index, probe) in self.plan.panel.iter().enumerate().filter(|(_, probe)| !probe.slos.is_empty()) {
+        let asked = |probe: usize| at.is_none_or(|(grid, _)| self.arrangement.grids[grid].probes.contains(&probe));
+        for (index, probe) in self.plan.panel.iter().enumerate() {
+            if probe.slos.is_empty() || !asked(index) {
+                continue;
+            }
             let grids = self.arrangement.grids.iter().enumerate();
             let grids = grids.filter(|(_, g)| g.victim == self.victim && g.probes.contains(&index));
             let (mut arms, mut extent, mut planned) = (Vec::new(), None, 0);
             for (grid, of) in grids {
-                let whole = Extent::of_quiet(run, self.arrangement_index, grid);
+                let looked = at.filter(|(at, _)| *at == grid).map(|(_, extent)| extent);
+                let whole = looked.unwrap_or_else(|| Extent::of_quiet(run, self.arrangement_index, grid));
                 planned += whole.blocks as usize;
                 extent = extent.filter(|e: &Extent| e.alpha < whole.alpha).or(Some(whole));
                 let key = |block| ArmKey {

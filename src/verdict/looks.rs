@@ -4,14 +4,15 @@
 //! so all looks together err no more often than one alone would (Bonferroni; C. Jennison, B. W. Turnbull, *Group
 //! Sequential Methods*, section 2.1, calls the split of α its spending).
 
-use super::cell::{Cell, Controls};
+use super::cell::{Cell, Controls, Judged};
 use super::controls;
 use super::estimate::{Levels, Tables};
-use super::types::{SeriesVerdict, Verdict};
+use super::requirements;
+use super::types::{RequirementState, SeriesVerdict, Verdict};
 use crate::plan::Plan;
 use crate::run_dir::{JudgedBy, RecordedRun};
 use crate::scenario::{Design, FALSE_PASS};
-use crate::stats::{blocks_for_share, least_blocks, spent};
+use crate::stats::{blocks_for_share, least_blocks, objective_arms, spent};
 
 /// Level of every one-sided bound that an Isolated rests on, all looks together.
 pub(super) const ALPHA: f64 = FALSE_PASS;
@@ -112,13 +113,13 @@ pub fn idle_looks(plan: &Plan) -> Vec<String> {
 /// the design's): then its later blocks need no arm. Pure; later blocks that are there already are not looked at.
 ///
 /// Violated and Isolated are decided; Degraded only where Violated is out of reach too, or nothing follows. A grid without
-/// a judged quantile decides nothing.
+/// a judged quantile decides nothing. Where objectives are required they must be decided too.
 pub fn decided(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: usize, look: usize) -> bool {
     let plan = &run.manifest.plan;
     let Some(cell) = Cell::at_look(run, arrangement, grid, neighbour, look) else { return false };
     let last = Extent::at(&plan.design, look).last;
     let mut tables = Tables::new();
-    let judged = cell.judge(run, &Controls::new(), &mut tables).cell;
+    let Judged { cell: judged, mut slos } = cell.judge(run, &Controls::new(), &mut tables);
     let done = |s: &&SeriesVerdict| match s.verdict {
         Verdict::Isolated | Verdict::Violated => true,
         Verdict::Degraded => {
@@ -131,8 +132,20 @@ pub fn decided(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: us
     if rows.is_empty() || !rows.iter().all(done) {
         return false;
     }
+    // Objectives that are required and open, beside it or in the quiet arms, which end with the last neighbour, wait for more
+    // arms; unless the whole design has too few for them.
+    let extent = Extent::at(&plan.design, look);
+    let whole = Extent::at(&plan.design, usize::MAX);
+    let reachable = whole.blocks as usize >= objective_arms(whole.alpha) && plan.design.generations() > 1;
+    if reachable && !last && plan.arrangements[arrangement].require.asks_objectives() {
+        slos.extend(cell.quiet_slos(run, Some((grid, extent))));
+        requirements::apply_to_slos(run, &mut slos);
+        if slos.iter().any(|slo| slo.requirement == RequirementState::Undecided) {
+            return false;
+        }
+    }
     // Of the controls only A/A runs with the blocks. It is asked last, for it takes as long as a cell.
-    let again = controls::of_again(run, arrangement, grid, Extent::at(&plan.design, look), &mut tables);
+    let again = controls::of_again(run, arrangement, grid, extent, &mut tables);
     let blocked = |s: &&SeriesVerdict| again.blocking(neighbour, &s.series, s.quantile).is_some();
     again.failed.is_none() && !rows.iter().filter(|s| s.verdict == Verdict::Isolated).any(blocked)
 }

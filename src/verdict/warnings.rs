@@ -11,7 +11,7 @@ use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode};
-use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share, least_blocks};
+use crate::stats::{blocks_for_share, episode_share, least_blocks, objective_arms};
 
 /// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
 /// day by which accepted risks expire.
@@ -54,12 +54,13 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
         );
     }
     let generations = plan.design.blocks.div_ceil(plan.design.blocks_per_generation.max(1));
-    let too_few = (plan.design.blocks as usize) < OBJECTIVE_ARMS || generations < 2;
+    let arms = objective_arms(whole.alpha);
+    let too_few = (plan.design.blocks as usize) < arms || generations < 2;
     for probe in plan.panel.iter().filter(|probe| !probe.slos.is_empty() && too_few) {
         let slos: Vec<String> = probe.slos.iter().map(|slo| format!("{} ≤ {}", slo.quantile, slo.bound)).collect();
         warn(
             format!("the objective of {} ({}) will not be decided", probe.name, slos.join(", ")),
-            &format!("take {OBJECTIVE_ARMS} blocks or more, with a restart of the tenants between some of them"),
+            &format!("take {arms} blocks or more, with a restart of the tenants between some of them"),
         );
     }
     for arrangement in plan.arrangements.iter().filter(|arrangement| arrangement.skipped.is_none()) {
