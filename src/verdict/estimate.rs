@@ -8,7 +8,7 @@ use crate::run_dir::JudgedBy;
 use crate::scenario::Quantile;
 use crate::stats::{
     Counts, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect, expansion,
-    hodges_lehmann, least_blocks, log_ratio, min_requests, normal_quantile, resolution,
+    hodges_lehmann, least_blocks, log_ratio, normal_quantile, quantile_ranks, resolution,
 };
 
 /// The arms of two sides, block by block.
@@ -52,8 +52,8 @@ pub(super) struct Estimates {
     levels: Levels,
     /// Blocks with requests on both sides.
     blocks: u32,
-    /// Requests of the side that has fewer, and how many a lower bound takes.
-    requests: (u64, u64),
+    /// The side with fewer requests has enough for a bound of the quantile at the level of the lower bounds.
+    bounded: bool,
     /// Standard deviation of a block's difference: the larger of the two views.
     deviation: Option<f64>,
 }
@@ -88,14 +88,17 @@ pub(super) fn estimate(
         epsilon: 0.0,
         levels,
         blocks: 0,
-        requests: (quiet.total().min(noisy.total()), min_requests(q, levels.lower)),
+        bounded: false,
         deviation: None,
     };
-    let beyond = e.requests.0 as f64 * (1.0 - q.as_f64());
-    let too_early = levels.early && by == JudgedBy::Pooled && beyond < BEYOND;
-    if by == JudgedBy::TooFew || e.requests.0 < min_requests(q, levels.upper) || too_early {
+    let requests = quiet.total().min(noisy.total());
+    // Were they independent: the least that there must be. The highest of fewer need not reach the quantile.
+    let bounded = |level: f64| quantile_ranks(q, requests, level).high.is_some();
+    let too_early = levels.early && by == JudgedBy::Pooled && (requests as f64 * (1.0 - q.as_f64())) < BEYOND;
+    if by == JudgedBy::TooFew || !bounded(levels.upper) || too_early {
         return e;
     }
+    e.bounded = bounded(levels.lower);
     let known = [e.quiet_ns, e.noisy_ns].into_iter().flatten();
     e.epsilon = known.map(resolution).fold(0.0, f64::max);
     let pooled = bootstrap_log_ratio(quiet, noisy, q, (levels.lower, levels.upper), deadline_ns, stream);
@@ -132,8 +135,7 @@ impl Estimates {
     /// L: the higher of the lower bounds, ε taken off. Their levels are chosen so that either may decide. Below
     /// [`least_blocks`] there is none, as for U, and none of fewer requests than a bound of the quantile takes.
     pub(super) fn lower(&self) -> Option<f64> {
-        let (requests, enough) = self.requests;
-        if self.blocks < least_blocks(self.levels.lower) || requests < enough {
+        if self.blocks < least_blocks(self.levels.lower) || !self.bounded {
             return None;
         }
         let bounds = [self.paired, self.pooled].into_iter().flatten().filter_map(|b| b.low);

@@ -83,7 +83,7 @@ fn what_few_arms_hold_is_met_where_a_stricter_bound_is_and_else_said_to_be_rare(
     };
     assert_eq!(of(0.3), SloState::Met);
     let SloState::Undecided { reason } = of(0.0) else { panic!("decided by three arms") };
-    let expected = "all requests over it lie in 3 of 24 arms, too few to tell how many others hold (up to 38 % of the arms \
+    let expected = "all requests over it lie in 3 of 24 arms, too few to tell how many others hold (up to 36 % of the arms \
                     hold some); take more blocks";
     assert_eq!(reason, expected);
 }

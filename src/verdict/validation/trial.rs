@@ -8,8 +8,10 @@ use crate::random::{Key, Stream};
 use crate::run_dir::{JudgedBy, RecordedRun};
 use crate::scenario::{Quantile, Tier};
 use crate::stats::proportion_upper;
+use crate::verdict::cell::{Cell, Controls};
+use crate::verdict::estimate::Tables;
 use crate::verdict::synthetic::{Draw, Lab};
-use crate::verdict::{RunVerdict, Verdict, decided, judge};
+use crate::verdict::{RunVerdict, Verdict, controls, decide, decided, judge};
 
 const PANEL: [(&str, Channel); 6] = [
     ("launch", Channel::Launch),
@@ -173,11 +175,18 @@ impl<'a> Case<'a> {
         (judge(&run), run)
     }
 
-    /// Verdicts of a cell in trials `0 … trials`; of several neighbours every trial has another one.
+    /// Verdicts of a cell in trials `0 … trials`. Of several neighbours every trial has another one, and the other cells,
+    /// which share its quiet arms and tell nothing new, are not judged.
     pub(super) fn verdicts(&self, trials: u64) -> Vec<Verdict> {
         each(trials, |seed| {
-            let (mut verdict, _) = self.verdict(seed);
-            verdict.cells.swap_remove(seed as usize % self.neighbours).verdict
+            if self.neighbours == 1 {
+                return self.verdict(seed).0.cells.swap_remove(0).verdict;
+            }
+            let (run, mut tables) = (self.run(seed), Tables::new());
+            let controls = Controls::from([((0, 0), controls::of_grid(&run, 0, 0, &mut tables))]);
+            let cell = Cell::at_look(&run, 0, 0, seed as usize % self.neighbours, usize::MAX).unwrap();
+            let cell = cell.judge(&run, &controls, &mut tables).cell;
+            decide::overall(cell.verdict, &cell.series)
         })
     }
 }
