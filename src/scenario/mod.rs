@@ -20,7 +20,7 @@ mod tree;
 mod write;
 
 pub use builtin::{BUILTIN, LoadError, list_json, load, table};
-pub use design::{Controls, Design, Look, Margins, Quantile, Tier};
+pub use design::{Controls, Design, FALSE_PASS, Look, Margins, Quantile, Tier};
 pub use expectation::{Expectation, Rule, Word};
 pub use init::init;
 pub use keys::SCHEMA_VERSION;

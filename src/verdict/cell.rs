@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::cause::{self, Symptoms};
 use super::controls::GridControls;
 use super::decide::{Evidence, decide};
-use super::estimate::{Estimates, Levels, Sides, Tables, estimate, interval};
+use super::estimate::{Estimates, Sides, Tables, estimate, interval};
 use super::looks::Extent;
 use super::order::{self, CarryOver, Drift};
 use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, SloVerdict, Unwatched, Verdict};
@@ -18,11 +18,6 @@ use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::{Counts, Durations};
-
-/// Family-wise level of the lower bounds of a cell, two per series × quantile: of the 5 % that false alarms may reach two
-/// fifths are kept, for a bootstrap over 17 blocks is narrow far out: at the whole of 5 % the six series of a cell, all on
-/// their margin, raise one in 5.1 % of synthetic runs.
-pub(super) const FALSE_ALARM: f64 = 0.03;
 
 /// One block of a cell: its quiet and its noisy arm.
 #[derive(Clone, Copy)]
@@ -105,7 +100,7 @@ pub(super) fn judge_cells(
             }
             if quiet != Some(victim) {
                 quiet = Some(victim);
-                slos.extend(cell.quiet_slos(run));
+                slos.extend(cell.quiet_slos(run, None));
             }
             let judged = cell.judge(run, controls, tables);
             cells.push(judged.cell);
@@ -179,12 +174,6 @@ impl<'a> Cell<'a> {
             Some(judged.iter().filter(|(_, by)| *by != JudgedBy::TooFew).count() * planned.series.len())
         };
         self.plan.panel.iter().enumerate().filter_map(of_probe).sum()
-    }
-
-    /// Levels of the bounds at a look: each lower bound has its part of the family's level, either view may decide.
-    fn levels(&self, extent: Extent) -> Levels {
-        let lower = FALSE_ALARM / (2 * self.family.max(1)) as f64 * extent.spends;
-        Levels { lower, upper: extent.upper() }
     }
 
     /// Its name: the seat is named where the victim sits in several.
@@ -310,17 +299,23 @@ impl<'a> Cell<'a> {
         subjects.iter().filter(first).flat_map(of_subject).collect()
     }
 
-    /// The objectives of the victim's place in its quiet arms, over all grids of the place.
-    fn quiet_slos(&self, run: &RecordedRun) -> Vec<SloVerdict> {
+    /// The objectives of the victim's place in its quiet arms, over all grids of the place. `at`: those of one grid's probes
+    /// after the blocks of a look at it.
+    pub(super) fn quiet_slos(&self, run: &RecordedRun, at: Option<(usize, Extent)>) -> Vec<SloVerdict> {
         let mut slos = Vec::new();
-        for (index, probe) in self.plan.panel.iter().enumerate().filter(|(_, probe)| !probe.slos.is_empty()) {
+        let asked = |probe: usize| at.is_none_or(|(grid, _)| self.arrangement.grids[grid].probes.contains(&probe));
+        for (index, probe) in self.plan.panel.iter().enumerate() {
+            if probe.slos.is_empty() || !asked(index) {
+                continue;
+            }
             let grids = self.arrangement.grids.iter().enumerate();
             let grids = grids.filter(|(_, g)| g.victim == self.victim && g.probes.contains(&index));
             let (mut arms, mut extent, mut planned) = (Vec::new(), None, 0);
             for (grid, of) in grids {
-                let whole = Extent::of_quiet(run, self.arrangement_index, grid);
+                let looked = at.filter(|(at, _)| *at == grid).map(|(_, extent)| extent);
+                let whole = looked.unwrap_or_else(|| Extent::of_quiet(run, self.arrangement_index, grid));
                 planned += whole.blocks as usize;
-                extent = extent.filter(|e: &Extent| e.spends < whole.spends).or(Some(whole));
+                extent = extent.filter(|e: &Extent| e.alpha < whole.alpha).or(Some(whole));
                 let key = |block| ArmKey {
                     arrangement: self.arrangement_index,
                     grid,
@@ -405,7 +400,8 @@ impl<'a> Cell<'a> {
             Key::Number(u64::from(q.0)),
         ];
         let mut stream = Stream::new(self.plan.seed, &key);
-        estimate(&subject.sides, q, by, self.levels(subject.extent), deadline_ns(self.plan), &mut stream, tables)
+        let levels = subject.extent.levels(self.family);
+        estimate(&subject.sides, q, by, levels, deadline_ns(self.plan), &mut stream, tables)
     }
 
     /// A row, and a drift of its quiet arms that must be known and decides nothing.
@@ -505,7 +501,7 @@ impl<'a> Cell<'a> {
             noisy_ns: e.noisy_ns.filter(|_| told),
             requests: (quiet.total(), noisy.total()),
             blocks,
-            level: subject.extent.alpha(),
+            level: subject.extent.passes,
             cause,
             blocked,
             unwatched,

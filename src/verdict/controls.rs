@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cell::{self, FALSE_ALARM, counts, deadline_ns};
-use super::estimate::{Levels, Sides, Tables, estimate, interval, times};
-use super::looks::Extent;
+use super::cell::{self, counts, deadline_ns};
+use super::estimate::{BEYOND, Levels, Sides, Tables, estimate, interval, times};
+use super::looks::{Extent, FALSE_ALARM};
 use super::placebo;
 use super::types::{Control, ControlOutcome, ControlVerdict, Interval, Reason};
 use crate::backend::{ArmKey, Purpose};
@@ -18,13 +18,11 @@ use crate::plan::{Grid, Plan, exercised_channels};
 use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
-use crate::stats::{Counts, Durations, log_ratio, t_bounds};
+use crate::stats::{Counts, Durations, holm, log_ratio, t_bounds, t_exceeds};
 use crate::units::Share;
 
 /// Part of the requests whose device times must be known.
 const KNOWN: f64 = 0.9;
-/// Requests beyond a quantile that an arm must be expected to hold, for a quantile of the arm itself.
-const BEYOND: f64 = 10.0;
 
 /// What the controls of a grid say of its cells.
 #[derive(Clone, Debug, Default)]
@@ -168,8 +166,7 @@ impl<'a> Of<'a> {
             return;
         }
         let judged = self.judged();
-        let levels =
-            Levels { lower: FALSE_ALARM / (2 * judged.len().max(1)) as f64 * extent.spends, upper: extent.upper() };
+        let levels = extent.levels(judged.len());
         let (mut moved, mut open, mut worst) = (Vec::new(), Vec::new(), None::<(f64, String)>);
         let mut needed = Some(0);
         for (series, q, by) in judged {
@@ -266,7 +263,9 @@ impl<'a> Of<'a> {
         }
         let judged: Vec<_> = self.judged().into_iter().filter(|(_, _, by)| *by == JudgedBy::Blocks).collect();
         let level = FALSE_ALARM / (2 * judged.len().max(1)) as f64;
-        let (mut moved, mut open, mut fine, mut worst) = (Vec::new(), 0, 0, None::<(f64, String)>);
+        let (mut open, mut fine, mut worst) = (0, 0, None::<(f64, String)>);
+        // What may have moved, and the p-values of slower and faster than the margin.
+        let (mut tested, mut p_values) = (Vec::new(), Vec::new());
         for (series, q, _) in judged {
             let of = |(alone, quiet): &(&ArmData, Vec<&ArmData>)| {
                 let ln = |arm: &ArmData| counts(arm, series).quantile(q).map(libm::log);
@@ -282,10 +281,10 @@ impl<'a> Of<'a> {
             let estimate = values.iter().sum::<f64>() / values.len() as f64;
             let margin = libm::log1p(self.plan.design.margins.of(q).0);
             let text = format!("{series} {q} {}", words(interval(estimate, Some(low), Some(high))));
-            if low > margin || high < -margin {
-                moved.push(text);
-                continue;
-            }
+            let faster: Vec<f64> = values.iter().map(|value| -value).collect();
+            let sides = [t_exceeds(&values, margin), t_exceeds(&faster, margin)];
+            p_values.extend(sides.map(|p| p.unwrap_or(1.0)));
+            tested.push(text.clone());
             // A generation without requests says nothing.
             let whole = values.len() == generations.len();
             if whole && high < margin && low > -margin {
@@ -297,6 +296,13 @@ impl<'a> Of<'a> {
                 worst = Some((libm::fabs(estimate), text));
             }
         }
+        let falls = holm(&p_values, FALSE_ALARM);
+        let moved: Vec<&str> = tested
+            .iter()
+            .zip(falls.chunks(2))
+            .filter(|(_, f)| f.contains(&true))
+            .map(|(text, _)| text.as_str())
+            .collect();
         let over = format!("{} of {planned} generations", generations.len());
         let worst = worst.map_or_else(String::new, |(_, text)| format!(", largest {text}"));
         // Early looks end a grid, and its generations with it.

@@ -31,7 +31,7 @@ mod validity;
 mod warnings;
 
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
-pub use looks::decided;
+pub use looks::{decided, idle_looks};
 pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{
@@ -106,7 +106,7 @@ fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
     } else {
         let whole = Extent::at(&plan.design, usize::MAX);
         let tail = plan.design.judged.iter().any(|q| *q >= TAIL);
-        tail.then(|| episode_share(whole.blocks, whole.alpha()))
+        tail.then(|| episode_share(whole.blocks, whole.passes))
     }
 }
 

@@ -219,6 +219,19 @@ fn an_exclusive_victim_is_a_reference_and_said_to_be() {
 }
 
 /// The exact bound at half of 1 % needs 0.5^n ≤ 0.005, n ≥ 8; a bootstrap over three blocks knows no more than they do.
+/// The lower bound at 1.5 % exists from seven blocks on (0.5⁷ = 0.8 %), in either view.
+#[test]
+fn a_handful_of_blocks_is_never_violated_in_either_view() {
+    for by in [JudgedBy::Blocks, JudgedBy::Pooled] {
+        for (blocks, word) in [(1, "inconclusive"), (3, "inconclusive"), (6, "inconclusive"), (8, "violated")] {
+            let lab = Lab { blocks, judged: vec![(Quantile::P99, by)], ..Lab::default() };
+            let cell = judge(&lab.run(slowed(9.0))).cells.remove(0);
+            assert_eq!(cell.verdict.word(), word, "{by:?} {blocks}");
+            assert_eq!(cell.series[0].ratio.unwrap().low.is_some(), word == "violated", "{by:?} {blocks}");
+        }
+    }
+}
+
 #[test]
 fn a_handful_of_blocks_is_never_isolated_in_either_view() {
     for by in [JudgedBy::Blocks, JudgedBy::Pooled] {

@@ -64,7 +64,7 @@ fn looks_are_written_as_blocks_or_with_what_they_spend() {
         good(&text).design.looks.iter().map(|look| (look.blocks, look.spends.0)).collect::<Vec<_>>()
     };
     assert_eq!(looks(""), [(40, 1_000_000)], "smoke looks once");
-    assert_eq!(looks("tier = \"acceptance\""), [(12, 100_000), (20, 200_000), (40, 700_000)]);
+    assert_eq!(looks("tier = \"acceptance\""), [(16, 100_000), (20, 200_000), (40, 700_000)]);
     assert_eq!(looks("tier = \"acceptance\"\nlooks = \"none\""), [(40, 1_000_000)]);
     assert_eq!(looks("looks = [10]"), [(10, 300_000), (40, 700_000)]);
     assert_eq!(looks("looks = [10, 40]"), [(10, 300_000), (40, 700_000)]);
