@@ -85,6 +85,9 @@ pub struct Reach {
     pub largest: u64,
     /// What the driver called free just before.
     pub free: Option<u64>,
+    /// No more than this was asked for; absent: until it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
 }
 
 /// What an attempt is for.

@@ -7,7 +7,7 @@ use crate::tenant::protocol::{Load, Loaded, NoiseOrder, Order, PROTOCOL, Reply};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 
-use super::super::seat::{Berth, Fault, Launch, Tenant, end_all, kill_all};
+use super::super::seat::{Berth, Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::super::session::{LiveSession, ask, environment};
 use super::{Stop, fell, untold};
 
@@ -46,6 +46,16 @@ impl Spot {
     pub(in crate::backend::live) fn seeing(self, visible: Visible) -> Self {
         Self { visible, ..self }
     }
+}
+
+/// One that did not answer.
+pub(in crate::backend::live) struct Fallen {
+    /// Its index.
+    pub(in crate::backend::live) index: usize,
+    /// How its process ended, where it did.
+    pub(in crate::backend::live) died: Option<String>,
+    /// What that means, unless it was to be expected.
+    pub(in crate::backend::live) stop: Stop,
 }
 
 /// Processes that are up. Dropped, they are killed.
@@ -121,6 +131,32 @@ impl<'s, 'a> Beside<'s, 'a> {
             // The seat has matched the reply with the order.
             _ => untold("a process beside the tenants did not answer its question"),
         }
+    }
+
+    /// Asks each of which there is a question, all at once, and waits for all.
+    ///
+    /// # Errors
+    /// Who did not answer, and how its process ended where it did.
+    pub(in crate::backend::live) fn ask_each(
+        &mut self,
+        questions: Vec<Option<Question>>,
+    ) -> Result<Vec<Option<Answer>>, Fallen> {
+        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let mut given = Ok(());
+        for (index, (tenant, question)) in self.tenants.iter_mut().zip(questions).enumerate() {
+            let Some(question) = question else { continue };
+            given = tenant.order(&Order::Ask(question), limit).map_err(|fault| (index, fault));
+            if given.is_err() {
+                break;
+            }
+        }
+        let collected = given.and_then(|()| collect(&mut self.tenants, Nanos::MAX, Nanos::MAX, &mut |_| {}));
+        let replies = collected.map_err(|(index, fault)| {
+            let died = if let Fault::Died { .. } = &fault { Some(fault.to_string()) } else { None };
+            Fallen { index, died, stop: self.fell(index, fault) }
+        })?;
+        let answer = |reply| if let Some(Reply::Answered(answer)) = reply { Some(answer) } else { None };
+        Ok(replies.into_iter().map(answer).collect())
     }
 
     /// Loads a program in each.

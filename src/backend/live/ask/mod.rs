@@ -12,7 +12,7 @@ mod layout_change;
 mod load;
 mod metrics;
 mod peers;
-mod visibility;
+pub(super) mod visibility;
 
 use crate::backend::BackendError;
 use crate::observation::{

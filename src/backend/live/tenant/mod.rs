@@ -23,6 +23,7 @@ mod wait;
 mod watch;
 mod window;
 mod witness;
+mod witness_memory;
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! A process beside the tenants of the arms, which asks the driver what no latency shows. It loads no program.
 
 use super::gpu::failed;
+use super::witness_memory::CudaStore;
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
 use crate::nccl::{Identity, Nccl, NcclError};
+use crate::tenant::memory::Holder;
 use crate::tenant::protocol::Failed;
 use crate::tenant::question::{Answer, Borrowed, DeviceLine, PeersSeen, Question, Reduced, Refusal, pattern};
 use crate::units::Nanos;
@@ -23,6 +25,7 @@ const REDUCTIONS: u32 = 20;
 /// What it holds. Memory is dropped before the context that it lives in: fields in this order.
 #[derive(Default)]
 pub(super) struct Witness {
+    memory: Option<Holder<CudaStore>>,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
@@ -112,6 +115,13 @@ impl Witness {
                 reduce(driver, identity, rank, ranks).map(Answer::Reduced)
             }
             Question::Meet {} => meet(),
+            Question::Memory(question) => {
+                let memory = match &mut self.memory {
+                    Some(memory) => memory,
+                    none => none.insert(Holder::new(CudaStore::new(driver, Device::get(driver, 0)?))),
+                };
+                Ok(Answer::Memory(memory.answer(question)))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ mod leftovers;
 
 use crate::gpu::GpuModel;
 use crate::hazard::{CAPACITY, Came, FAULT, Hazard, INTEGRITY, LEFTOVERS};
-use crate::machine::Topology;
+use crate::machine::{Leak, Topology};
 use crate::plan::{Grid, PlannedArrangement, PlannedHazard};
 use crate::workload::{Params, resolve_fields};
 
@@ -18,6 +18,8 @@ pub(super) struct Scene<'a> {
     pub(super) grid: &'a Grid,
     pub(super) topology: &'a Topology,
     pub(super) model: &'a GpuModel,
+    /// Isolation that is broken on purpose.
+    pub(super) leaks: &'a [Leak],
     pub(super) seed: u64,
 }
 
