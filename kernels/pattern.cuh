@@ -57,7 +57,10 @@ DEVICE u32 look(const uint4* buffer, u64 bytes, Notice& notice, Matters matters)
     constexpr int FLIGHT = 4;
     u64 vectors = bytes / sizeof(uint4), stride = (u64)gridDim.x * blockDim.x;
     u32 looked = 0;
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < vectors; i += FLIGHT * stride) {
+    // In rounds that all threads make, so that the loop has one way round.
+    u64 rounds = (vectors + FLIGHT * stride - 1) / (FLIGHT * stride), i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+#pragma unroll 1
+    for (u64 round = 0; round < rounds; ++round, i += FLIGHT * stride) {
         uint4 v[FLIGHT];
         // Beyond the end the last vector is read again, and not looked at.
 #pragma unroll
@@ -67,12 +70,11 @@ DEVICE u32 look(const uint4* buffer, u64 bytes, Notice& notice, Matters matters)
         }
 #pragma unroll
         for (int k = 0; k < FLIGHT; ++k) {
-            u64 at = i + (u64)k * stride;
-            if (at >= vectors) break;
-            u64 offset = at * sizeof(uint4), low = low_word(v[k]), high = high_word(v[k]);
-            if (matters(offset, low)) notice.note(offset, low);
-            if (matters(offset + 8, high)) notice.note(offset + 8, high);
-            looked += 2;
+            u64 at = i + (u64)k * stride, offset = at * sizeof(uint4), low = low_word(v[k]), high = high_word(v[k]);
+            bool there = at < vectors;
+            if (there && matters(offset, low)) notice.note(offset, low);
+            if (there && matters(offset + 8, high)) notice.note(offset + 8, high);
+            looked += there ? 2 : 0;
         }
     }
     return looked;

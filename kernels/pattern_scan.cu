@@ -6,7 +6,6 @@
 // archs: 75 80 86 89 90 100 120
 // registers: 1..64
 // sass: LDG.E.(NA.)?128
-// sass-count: LDG.E.(NA.)?128 >= 4
 #include "pattern.cuh"
 
 KERNEL __launch_bounds__(THREADS, RESIDENT) pattern_scan(const uint4* buffer, u64 bytes, u64 tag, Report* report, State* state, Stamp* stamp, u32 sequence) {
