@@ -222,6 +222,7 @@ fn of_grid(
         controls: arm * (blocks * again) + alone + within,
         early: arm * (saved * (each + again)) + (TENANTS + TENANT * seats) * (saved / per_generation),
         stretch: stretch * (arms + blocks * again),
+        hazards: Nanos::ZERO,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pattern::{PatternAnswer, PatternQuestion};
+
 /// One question. What a driver refuses is an answer; what keeps the process from asking is a failed order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -37,6 +39,8 @@ pub enum Question {
         /// How many there are.
         ranks: u32,
     },
+    /// About patterns in device memory.
+    Pattern(PatternQuestion),
 }
 
 /// The answer to the question of the same kind, or why there is none.
@@ -63,6 +67,8 @@ pub enum Answer {
     },
     /// To [`Question::Reduce`].
     Reduced(Reduced),
+    /// To [`Question::Pattern`].
+    Pattern(PatternAnswer),
     /// The driver, or the library, refuses what was asked for.
     Refused(Refusal),
     /// There is no library to ask.

@@ -23,6 +23,7 @@ mod wait;
 mod watch;
 mod window;
 mod witness;
+mod witness_pattern;
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A process beside the tenants of the arms, which asks the driver what no latency shows. It loads no program.
 
 use super::gpu::failed;
+use super::witness_pattern::Patterns;
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
@@ -23,12 +24,13 @@ const REDUCTIONS: u32 = 20;
 /// What it holds. Memory is dropped before the context that it lives in: fields in this order.
 #[derive(Default)]
 pub(super) struct Witness {
+    patterns: Option<Patterns>,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
 
 /// What ends an answer early.
-enum Stop {
+pub(super) enum Stop {
     /// The driver refuses what was asked for: that is the answer.
     Refused(Refusal),
     /// It could not be asked.
@@ -48,7 +50,7 @@ impl From<Failed> for Stop {
 }
 
 /// The driver's refusal of what is asked; a lack of memory is none.
-fn refusal(error: CudaError) -> Stop {
+pub(super) fn refusal(error: CudaError) -> Stop {
     if error.code == Some(OUT_OF_MEMORY) {
         return Stop::Failed(error.into());
     }
@@ -112,6 +114,14 @@ impl Witness {
                 reduce(driver, identity, rank, ranks).map(Answer::Reduced)
             }
             Question::Meet {} => meet(),
+            Question::Pattern(question) => {
+                self.home(driver)?;
+                let patterns = match &mut self.patterns {
+                    Some(patterns) => patterns,
+                    none => none.insert(Patterns::new(driver, &Device::get(driver, 0)?)?),
+                };
+                patterns.answer(question).map(Answer::Pattern)
+            }
         }
     }
 
