@@ -9,6 +9,10 @@ mod controls;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hazards_integrity;
+#[cfg(test)]
+mod hazards_leftovers;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod killed;

@@ -202,7 +202,8 @@ impl Session for SimSession<'_> {
         self.state = None;
         let planned = &self.plan.arrangements[self.arrangement];
         let (grid, topology, model) = (&planned.grids[self.grid], &self.topology, self.simulator.model);
-        let scene = hazard::Scene { planned, grid, topology, model, seed: self.plan.seed };
+        let (leaks, seed) = (&self.simulator.leaks, self.plan.seed);
+        let scene = hazard::Scene { planned, grid, topology, model, leaks, seed };
         Ok(hazard::attempt(&scene, &self.plan.hazards[index]))
     }
 

@@ -156,9 +156,8 @@ impl Patterns {
     fn trespass(&mut self, address: Option<u64>, write: bool, tag: u64) -> Result<Trespassed, Stop> {
         let own = DeviceBuffer::new(self.driver, LEAST)?;
         let address = address.unwrap_or(own.address() + own.bytes() + BEHIND);
-        let overlaps = |piece: &DeviceBuffer| {
-            address + REACHED > piece.address() && address < piece.address() + piece.bytes()
-        };
+        let overlaps =
+            |piece: &DeviceBuffer| address + REACHED > piece.address() && address < piece.address() + piece.bytes();
         if self.pieces.iter().any(overlaps) || [&self.state, &self.report, &own].into_iter().any(overlaps) {
             return Err(failed("what was to be reached for lies in memory of its own: nothing can be told").into());
         }
