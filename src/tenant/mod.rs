@@ -3,6 +3,7 @@
 
 mod arrivals;
 pub mod memory;
+pub mod pattern;
 pub mod protocol;
 pub mod question;
 mod region;

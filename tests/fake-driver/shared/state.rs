@@ -18,6 +18,7 @@ use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 use crate::parts::{CONTEXTS, Part};
+use crate::traces::Traces;
 
 /// Queues of a machine.
 const QUEUES: usize = 64;
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     /// Model time in which launches of each context were on the SMs, nanoseconds, looked at in steps; and up to when.
     pub(crate) ran: [u64; CONTEXTS],
     looked: u64,
+    /// What kernels have left in memory.
+    pub(crate) traces: Traces,
     /// Xid events that happened, the newest last.
     pub(crate) lost: u32,
     /// Completions that found no room: a defect, and said so.
@@ -95,6 +98,7 @@ pub(crate) struct Shared {
 impl Shared {
     fn copy_from(&mut self, from: &Self) {
         self.machine.copy_from(&from.machine);
+        self.traces.copy_from(&from.traces);
         self.slots = from.slots;
         for (mine, theirs) in self.completions.iter_mut().zip(&from.completions) {
             mine.len = theirs.len;
@@ -340,6 +344,7 @@ impl Device {
                 (&raw mut (*shared).counted).write([0; CONTEXTS]);
                 (&raw mut (*shared).ran).write([0; CONTEXTS]);
                 (&raw mut (*shared).looked).write(0);
+                (&raw mut (*shared).traces).write_bytes(0, 1);
                 (&raw mut (*shared).lost).write(0);
                 (&raw mut (*shared).overflow).write(0);
                 for queue in 0..QUEUES {

@@ -2,6 +2,7 @@
 
 use super::gpu::failed;
 use super::witness_memory::CudaStore;
+use super::witness_pattern::Patterns;
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
@@ -26,12 +27,13 @@ const REDUCTIONS: u32 = 20;
 #[derive(Default)]
 pub(super) struct Witness {
     memory: Option<Holder<CudaStore>>,
+    patterns: Option<Patterns>,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
 
 /// What ends an answer early.
-enum Stop {
+pub(super) enum Stop {
     /// The driver refuses what was asked for: that is the answer.
     Refused(Refusal),
     /// It could not be asked.
@@ -51,7 +53,7 @@ impl From<Failed> for Stop {
 }
 
 /// The driver's refusal of what is asked; a lack of memory is none.
-fn refusal(error: CudaError) -> Stop {
+pub(super) fn refusal(error: CudaError) -> Stop {
     if error.code == Some(OUT_OF_MEMORY) {
         return Stop::Failed(error.into());
     }
@@ -121,6 +123,14 @@ impl Witness {
                     none => none.insert(Holder::new(CudaStore::new(driver, Device::get(driver, 0)?))),
                 };
                 Ok(Answer::Memory(memory.answer(question)))
+            }
+            Question::Pattern(question) => {
+                self.home(driver)?;
+                let patterns = match &mut self.patterns {
+                    Some(patterns) => patterns,
+                    none => none.insert(Patterns::new(driver, &Device::get(driver, 0)?)?),
+                };
+                patterns.answer(question).map(Answer::Pattern)
             }
         }
     }
