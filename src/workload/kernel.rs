@@ -4,6 +4,7 @@
 //! (one a program, zeroed when it is loaded), a [`Stamp`] in mapped host memory or null, and the sequence word that the
 //! stamp is closed with. kernels/common.cuh is the other side of this file.
 
+use super::fault;
 use crate::machine::{Demand, LaunchDemand};
 
 /// A kernel, as its executor, the simulator and the stand-in driver see it.
@@ -135,10 +136,20 @@ static FILL_CYCLE: Kernel = Kernel {
     reference: |l| (l.number(1) / l.number(2).max(1)) as u32,
 };
 
-/// Kernels that no workload names: they fill buffers, and stamp.
-pub static SETUP: &[&Kernel] = &[&STAMP, &FILL_VECTORS, &FILL_CYCLE];
+/// Kernels that no workload names: they fill buffers, and stamp; and those that take a fault.
+pub static SETUP: &[&Kernel] = &[
+    &STAMP,
+    &FILL_VECTORS,
+    &FILL_CYCLE,
+    &fault::ILLEGAL_ADDRESS,
+    &fault::MISALIGNED_ADDRESS,
+    &fault::TRAP,
+    &fault::ASSERT,
+    &fault::STACK_OVERFLOW,
+    &fault::ENDLESS,
+];
 
-fn light(l: &LaunchArgs<'_>) -> Demand {
+pub(super) fn light(l: &LaunchArgs<'_>) -> Demand {
     Demand::Launch(LaunchDemand { blocks: l.grid, blocks_per_sm: 1, ..LaunchDemand::default() })
 }
 
