@@ -53,6 +53,7 @@ impl Bars {
                     "done".to_owned()
                 });
             }
+            Progress::Hazard { index, name } => self.bars[*index].set_message(format!("hazard {name}")),
             Progress::Lost { index, reason } => self.bars[*index].set_message(format!("an arm was lost: {reason}")),
             Progress::Skipped { index, reason } => self.bars[*index].abandon_with_message(format!("skipped: {reason}")),
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::gpu::{GpuModel, find_model};
+use crate::hazard;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::scenario::Arrivals;
 use crate::sharing;
@@ -12,7 +13,7 @@ use crate::workload;
 
 use super::blocks::{generations, within_window};
 use super::calibration::{self, Foreseen};
-use super::{observe, turns};
+use super::{hazards, observe, turns};
 
 /// Putting a GPU into the shape of an arrangement and back: a control daemon, or instances (assumed). Once to calibrate a
 /// grid and once to run it.
@@ -42,6 +43,8 @@ pub struct Length {
     pub windows: Nanos,
     /// Controls: second quiet arms, the victim alone, noise within its own place, and the restarts for them.
     pub controls: Nanos,
+    /// Hazards, each in a session of its own.
+    pub hazards: Nanos,
     /// What is left out at most, where every neighbour is decided at the first look; it is part of all the others.
     pub early: Nanos,
     /// What calibration may add to the windows of probes whose rate it finds, at most.
@@ -62,7 +65,7 @@ pub struct PlaceLength {
 impl Length {
     /// All of it, without the stretch.
     pub fn total(self) -> Nanos {
-        self.tenants + self.calibration + self.between + self.windows + self.controls
+        self.tenants + self.calibration + self.between + self.windows + self.controls + self.hazards
     }
 }
 
@@ -74,6 +77,7 @@ impl std::iter::Sum for Length {
             between: a.between + b.between,
             windows: a.windows + b.windows,
             controls: a.controls + b.controls,
+            hazards: a.hazards + b.hazards,
             early: a.early + b.early,
             stretch: a.stretch + b.stretch,
         })
@@ -89,7 +93,13 @@ pub fn lengths(plan: &Plan) -> Vec<PlaceLength> {
         let turns = turns::measured_in(plan, planned);
         for (index, grid) in planned.grids.iter().enumerate() {
             let turns = turns.as_ref().filter(|(at, _)| *at == index).map(|(_, measure)| measure.window());
-            let length = of_grid(plan, (arrangement, index), turns, model);
+            // Where hazards alone are tried there are no arms.
+            let mut length = match grid.neighbours.is_empty() {
+                true => Length::default(),
+                false => of_grid(plan, (arrangement, index), turns, model),
+            };
+            let due = hazards::of(plan, arrangement).into_iter().filter(|due| due.grid == index);
+            length.hazards = due.map(|due| ARRANGING + hazard::takes(&plan.hazards[due.hazard])).sum();
             match places.last_mut() {
                 Some(last) if (last.arrangement, last.victim) == (arrangement, grid.victim) => {
                     last.length = [last.length, length].into_iter().sum();

@@ -2,6 +2,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod calibration;
+mod hazards;
 mod length;
 mod looks;
 mod observe;
@@ -55,6 +56,13 @@ pub enum Progress {
         index: usize,
         /// Why.
         reason: String,
+    },
+    /// A hazard is being tried, after all arms.
+    Hazard {
+        /// Index of its arrangement.
+        index: usize,
+        /// Its name.
+        name: String,
     },
     /// An arrangement cannot run here, or not to its end.
     Skipped {
@@ -155,7 +163,7 @@ fn run_arrangements(
             return Ok(Ended::Interrupted);
         }
     }
-    Ok(Ended::Complete)
+    Ok(if hazards::run(backend, dir, run, stop, on)? { Ended::Complete } else { Ended::Interrupted })
 }
 
 /// Runs the grids of an arrangement stage by stage; where a stage ends with a look, those of which everything is decided stop.
@@ -236,8 +244,21 @@ fn in_session<T>(
     (arrangement, grid): (usize, usize),
     work: impl FnOnce(&mut dyn Session) -> Result<T, BackendError>,
 ) -> Result<T, BackendError> {
+    open(backend, plan, (arrangement, grid), |session| {
+        session.restart(CALIBRATION, Company::Beside)?;
+        work(session)
+    })
+}
+
+/// Opens a session of a grid, and closes it again, whatever happens.
+fn open<T>(
+    backend: &dyn Backend,
+    plan: &Plan,
+    (arrangement, grid): (usize, usize),
+    work: impl FnOnce(&mut dyn Session) -> Result<T, BackendError>,
+) -> Result<T, BackendError> {
     let mut session = backend.open(plan, arrangement, grid)?;
-    let worked = session.restart(CALIBRATION, Company::Beside).and_then(|()| work(session.as_mut()));
+    let worked = work(session.as_mut());
     match (worked, session.close()) {
         (worked, Ok(())) => worked,
         (Ok(_), Err(left)) => Err(left),
@@ -282,7 +303,9 @@ fn calibrate(
     let mut grid = 0;
     let mut lost = 0;
     while grid < plan.arrangements[arrangement].grids.len() {
-        if run.calibrations.contains_key(&(arrangement, grid)) {
+        // A place where hazards alone are tried has no arms.
+        let bare = plan.arrangements[arrangement].grids[grid].neighbours.is_empty();
+        if bare || run.calibrations.contains_key(&(arrangement, grid)) {
             (grid, lost) = (grid + 1, 0);
             continue;
         }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::field::{Field, Kind};
+use crate::plan::PlannedHazard;
 use crate::units::{Bytes, Nanos};
+use crate::workload::{Params, resolve_fields};
 
 /// Something that a neighbour may do to a victim beside slowing it.
 #[derive(Debug)]
@@ -26,6 +28,16 @@ pub enum Leave {
     Oom,
     /// `allow_faults`.
     Faults,
+}
+
+impl Hazard {
+    /// What a scenario must allow for it on hardware.
+    pub fn leave(&self, params: &Params) -> Option<Leave> {
+        if self.id == FAULT.id {
+            return Some(Leave::Faults);
+        }
+        params.flag("until_oom").then_some(Leave::Oom)
+    }
 }
 
 const fn size(key: &'static str, default: &'static str, doc: &'static str) -> Field {
@@ -118,6 +130,29 @@ pub static FAULT: Hazard = Hazard {
         ),
     ],
 };
+
+/// How long trying it takes (assumed, on hardware: processes that start and end, and the times that its parameters ask for).
+pub(crate) fn takes(planned: &PlannedHazard) -> Nanos {
+    const PROCESS: Nanos = Nanos::secs(2);
+    const FILL: Nanos = Nanos::secs(1);
+    let Some(params) = find(&planned.hazard).and_then(|h| resolve_fields(h.id, h.params, &planned.params).ok()) else {
+        return Nanos::ZERO;
+    };
+    let times = params.count("times").or_else(|| params.count("rounds")).unwrap_or(1);
+    match planned.hazard.as_str() {
+        // Alone and beside, each side once; an attempt allocates and touches its working amount.
+        "capacity" => PROCESS * 4 + Nanos::millis(5) * params.count("attempts").unwrap_or(0),
+        // Four ways to end, in two places: one process plants, another looks.
+        "leftovers" => (PROCESS * 2 + FILL * 2) * (8 * times),
+        "integrity" => PROCESS * 2 + FILL * (6 * times),
+        _ => {
+            let faults = FaultKind::of_word(params.text("fault").unwrap_or("all")).len() as u64;
+            let settle = params.duration("settle").unwrap_or(Nanos::ZERO);
+            // As many trials without a fault; a victim, a neighbour and a newcomer each.
+            (PROCESS * 3 + settle * 2) * (times * (faults + 1))
+        }
+    }
+}
 
 /// Everything that can be tried, in the order of lists and documents.
 pub static CATALOGUE: &[&Hazard] = &[&CAPACITY, &LEFTOVERS, &INTEGRITY, &FAULT];

@@ -8,6 +8,7 @@ mod catalogue;
 mod record;
 mod render;
 
+pub(crate) use catalogue::takes;
 pub use catalogue::{CAPACITY, CATALOGUE, FAULT, FaultKind, Hazard, INTEGRITY, LEFTOVERS, Leave, find};
 pub use record::{
     Act, Attempt, Came, Capacity, Changed, Check, Exit, FaultTrial, Faults, Integrity, Kept, Leftovers, Newcomer,

@@ -127,6 +127,9 @@ pub struct PlannedArrangement {
     pub require: Expectation,
     /// Known physics: a surprise is a warning.
     pub expect: Expectation,
+    /// Indices of the hazards that are tried here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hazards: Vec<usize>,
     /// What is observed of it beside its cells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observe: Vec<Asked>,

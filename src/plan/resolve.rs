@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::pace;
-use super::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
+use super::{Grid, Plan, PlannedArrangement, PlannedHazard, PlannedNeighbour, PlannedProbe};
 use crate::channel::Channel;
 use crate::gpu::{Gpu, GpuModel, Inventory};
+use crate::hazard::Leave;
 use crate::observation::{self, Asked};
 use crate::provenance::Provenance;
-use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode, TimeSlice};
+use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode, TimeSlice, Trial};
 use crate::sharing;
 use crate::units::Nanos;
 use crate::workload::Params;
@@ -84,6 +85,9 @@ impl Plan {
         if inventory.provenance != Provenance::Simulated && !scenario.allow_power {
             mistakes.extend(scenario.neighbours.iter().filter_map(power_without_leave));
         }
+        if inventory.provenance != Provenance::Simulated {
+            mistakes.extend(scenario.hazards.iter().filter_map(|trial| hazard_without_leave(scenario, trial)));
+        }
         if !mistakes.is_empty() {
             return Err(PlanError(mistakes));
         }
@@ -96,7 +100,7 @@ impl Plan {
             design: scenario.design.clone(),
             panel: scenario.panel.iter().map(probe).collect(),
             neighbours: scenario.neighbours.iter().map(neighbour).collect(),
-            hazards: Vec::new(),
+            hazards: scenario.hazards.iter().map(hazard).collect(),
             arrangements,
             accepted: scenario.accepted.clone(),
         })
@@ -128,6 +132,17 @@ fn power_without_leave(neighbour: &Neighbour) -> Option<String> {
     })
 }
 
+/// Faults, and memory filled until nothing is left, can reach whoever shares the card: they need the user's leave (design.md,
+/// property 6).
+fn hazard_without_leave(scenario: &Scenario, trial: &Trial) -> Option<String> {
+    let (key, what) = match trial.hazard.leave(&trial.params)? {
+        Leave::Oom if !scenario.allow_oom => ("allow_oom", "fills the memory until nothing is left"),
+        Leave::Faults if !scenario.allow_faults => ("allow_faults", "provokes faults of the GPU"),
+        _ => return None,
+    };
+    Some(format!("hazard {:?}: it {what}: on hardware it needs `{key} = true` in the scenario", trial.name))
+}
+
 fn written(params: &Params) -> BTreeMap<String, String> {
     params.0.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect()
 }
@@ -155,6 +170,15 @@ fn neighbour(neighbour: &Neighbour) -> PlannedNeighbour {
         duty: neighbour.duty,
         burst: neighbour.burst,
         queued: neighbour.queued,
+    }
+}
+
+fn hazard(trial: &Trial) -> PlannedHazard {
+    PlannedHazard {
+        name: trial.name.clone(),
+        hazard: trial.hazard.id.to_owned(),
+        params: written(&trial.params),
+        channel: trial.hazard.channel,
     }
 }
 
@@ -192,6 +216,7 @@ impl Resolver<'_> {
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
+            hazards: self.hazards(),
             observe: wanted.observe.clone(),
             against: self.against(),
         };
@@ -247,6 +272,13 @@ impl Resolver<'_> {
                     planned.seats[victim].id
                 ));
             }
+            if self.arrangement.neighbours.is_empty() {
+                // The place of hazards alone: it has no arms.
+                let first_block = planned.grids.len() as u32 * self.scenario.design.blocks;
+                let (probes, neighbours) = (Vec::new(), Vec::new());
+                planned.grids.push(Grid { victim, neighbour_seats, probes, neighbours, first_block });
+                continue;
+            }
             for probes in self.panels(&planned, victim)? {
                 for neighbours in self.groups() {
                     let first_block = planned.grids.len() as u32 * self.scenario.design.blocks;
@@ -261,6 +293,12 @@ impl Resolver<'_> {
             }
         }
         Ok(planned)
+    }
+
+    /// The hazards that are tried: none beside a victim that has the GPU for itself, for nobody is there.
+    fn hazards(&self) -> Vec<usize> {
+        let wanted = self.arrangement;
+        if wanted.sharing == SharingMode::Exclusive { Vec::new() } else { wanted.hazards.clone() }
     }
 
     /// The arrangement that observations compare this one with: as the scenario says, else its exclusive one.

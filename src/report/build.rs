@@ -40,7 +40,10 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let accepted = accepted(run, &verdict.cells);
     let observed = super::observed::of(plan, &verdict.observed);
     let objectives = controls::objectives(plan, verdict);
-    let requirements = requirements(plan, verdict, &cells, &objectives, &observed, &accepted);
+    let hazards = super::hazards::of(run, verdict);
+    let mut requirements = requirements(plan, verdict, &cells, &objectives, &observed, &accepted);
+    requirements.items.extend(hazards.iter().filter_map(super::hazards::requirement));
+    requirements.summary = summary(verdict.requires, &requirements.items);
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
@@ -49,12 +52,13 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
         columns: columns.into_values().collect(),
         controls: controls::shown(plan, verdict),
         objectives,
-        surprises: surprises(&verdict.cells),
+        surprises: surprises(verdict),
         warnings: verdict.warnings.clone(),
         scope: scope(plan, verdict),
         calibration: calibration(run),
         turns: turns(run),
         observed,
+        hazards,
         accepted,
         cells,
     }
@@ -80,6 +84,7 @@ fn header(run: &RecordedRun) -> Header {
         arrangements: plan.arrangements.len() as u64,
         neighbours: plan.neighbours.len() as u64,
         probes: plan.panel.len() as u64,
+        hazards: plan.hazards.len() as u64,
         blocks: plan.design.blocks,
         seed: plan.seed,
         progress: Progress {
@@ -205,7 +210,7 @@ fn whys(c: &CellVerdict) -> Vec<Why> {
     whys
 }
 
-fn skipped(reason: &str) -> Why {
+pub(super) fn skipped(reason: &str) -> Why {
     Why { reason: "skipped".to_owned(), text: reason.to_owned(), of: Vec::new(), advice: None }
 }
 
@@ -287,7 +292,7 @@ fn requirements(
         .collect();
     items.extend(objectives.iter().filter_map(controls::requirement));
     items.extend(observed.iter().filter_map(super::observed::requirement));
-    Requirements { state: verdict.requirement, summary: summary(verdict.requires, &items), items }
+    Requirements { state: verdict.requirement, summary: String::new(), items }
 }
 
 /// All requirements in one sentence.
@@ -320,8 +325,12 @@ fn summary(requires: bool, items: &[Requirement]) -> String {
 
 /// "3 cells, 2 objectives and 1 observation".
 fn of_what(items: &[Requirement], state: RequirementState) -> String {
-    let kinds =
-        [(RequiredOf::Cell, "cell"), (RequiredOf::Objective, "objective"), (RequiredOf::Observation, "observation")];
+    let kinds = [
+        (RequiredOf::Cell, "cell"),
+        (RequiredOf::Objective, "objective"),
+        (RequiredOf::Observation, "observation"),
+        (RequiredOf::Hazard, "hazard"),
+    ];
     let of = |kind| items.iter().filter(|item| item.state == state && item.of == kind).count() as u64;
     let parts: Vec<String> =
         kinds.into_iter().filter(|(kind, _)| of(*kind) > 0).map(|(kind, what)| count(of(kind), what)).collect();
@@ -364,11 +373,13 @@ fn covers(plan: &Plan, risk: &Accept, cell: &CellVerdict) -> bool {
     place.is_some_and(|(arrangement, neighbour)| accept_names(risk, cell, &arrangement.name, &neighbour.name))
 }
 
-fn surprises(cells: &[CellVerdict]) -> Vec<Surprise> {
+fn surprises(verdict: &RunVerdict) -> Vec<Surprise> {
     let of = |c: &CellVerdict| -> Vec<Surprise> {
         c.surprises.iter().map(|text| Surprise { cell: c.name.clone(), text: text.clone() }).collect()
     };
-    cells.iter().flat_map(of).collect()
+    let hazards =
+        verdict.hazards.iter().filter_map(|h| Some(Surprise { cell: h.name.clone(), text: h.surprise.clone()? }));
+    verdict.cells.iter().flat_map(of).chain(hazards).collect()
 }
 
 fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
@@ -383,13 +394,20 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
     };
     let mut not_tested = verdict.not_tested.clone();
     not_tested.extend(NEVER_TESTED.iter().map(|s| (*s).to_owned()));
-    Scope {
-        assumed: verdict.assumed.clone(),
-        text: format!(
-            "Isolated means: against these neighbours, within {} % at {}, {episodes}.",
+    let mut means = Vec::new();
+    if !plan.panel.is_empty() {
+        means.push(format!(
+            "against these neighbours, within {} % at {}, {episodes}",
             margins.join("/"),
             quantiles.join("/"),
-        ),
+        ));
+    }
+    if !plan.hazards.is_empty() {
+        means.push("of a hazard, that it never came true, with the bound (99 %) beside it".to_owned());
+    }
+    Scope {
+        assumed: verdict.assumed.clone(),
+        text: format!("Isolated means: {}.", means.join("; ")),
         share,
         not_tested,
     }

@@ -80,8 +80,12 @@ fn row(plan: &Plan, places: &[PlaceLength]) -> Vec<Line> {
 }
 
 fn parts(length: Length) -> String {
+    let hazards = match length.hazards {
+        Nanos::ZERO => String::new(),
+        some => format!(", hazards {}", duration(some)),
+    };
     format!(
-        "tenants {}, calibration {}, between windows {}, windows {}, controls {}",
+        "tenants {}, calibration {}, between windows {}, windows {}, controls {}{hazards}",
         duration(length.tenants),
         duration(length.calibration),
         duration(length.between),

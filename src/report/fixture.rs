@@ -87,6 +87,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        hazards: Vec::new(),
         observe: Vec::new(),
         against: None,
     }
@@ -130,6 +131,7 @@ pub(super) fn plan() -> Plan {
             hog,
             neighbour("idle", "idle", &[]),
         ],
+        hazards: Vec::new(),
         arrangements: vec![mig, arrangement("turns", SharingMode::TimeSlicing, ["whole GPU", "whole GPU"])],
         accepted: Vec::new(),
     }
@@ -416,6 +418,7 @@ pub(super) fn run() -> RecordedRun {
         lost: BTreeMap::new(),
         lost_before: BTreeMap::new(),
         observed: BTreeMap::new(),
+        tried: Vec::new(),
         finished: true,
     }
 }

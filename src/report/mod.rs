@@ -4,6 +4,7 @@ mod build;
 mod controls;
 mod duration;
 mod format;
+mod hazards;
 mod json;
 mod model;
 mod observed;
@@ -17,6 +18,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use hazards::{Blast, HazardHere};
 pub use json::{report_schema, run_schema};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,

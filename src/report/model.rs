@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::hazards::HazardHere;
 use super::observed::ObservedHere;
 use crate::channel::Channel;
 use crate::provenance::Provenance;
@@ -62,6 +63,9 @@ pub struct RunReport {
     /// What was observed beside the cells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<ObservedHere>,
+    /// What neighbours may do beside slowing the victim.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hazards: Vec<HazardHere>,
 }
 
 /// What was run, and where.
@@ -94,12 +98,20 @@ pub struct Header {
     pub neighbours: u64,
     /// Probes.
     pub probes: u64,
+    /// Hazards.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hazards: u64,
     /// Blocks per arrangement, victim's place and panel.
     pub blocks: u32,
     /// Seed.
     pub seed: u64,
     /// How far the run came.
     pub progress: Progress,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// How far a run came.
@@ -152,6 +164,8 @@ pub enum RequiredOf {
     Objective,
     /// An observation.
     Observation,
+    /// A hazard.
+    Hazard,
 }
 
 impl RequiredOf {

@@ -14,7 +14,7 @@ use crate::verdict::Warning;
 use super::duration;
 use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
-use super::{Options, observed, words};
+use super::{Options, hazards, observed, words};
 
 /// Level of the bounds that an Isolated rests on (verdict.md, "Estimates").
 const ISOLATED_ALPHA: f64 = 0.01;
@@ -33,9 +33,12 @@ pub fn plan_text(
         page.paragraph(Line::of(Tint::Warn, banner), 0, 2);
     }
     head(&mut page, plan, places);
-    design(&mut page, plan);
-    panel(&mut page, plan);
-    neighbours(&mut page, plan);
+    // Hazards bring tenants of their own.
+    if !plan.panel.is_empty() {
+        design(&mut page, plan);
+        panel(&mut page, plan);
+        neighbours(&mut page, plan);
+    }
     arrangements(&mut page, plan);
     accepted(&mut page, plan);
     duration::section(&mut page, plan, places);
@@ -68,17 +71,20 @@ fn head(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
         None => format!("{NONE} (none, or not readable)"),
     };
     let cells: usize = plan.arrangements.iter().map(cell_count).sum();
-    let line = Line::of(Tint::Strong, &plan.scenario).with(
-        Tint::Plain,
-        &format!(
-            " · {} × {} × {} · {} · {} · seed {}",
+    let mut parts = Vec::new();
+    if !plan.panel.is_empty() {
+        parts.push(format!(
+            "{} × {} × {} · {}",
             count(plan.arrangements.len() as u64, "arrangement"),
             count(plan.neighbours.len() as u64, "neighbour"),
             count(plan.panel.len() as u64, "probe"),
             count(cells as u64, "cell"),
-            duration::whole(plan, places),
-            plan.seed
-        ),
+        ));
+    }
+    parts.extend(hazards::how_many(plan.arrangements.len(), plan.hazards.len()));
+    let line = Line::of(Tint::Strong, &plan.scenario).with(
+        Tint::Plain,
+        &format!(" · {} · {} · seed {}", parts.join(" · "), duration::whole(plan, places), plan.seed),
     );
     page.paragraph(line, 0, 2);
     if let Some(description) = &plan.description {
@@ -309,12 +315,13 @@ fn arrangements(page: &mut Page, plan: &Plan) {
             let entry = a.layout.get(seat.entry).map_or_else(String::new, settings);
             page.paragraph(plain(&format!("seat {}: {}{entry}", seat.id, seat.share)), 2, 4);
         }
-        for grid in &a.grids {
+        for grid in a.grids.iter().filter(|grid| !grid.neighbours.is_empty()) {
             page.paragraph(plain(&grid_words(plan, a, grid)), 2, 4);
         }
         let empty = "any: it decides no exit code";
         page.paragraph(plain(&format!("require {}", rules(&a.require, empty))), 2, 4);
         page.paragraph(plain(&format!("expect {}", rules(&a.expect, "nothing"))), 2, 4);
+        hazards::planned(page, plan, a);
         observed::planned(page, plan, index, a);
     }
 }

@@ -13,7 +13,7 @@ use super::model::{
     TurnsSeen, VerdictWord,
 };
 use super::text::{Line, Page, Tint};
-use super::{Options, observed, words};
+use super::{Options, hazards, observed, words};
 
 /// Fewer columns than this cannot hold a cell of the matrix beside its row's name.
 const LEAST_WIDTH: usize = 60;
@@ -58,6 +58,7 @@ fn run_report(page: &mut Page, run: &RunReport) {
     warnings(page, run);
     calibration(page, run);
     turns(page, run);
+    hazards::section(page, run);
     observed::section(page, run);
     scope(page, run);
 }
@@ -78,15 +79,19 @@ fn header(page: &mut Page, run: &RunReport) {
         }
     }
     page.paragraph(first, 0, 2);
-    let counts = format!(
-        " · {} × {} × {} · {}, {} · seed {}",
-        count(h.arrangements, "arrangement"),
-        count(h.neighbours, "neighbour"),
-        count(h.probes, "probe"),
-        words::tier(h.tier),
-        count(h.blocks.into(), "block"),
-        h.seed
-    );
+    let mut parts = Vec::new();
+    if h.probes > 0 {
+        parts.push(format!(
+            "{} × {} × {} · {}, {}",
+            count(h.arrangements, "arrangement"),
+            count(h.neighbours, "neighbour"),
+            count(h.probes, "probe"),
+            words::tier(h.tier),
+            count(h.blocks.into(), "block"),
+        ));
+    }
+    parts.extend(hazards::how_many(h.arrangements as usize, h.hazards as usize));
+    let counts = format!(" · {} · seed {}", parts.join(" · "), h.seed);
     page.paragraph(Line::of(Tint::Strong, &h.scenario).with(Tint::Plain, &counts), 0, 2);
     if let Some(description) = &h.description {
         page.paragraph(Line::of(Tint::Faint, description), 0, 2);
@@ -276,7 +281,7 @@ impl CellText {
 }
 
 /// The word of a verdict; the one that nobody may overlook in capitals.
-fn verdict_word(verdict: VerdictWord) -> Line {
+pub(super) fn verdict_word(verdict: VerdictWord) -> Line {
     match verdict {
         VerdictWord::Isolated => Line::of(Tint::Good, "isolated"),
         VerdictWord::Degraded => Line::of(Tint::Warn, "degraded"),

@@ -148,6 +148,14 @@ pub(super) fn reason(reason: &Reason) -> Why {
             "arms are missing: the run was interrupted".to_owned(),
             "go on with `crosstalk run --resume`".to_owned(),
         ),
+        Reason::TooFewTrials { trials, needed } => (
+            "too-few-trials",
+            format!("{trials} trials without an effect, where {needed} are needed"),
+            "ask for more of them".to_owned(),
+        ),
+        Reason::Unproven { what } => {
+            ("unproven", what.clone(), "see what was tried in events.jsonl, and try it again".to_owned())
+        }
     };
     Why { reason: id.to_owned(), text, of: Vec::new(), advice: Some(advice) }
 }

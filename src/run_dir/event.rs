@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, EVENTS};
 use super::{ArmData, Calibration, RunDirError};
 use crate::backend::{ArmKey, ArmSummary, Company, Evidence, Purpose};
+use crate::hazard::Tried;
 use crate::observation::Observed;
 use crate::provenance::Provenance;
 
@@ -109,6 +110,8 @@ pub(super) enum Event {
         /// What.
         observed: Observed,
     },
+    /// A hazard was tried.
+    Tried(Box<Tried>),
     /// Something that a reader of the log wants to know.
     Note(Note),
 }
@@ -162,6 +165,15 @@ pub enum Note {
         arrangement: usize,
         /// Id of the observation.
         id: String,
+        /// Why.
+        reason: String,
+    },
+    /// A hazard could not be tried to the end, and is tried anew.
+    HazardLost {
+        /// Index of the arrangement.
+        arrangement: usize,
+        /// Name of the hazard.
+        name: String,
         /// Why.
         reason: String,
     },

@@ -10,6 +10,7 @@ use super::samples::{self, Label};
 use super::sums::Sums;
 use super::{ArmData, Digest, Manifest, RecordedRun, RunDirError, SeriesData, hlog, sums};
 use crate::backend::{ArmKey, ArmRecord};
+use crate::hazard::Tried;
 use crate::observation::Observed;
 use crate::provenance::Provenance;
 
@@ -154,6 +155,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let (mut stopped, mut no_control) = (BTreeMap::new(), BTreeMap::new());
     let (mut lost, mut lost_before) = (BTreeMap::new(), BTreeMap::new());
     let mut observed: BTreeMap<usize, Vec<Observed>> = BTreeMap::new();
+    let mut tried: Vec<Tried> = Vec::new();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
     for (line, event) in log.events {
@@ -194,6 +196,19 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 lost_before.extend(gone);
             }
             Event::Observed { arrangement, observed: one } => observed.entry(arrangement).or_default().push(one),
+            Event::Tried(one) => {
+                let known = manifest.plan.arrangements.get(one.arrangement);
+                let known = known.is_some_and(|a| {
+                    a.hazards.contains(&one.hazard) && a.grids.iter().any(|grid| grid.victim == one.victim)
+                });
+                let same = |t: &Tried| (t.arrangement, t.victim, t.hazard) == (one.arrangement, one.victim, one.hazard);
+                if !known || tried.iter().any(same) {
+                    let found =
+                        format!("hazard {} at seat {} of arrangement {}", one.hazard, one.victim, one.arrangement);
+                    return Err(RunDirError::damaged(&at_line(line), "each hazard of the plan once", found));
+                }
+                tried.push(*one);
+            }
             Event::Arranged { .. } | Event::Note(_) => {}
         }
     }
@@ -208,6 +223,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         lost,
         lost_before,
         observed,
+        tried,
         finished,
     };
     Ok(Opened { run, committed, whole: log.whole })

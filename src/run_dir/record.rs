@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome, Purpose};
+use crate::hazard::Tried;
 use crate::observation::Observed;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
@@ -161,6 +162,8 @@ pub struct RecordedRun {
     pub lost_before: BTreeMap<ArmKey, String>,
     /// What was observed beside the cells, by arrangement.
     pub observed: BTreeMap<usize, Vec<Observed>>,
+    /// What came of trying hazards, in order.
+    pub tried: Vec<Tried>,
     /// The run was finished, not interrupted.
     pub finished: bool,
 }
@@ -179,6 +182,7 @@ impl RecordedRun {
             lost: BTreeMap::new(),
             lost_before: BTreeMap::new(),
             observed: BTreeMap::new(),
+            tried: Vec::new(),
             finished: false,
         }
     }

@@ -15,6 +15,7 @@ use super::samples::{self, Label};
 use super::sums::{Finished, Sums, sums_text};
 use super::{ArmData, Calibration, Digest, Manifest, RecordedRun, RunDirError, read};
 use crate::backend::{ArmKey, ArmRecord, Company, Evidence, Purpose};
+use crate::hazard::Tried;
 use crate::observation::Observed;
 use crate::provenance::Provenance;
 
@@ -262,6 +263,14 @@ impl RunDir {
     /// Where it cannot be written.
     pub fn observed(&mut self, arrangement: usize, observed: &Observed) -> Result<(), RunDirError> {
         self.append(&[Event::Observed { arrangement, observed: observed.clone() }])
+    }
+
+    /// Records what came of trying a hazard.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn tried(&mut self, tried: &Tried) -> Result<(), RunDirError> {
+        self.append(&[Event::Tried(Box::new(tried.clone()))])
     }
 
     /// Records something beside what is measured.

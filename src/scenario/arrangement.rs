@@ -9,6 +9,7 @@ use super::observe;
 use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
 use crate::gpu::compute_part;
+use crate::hazard::Hazard;
 use crate::units::Share;
 use crate::workload::Workload;
 
@@ -16,6 +17,7 @@ use crate::workload::Workload;
 pub(super) struct Declared {
     pub probes: Vec<(String, Option<&'static Workload>)>,
     pub neighbours: Vec<(String, Option<&'static Workload>)>,
+    pub hazards: Vec<(String, Option<&'static Hazard>)>,
     /// Indices of the probes that have an objective.
     pub objectives: Vec<usize>,
 }
@@ -35,6 +37,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
     let time_slice = time_slice(r, t, sharing);
     let panel = subset(r, t, "panel", &declared.probes, "a probe of the victim's panel");
     let neighbours = subset(r, t, "neighbours", &declared.neighbours, "a neighbour of this scenario");
+    let hazards = subset(r, t, "hazards", &declared.hazards, "a hazard of this scenario");
     let seats = match (sharing, &layout) {
         (Some(sharing), Some(layout)) => Some(seats_of(sharing, layout)),
         _ => None,
@@ -47,7 +50,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
     {
         r.mistake(&entry.span, &entry.path, "the victim's own seat", "expected another seat for the neighbours");
     }
-    let here = Here::new(declared, &panel, &neighbours);
+    let here = Here::new(declared, &panel, &neighbours, &hazards);
     let require = expectation(r, t, "require", &here);
     let expect = expectation(r, t, "expect", &here);
     Some(Arrangement {
@@ -58,6 +61,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         layout,
         panel,
         neighbours,
+        hazards,
         victim_at,
         neighbour_at,
         require,
@@ -81,13 +85,7 @@ fn time_slice<'t>(r: &mut Reader<'t>, t: &Table<'t>, sharing: Option<SharingMode
 }
 
 /// Indices of the names listed under `key`; all where it is not there.
-fn subset<'t>(
-    r: &mut Reader<'t>,
-    t: &Table<'t>,
-    key: &str,
-    names: &[(String, Option<&'static Workload>)],
-    expected: &str,
-) -> Vec<usize> {
+fn subset<'t, T>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, names: &[(String, T)], expected: &str) -> Vec<usize> {
     let Some(list) = t.list(key) else { return (0..names.len()).collect() };
     let mut chosen = Vec::new();
     for entry in list {
@@ -332,6 +330,7 @@ fn is_seat(text: &str) -> bool {
 /// What runs in one arrangement: what the keys of its `require` and `expect` may name.
 struct Here {
     neighbours: Vec<(String, Option<Channel>)>,
+    hazards: Vec<(String, Option<Channel>)>,
     /// Series of the probes that run here; marks of an unknown workload are unknown.
     series: Vec<String>,
     /// Every workload is known.
@@ -341,17 +340,20 @@ struct Here {
 }
 
 impl Here {
-    fn new(declared: &Declared, panel: &[usize], neighbours: &[usize]) -> Self {
+    fn new(declared: &Declared, panel: &[usize], neighbours: &[usize], hazards: &[usize]) -> Self {
         let probes: Vec<_> = panel.iter().filter_map(|i| declared.probes.get(*i)).collect();
         let neighbours: Vec<_> = neighbours.iter().filter_map(|i| declared.neighbours.get(*i)).collect();
+        let hazards: Vec<_> = hazards.iter().filter_map(|i| declared.hazards.get(*i)).collect();
         let series = |(name, workload): &&(String, Option<&'static Workload>)| match workload {
             Some(w) => w.series(name),
             None => vec![name.clone()],
         };
         Self {
             objectives: panel.iter().any(|index| declared.objectives.contains(index)),
-            complete: probes.iter().chain(&neighbours).all(|(_, w)| w.is_some()),
+            complete: probes.iter().chain(&neighbours).all(|(_, w)| w.is_some())
+                && hazards.iter().all(|(_, h)| h.is_some()),
             series: probes.iter().flat_map(series).collect(),
+            hazards: hazards.into_iter().map(|(name, h)| (name.clone(), h.map(|h| h.channel))).collect(),
             neighbours: neighbours.into_iter().map(|(name, w)| (name.clone(), w.map(channel_of))).collect(),
         }
     }
@@ -364,7 +366,8 @@ impl Here {
             Some((name, series)) => neighbour(name) && self.series.iter().any(|s| s == series),
             None => {
                 let channel = |c: &Option<Channel>| c.is_some_and(|c| c.id() == key);
-                key == Expectation::DEFAULT || neighbour(key) || self.neighbours.iter().any(|(_, c)| channel(c))
+                let all = || self.neighbours.iter().chain(&self.hazards);
+                key == Expectation::DEFAULT || all().any(|(name, c)| name == key || channel(c))
             }
         }
     }
@@ -372,15 +375,16 @@ impl Here {
     /// Every key that covers something, in the order in which one would look for it.
     fn keys(&self, like: &str) -> Vec<String> {
         let names = self.neighbours.iter().map(|(n, _)| n.clone());
+        let hazards = self.hazards.iter().map(|(n, _)| n.clone());
         if like.contains('/') {
             return names.flat_map(|n| self.series.iter().map(move |s| format!("{n}/{s}"))).collect();
         }
-        let mut channels: Vec<_> = self.neighbours.iter().filter_map(|(_, c)| *c).collect();
+        let mut channels: Vec<_> = self.neighbours.iter().chain(&self.hazards).filter_map(|(_, c)| *c).collect();
         channels.sort_unstable();
         channels.dedup();
         let channels = channels.into_iter().map(|c| c.id().to_owned());
-        let mut keys: Vec<_> = std::iter::once(Expectation::DEFAULT.to_owned()).chain(names).collect();
-        keys.extend(channels.filter(|c| !self.neighbours.iter().any(|(n, _)| n == c)));
+        let mut keys: Vec<_> = std::iter::once(Expectation::DEFAULT.to_owned()).chain(names).chain(hazards).collect();
+        keys.extend(channels.filter(|c| !self.neighbours.iter().chain(&self.hazards).any(|(n, _)| n == c)));
         keys
     }
 }
@@ -431,7 +435,8 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
         }
     }
     read.sort_by_key(|(at, _)| *at);
-    let neighbours: Vec<_> = here.neighbours.iter().filter_map(|(n, c)| Some((n.as_str(), (*c)?))).collect();
+    let all = here.neighbours.iter().chain(&here.hazards);
+    let neighbours: Vec<_> = all.filter_map(|(n, c)| Some((n.as_str(), (*c)?))).collect();
     Expectation(read.into_iter().map(|(_, rule)| rule).collect()).spelled_out(&neighbours)
 }
 
@@ -463,19 +468,22 @@ pub(super) fn check_cell(
 ) {
     let read: Option<Vec<_>> = arrangements.iter().map(Option::as_ref).collect();
     let (Some(text), Some(arrangements)) = (entry.text(), read) else { return };
-    let name = |n: &usize| declared.neighbours.get(*n).map(|(name, _)| name.as_str());
+    let names = |a: &Arrangement| -> Vec<&str> {
+        let neighbours = a.neighbours.iter().filter_map(|n| declared.neighbours.get(*n).map(|(name, _)| name.as_str()));
+        neighbours
+            .chain(a.hazards.iter().filter_map(|h| declared.hazards.get(*h).map(|(name, _)| name.as_str())))
+            .collect()
+    };
     let (place, neighbour) = text.split_once('/').unwrap_or((text, ""));
     let (arrangement, seat) = match place.split_once('@') {
         Some((arrangement, seat)) => (arrangement, Some(seat)),
         None => (place, None),
     };
     let found = arrangements.iter().find(|a| a.name == arrangement);
-    let runs = found.is_some_and(|a| a.neighbours.iter().any(|n| name(n) == Some(neighbour)));
+    let runs = found.is_some_and(|a| names(a).contains(&neighbour));
     if !runs {
-        let cells: Vec<_> = arrangements
-            .iter()
-            .flat_map(|a| a.neighbours.iter().filter_map(|n| Some(format!("{}/{}", a.name, name(n)?))))
-            .collect();
+        let cells: Vec<_> =
+            arrangements.iter().flat_map(|a| names(a).into_iter().map(|name| format!("{}/{name}", a.name))).collect();
         let cells: Vec<_> = cells.iter().map(String::as_str).collect();
         unknown_name(r, entry, text, "a cell, `arrangement/neighbour` or `arrangement@seat/neighbour`", &cells);
         return;

@@ -35,8 +35,17 @@ pub(super) const TOP: &[Field] = &[
     Field::with_default("allow_oom", Kind::Flag, "false", "Memory may be filled until allocations fail on hardware."),
     Field::with_default("allow_power", Kind::Flag, "false", "Power viruses may run on hardware."),
     Field::optional("design", Kind::Table(DESIGN), "The design of the experiment; every key has a default."),
-    Field::required("victim", Kind::Table(VICTIM), "The tenant whose latency is measured."),
-    Field::required("neighbour", Kind::List(&Kind::Table(NEIGHBOUR)), "The tenants that make noise, one at a time."),
+    Field::optional(
+        "victim",
+        Kind::Table(VICTIM),
+        "The tenant whose latency is measured; it may be left out, with the neighbours, where there are hazards.",
+    ),
+    Field::optional("neighbour", Kind::List(&Kind::Table(NEIGHBOUR)), "The tenants that make noise, one at a time."),
+    Field::optional(
+        "hazard",
+        Kind::List(&Kind::Table(HAZARD)),
+        "What a neighbour may do beside slowing the victim: tried in every arrangement, after its blocks.",
+    ),
     Field::required(
         "arrangement",
         Kind::List(&Kind::Table(ARRANGEMENT)),
@@ -217,6 +226,11 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         "Neighbours that run here, by name; all of them unless given.",
     ),
     Field::optional(
+        "hazards",
+        Kind::List(&Kind::Name),
+        "Hazards that are tried here, by name; all of them unless given.",
+    ),
+    Field::optional(
         "victim_at",
         Kind::List(&Kind::Special(&SEAT)),
         "Seats that take the victim's place; each distinct share once unless given.",
@@ -273,6 +287,12 @@ const CHANNELS: &[&str] = &{
     }
     ids
 };
+
+pub(super) const HAZARD: &[Field] = &[
+    Field::required("hazard", Kind::Special(&HAZARD_ID), "What is tried, by id."),
+    Field::optional("name", Kind::Name, "Its name in requirements and reports; the id unless given."),
+    Field::optional("params", Kind::Special(&HAZARD_PARAMS), "Its parameters; every one has a default."),
+];
 
 pub(super) const ACCEPT: &[Field] = &[
     Field::required("cell", Kind::Text, "The cell: `arrangement/neighbour`, or `arrangement@seat/neighbour`."),
@@ -334,6 +354,9 @@ pub(super) const PROBE_ID: Shape = Shape { name: "probe", expected: "the id of a
 pub(super) const NOISE_ID: Shape = Shape { name: "noise", expected: "the id of a noise", schema: json::noise_id };
 pub(super) const PARAMS: Shape =
     Shape { name: "params", expected: "a table of the workload's parameters", schema: json::params };
+pub(super) const HAZARD_ID: Shape = Shape { name: "hazard", expected: "the id of a hazard", schema: json::hazard_id };
+pub(super) const HAZARD_PARAMS: Shape =
+    Shape { name: "hazard-params", expected: "a table of the hazard's parameters", schema: json::hazard_params };
 pub(super) const ARRIVALS: Shape = Shape {
     name: "arrivals",
     expected: "\"auto\", { poisson = \"20/s\" } or { fixed = \"20/s\" }",
@@ -376,6 +399,7 @@ pub(super) const TABLES: &[(&str, &[Field])] = &[
     ("`[victim]`", VICTIM),
     ("An entry of `panel`", PROBE),
     ("`[[neighbour]]`", NEIGHBOUR),
+    ("`[[hazard]]`", HAZARD),
     ("`[[arrangement]]`", ARRANGEMENT),
     ("An entry of `layout`", SHARE),
     ("`arrivals`", ARRIVALS_TABLE),

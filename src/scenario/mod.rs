@@ -4,6 +4,7 @@ mod arrangement;
 mod builtin;
 mod design;
 mod expectation;
+mod hazard;
 mod init;
 mod keys;
 mod mistake;
@@ -26,6 +27,7 @@ pub use keys::SCHEMA_VERSION;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
     Accept, Arrangement, Arrivals, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo, TimeSlice,
+    Trial,
 };
 pub use read::{read, read_at_tier};
 pub use reference::reference_markdown;

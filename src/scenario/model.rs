@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::design::{Design, Quantile};
 use super::expectation::Expectation;
 use crate::channel::Channel;
+use crate::hazard::Hazard;
 use crate::observation::Asked;
 use crate::units::{Bytes, Nanos, Rate, Share};
 use crate::workload::{Params, Workload};
@@ -29,6 +30,8 @@ pub struct Scenario {
     pub panel: Vec<Probe>,
     /// The neighbours, in order.
     pub neighbours: Vec<Neighbour>,
+    /// What neighbours may do beside slowing the victim, in order.
+    pub hazards: Vec<Trial>,
     /// The arrangements, in order.
     pub arrangements: Vec<Arrangement>,
     /// Accepted risks.
@@ -98,6 +101,17 @@ pub struct Neighbour {
     pub queued: u32,
 }
 
+/// A hazard that is to be tried.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Name: the hazard's id unless given.
+    pub name: String,
+    /// The hazard.
+    pub hazard: &'static Hazard,
+    /// Its parameters.
+    pub params: Params,
+}
+
 /// How the tenants share the hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -143,6 +157,8 @@ pub struct Arrangement {
     pub panel: Vec<usize>,
     /// Index into `neighbours` of those that run here; all of them unless given.
     pub neighbours: Vec<usize>,
+    /// Indices of the hazards that are tried here.
+    pub hazards: Vec<usize>,
     /// Seats that take the victim's place; default: each distinct share once.
     pub victim_at: Option<Vec<String>>,
     /// Seats where the neighbours sit; default: all others.

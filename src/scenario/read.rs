@@ -6,11 +6,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::arrangement::{self, Declared};
 use super::design::{Controls, Design, Look, Quantile, Tier};
+use super::hazard;
 use super::keys;
 use super::mistake::Mistakes;
 use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo};
 use super::observe;
 use super::tree::{Content, Entry, Node, Reader, Table, join};
+use crate::field::Field;
 use crate::units::Share;
 use crate::workload::{Params, Role, Workload};
 
@@ -75,9 +77,12 @@ fn scenario<'t>(
     let design = design(r, top.table("design"), tier);
     let (probe_names, panel) = panel(r, top, catalogue);
     let (neighbour_names, neighbours) = all_neighbours(r, top, catalogue);
+    let mut taken = neighbour_names.iter().map(|(name, _)| name.clone()).collect();
+    let (hazard_names, hazards) = hazard::read(r, top, &mut taken);
+    something_to_do(r, top);
     let objectives = panel.iter().enumerate().filter(|(_, p)| p.as_ref().is_none_or(|p| !p.slos.is_empty()));
     let objectives = objectives.map(|(index, _)| index).collect();
-    let declared = Declared { probes: probe_names, neighbours: neighbour_names, objectives };
+    let declared = Declared { probes: probe_names, neighbours: neighbour_names, hazards: hazard_names, objectives };
 
     let mut names = BTreeSet::new();
     let mut arrangements = Vec::new();
@@ -101,12 +106,25 @@ fn scenario<'t>(
         design,
         panel: panel.into_iter().collect::<Option<_>>()?,
         neighbours: neighbours.into_iter().collect::<Option<_>>()?,
+        hazards: hazards.into_iter().collect::<Option<_>>()?,
         arrangements: arrangements.into_iter().collect::<Option<_>>()?,
         accepted: accepted.into_iter().collect::<Option<_>>()?,
         allow_faults: top.flag("allow_faults"),
         allow_oom: top.flag("allow_oom"),
         allow_power: top.flag("allow_power"),
     })
+}
+
+/// Notes a scenario that asks nothing: latencies take a victim and neighbours; hazards bring their own.
+fn something_to_do(r: &mut Reader<'_>, top: &Table<'_>) {
+    let [victim, neighbours, hazards] = ["victim", "neighbour", "hazard"].map(|key| top.entry(key).is_some());
+    let (missing, doc) = match (victim, neighbours, hazards) {
+        (true, true, _) | (false, false, true) => return,
+        (true, false, _) => ("neighbour", "the tenants that make noise, `[[neighbour]]`, beside the victim"),
+        (false, true, _) => ("victim", "the tenant whose latency is measured, `[victim]`, beside the neighbours"),
+        (false, false, false) => ("victim", "`[victim]` and `[[neighbour]]`, or `[[hazard]]`"),
+    };
+    r.absent(&top.span, &top.path, format!("`{missing}` is missing"), format!("expected {doc}"));
 }
 
 fn device<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str) -> Option<String> {
@@ -271,7 +289,7 @@ fn panel<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload
         let workload = workload(r, t, "probe", catalogue, Role::Noise, keys::PROBE_ID.expected);
         let Some(name) = name(r, t, "probe", "probe", &mut seen) else { continue };
         names.push((name.clone(), workload));
-        let params = params(r, t, workload);
+        let params = workload_params(r, t, workload);
         let arrivals = t.special("arrivals").map(|(node, path)| arrivals(r, node, path));
         let slos = t.special("slo").map(|(node, path)| slos(r, node, path));
         if let (Some(entry), None | Some(Some(Arrivals::Auto))) = (t.entry("slo").filter(|e| e.given), arrivals) {
@@ -304,7 +322,7 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
             r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
         }
         names.push((name.clone(), workload));
-        let params = params(r, t, workload);
+        let params = workload_params(r, t, workload);
         let neighbour = || {
             Some(Neighbour {
                 name,
@@ -321,7 +339,13 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
 }
 
 /// The name of a probe or neighbour: its `name`, else the id of its workload. Notes names that occur twice.
-fn name<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, kind: &str, seen: &mut BTreeSet<String>) -> Option<String> {
+pub(super) fn name<'t>(
+    r: &mut Reader<'t>,
+    t: &Table<'t>,
+    key: &str,
+    kind: &str,
+    seen: &mut BTreeSet<String>,
+) -> Option<String> {
     let entry = t.entry("name").or_else(|| t.entry(key))?;
     let name = entry.text().or_else(|| entry.special()?.0.get_ref().as_str())?.to_owned();
     unique(r, seen, entry, Some(&name), kind);
@@ -365,20 +389,29 @@ fn workload<'t>(
 }
 
 /// All parameters of the workload, defaults filled in.
-fn params<'t>(r: &mut Reader<'t>, t: &Table<'t>, workload: Option<&'static Workload>) -> Option<Params> {
+fn workload_params<'t>(r: &mut Reader<'t>, t: &Table<'t>, workload: Option<&'static Workload>) -> Option<Params> {
+    params(r, t, workload?.params, keys::PARAMS.expected)
+}
+
+/// The parameters that `fields` describe, defaults filled in.
+pub(super) fn params<'t>(
+    r: &mut Reader<'t>,
+    t: &Table<'t>,
+    fields: &'static [Field],
+    expected: &str,
+) -> Option<Params> {
     let given = t.special("params");
     let table = match given.map(|(node, _)| node.get_ref()) {
         None => None,
         Some(DeValue::Table(table)) => Some(table),
         Some(_) => {
-            given.into_iter().for_each(|(node, path)| r.unexpected(node, path, keys::PARAMS.expected));
+            given.into_iter().for_each(|(node, path)| r.unexpected(node, path, expected));
             return None;
         }
     };
-    let workload = workload?;
     let span = given.map_or(t.span.clone(), |(node, _)| node.span());
-    let read = r.table(workload.params, table, span, join(&t.path, keys::PARAMS.name));
-    let values = workload.params.iter().filter_map(|f| Some((f.key, read.value(f.key)?.clone())));
+    let read = r.table(fields, table, span, join(&t.path, keys::PARAMS.name));
+    let values = fields.iter().filter_map(|f| Some((f.key, read.value(f.key)?.clone())));
     Some(Params(values.collect()))
 }
 

@@ -3,6 +3,7 @@
 use super::keys;
 use super::schema::described;
 use crate::field::{Field, Kind};
+use crate::hazard;
 use crate::observation;
 
 /// Every key of a scenario as Markdown: a section and a table per tagged thing.
@@ -12,7 +13,7 @@ pub fn reference_markdown() -> String {
         out.push_str(&format!("\n## {heading}\n\n| key | value | default | meaning |\n|---|---|---|---|\n"));
         fields.iter().for_each(|f| out.push_str(&row(f)));
     }
-    out + "\n" + &observation::markdown()
+    out + "\n" + &hazard::markdown() + "\n" + &observation::markdown()
 }
 
 fn row(field: &Field) -> String {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::design::Tier;
 use super::keys;
 use crate::field::{Field, Kind, LONGEST_NAME, Shape};
+use crate::hazard;
 use crate::observation;
 use crate::workload::{Role, Workload};
 
@@ -46,9 +47,11 @@ fn object(fields: &[Field]) -> Json {
     if let (false, Some(map)) = (required.is_empty(), schema.as_object_mut()) {
         map.insert("required".into(), json!(required));
     }
-    if fields.iter().any(|f| f.key == keys::PARAMS.name) {
-        // The parameters allowed depend on the workload named beside them.
-        schema["allOf"] = json!([{ "$ref": format!("#/$defs/{}", keys::PARAMS.name) }]);
+    for shape in [&keys::PARAMS, &keys::HAZARD_PARAMS] {
+        if fields.iter().any(|f| matches!(f.kind, Kind::Special(of) if of.name == shape.name)) {
+            // The parameters allowed depend on the workload, or the hazard, named beside them.
+            schema["allOf"] = json!([{ "$ref": format!("#/$defs/{}", shape.name) }]);
+        }
     }
     schema
 }
@@ -188,6 +191,22 @@ pub(super) fn params(catalogue: &[&'static Workload]) -> Json {
         })
     });
     json!({ "allOf": rules.collect::<Vec<_>>() })
+}
+
+pub(super) fn hazard_id(_: &[&'static Workload]) -> Json {
+    json!({ "enum": hazard::CATALOGUE.iter().map(|hazard| hazard.id).collect::<Vec<_>>() })
+}
+
+pub(super) fn hazard_params(_: &[&'static Workload]) -> Json {
+    let rule = |hazard: &&hazard::Hazard| {
+        let mut table = object(hazard.params);
+        table["description"] = json!(hazard.doc);
+        json!({
+            "if": { "properties": { "hazard": { "const": hazard.id } }, "required": ["hazard"] },
+            "then": { "properties": { "params": table } },
+        })
+    };
+    json!({ "allOf": hazard::CATALOGUE.iter().map(rule).collect::<Vec<_>>() })
 }
 
 pub(super) fn arrivals(_: &[&'static Workload]) -> Json {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::expectation::Expectation;
 use super::keys::SCHEMA_VERSION;
-use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo};
+use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo, Trial};
 use crate::field::Value;
 use crate::observation::ANY;
 use crate::workload::Params;
@@ -25,12 +25,21 @@ impl Scenario {
         let mut out = top.lines();
 
         section(&mut out, "[design]", &self.design());
+        if self.panel.is_empty() {
+            self.hazards_and_rest(&mut out);
+            return out;
+        }
         let probes: String = self.panel.iter().map(|p| format!("    {},\n", probe(p).inline())).collect();
         out.push_str(&format!("\n[victim]\npanel = [\n{probes}]\n"));
         self.neighbours.iter().for_each(|n| section(&mut out, "[[neighbour]]", &neighbour(n)));
-        self.arrangements.iter().for_each(|a| section(&mut out, "[[arrangement]]", &self.arrangement(a)));
-        self.accepted.iter().for_each(|a| section(&mut out, "[[accept]]", &accept(a)));
+        self.hazards_and_rest(&mut out);
         out
+    }
+
+    fn hazards_and_rest(&self, out: &mut String) {
+        self.hazards.iter().for_each(|h| section(out, "[[hazard]]", &hazard(h)));
+        self.arrangements.iter().for_each(|a| section(out, "[[arrangement]]", &self.arrangement(a)));
+        self.accepted.iter().for_each(|a| section(out, "[[accept]]", &accept(a)));
     }
 
     fn design(&self) -> Keys {
@@ -87,9 +96,16 @@ impl Scenario {
             }
         }
         let probes = a.panel.iter().filter_map(|i| self.panel.get(*i)).map(|p| p.name.clone());
-        keys.put("panel", list(probes));
+        let hazards = a.hazards.iter().filter_map(|i| self.hazards.get(*i)).map(|h| h.name.clone());
         let neighbours = a.neighbours.iter().filter_map(|i| self.neighbours.get(*i)).map(|n| n.name.clone());
-        keys.put("neighbours", list(neighbours));
+        // A list in a scenario is not empty.
+        if !self.panel.is_empty() {
+            keys.put("panel", list(probes));
+            keys.put("neighbours", list(neighbours));
+        }
+        if !a.hazards.is_empty() {
+            keys.put("hazards", list(hazards));
+        }
         for (key, seats) in [("victim_at", &a.victim_at), ("neighbour_at", &a.neighbour_at)] {
             if let Some(seats) = seats {
                 keys.put(key, list(seats.iter().cloned()));
@@ -134,6 +150,14 @@ fn neighbour(n: &Neighbour) -> Keys {
     keys.text("duty", &n.duty.to_string());
     keys.text("burst", &n.burst.to_string());
     keys.put("queued", n.queued);
+    keys
+}
+
+fn hazard(h: &Trial) -> Keys {
+    let mut keys = Keys::default();
+    keys.text("name", &h.name);
+    keys.text("hazard", h.hazard.id);
+    params(&mut keys, &h.params);
     keys
 }
 

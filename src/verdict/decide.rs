@@ -50,7 +50,10 @@ pub(super) fn overall<'a>(none: Verdict, series: impl IntoIterator<Item = &'a Se
 fn weight(verdict: &Verdict) -> (u8, u8) {
     let reason = match verdict {
         Verdict::Inconclusive { reason } => match reason {
-            Reason::ControlFailed { .. } => 23,
+            Reason::ControlFailed { .. } => 25,
+            // Of hazards alone, which are never weighed against series.
+            Reason::Unproven { .. } => 24,
+            Reason::TooFewTrials { .. } => 23,
             Reason::ArmsLost { .. } => 22,
             Reason::Incomplete => 21,
             Reason::DriverTrouble { .. } => 20,

@@ -9,6 +9,7 @@ mod cell;
 mod controls;
 mod decide;
 mod estimate;
+mod hazards;
 mod host;
 #[cfg(test)]
 mod known_truth;
@@ -28,6 +29,7 @@ mod validation;
 mod validity;
 mod warnings;
 
+pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
 pub use looks::decided;
 pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
@@ -74,8 +76,9 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
     }
     let open = requirements::apply_to_slos(run, &mut slos);
     let observed = observed::judge(run);
+    let hazards = hazards::judge(run);
     let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
-    let states = states.chain(observed.iter().map(|o| o.requirement));
+    let states = states.chain(observed.iter().map(|o| o.requirement)).chain(hazards.iter().map(|h| h.requirement));
     let requirement = states.chain([open]).max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
@@ -83,11 +86,12 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         scope_share: scope(plan, &cells),
         warnings: warnings::of(run, &cells),
         assumed: assumed::of(run, &rows),
-        not_tested: not_tested(plan, &cells),
+        not_tested: not_tested(plan, &cells, &hazards),
         controls: rows,
         slos,
         cells,
         observed,
+        hazards,
     }
 }
 
@@ -111,8 +115,9 @@ pub(crate) fn scope_percent(share: f64) -> u32 {
 }
 
 /// Channels that the run did not test, and those that crosstalk cannot load yet.
-fn not_tested(plan: &Plan, cells: &[CellVerdict]) -> Vec<String> {
-    let tested: Vec<Channel> = cells.iter().flat_map(|cell| tested(plan, cell)).collect();
+fn not_tested(plan: &Plan, cells: &[CellVerdict], hazards: &[HazardVerdict]) -> Vec<String> {
+    let mut tested: Vec<Channel> = cells.iter().flat_map(|cell| tested(plan, cell)).collect();
+    tested.extend(hazards.iter().filter(|h| h.of > 0).map(|h| plan.hazards[h.hazard].channel));
     let missing = Channel::ALL.iter().filter(|channel| !tested.contains(channel)).map(|channel| channel.id());
     missing.chain(Channel::NOT_BUILT.iter().copied()).map(str::to_owned).collect()
 }

@@ -170,6 +170,16 @@ fn no_worse_than_degraded(plan: &Plan, series: &SeriesVerdict) -> RequirementSta
     }
 }
 
+/// Whether one verdict is what `require` asks.
+pub(super) fn bare(word: Word, verdict: &Verdict) -> RequirementState {
+    match verdict {
+        Verdict::Inconclusive { .. } | Verdict::Skipped { .. } => RequirementState::Undecided,
+        Verdict::Isolated if word == Word::Degraded => RequirementState::Met,
+        verdict if is(word, verdict) => RequirementState::Met,
+        _ => RequirementState::NotMet,
+    }
+}
+
 /// Whether a decided verdict is what the word says.
 fn is(word: Word, verdict: &Verdict) -> bool {
     match word {
@@ -203,7 +213,7 @@ pub(crate) fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neig
     of(accept, arrangement, &cell.seat, neighbour)
 }
 
-fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
+pub(super) fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
     accept.cell == format!("{arrangement}/{neighbour}") || accept.cell == format!("{arrangement}@{seat}/{neighbour}")
 }
 

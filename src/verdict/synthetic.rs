@@ -115,6 +115,7 @@ impl Lab {
             lost: BTreeMap::new(),
             lost_before: BTreeMap::new(),
             observed: BTreeMap::new(),
+            tried: Vec::new(),
             finished: true,
         }
     }
@@ -203,6 +204,7 @@ impl Lab {
             },
             panel: panel.collect(),
             neighbours: neighbours.collect(),
+            hazards: Vec::new(),
             arrangements: vec![PlannedArrangement {
                 name: "pair".to_owned(),
                 sharing: self.sharing,
@@ -221,6 +223,7 @@ impl Lab {
                 }],
                 require: Expectation::default(),
                 expect: Expectation::default(),
+                hazards: Vec::new(),
                 observe: Vec::new(),
                 against: None,
             }],

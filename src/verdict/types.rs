@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hazards::HazardVerdict;
 use super::observed::ObservedVerdict;
 use crate::channel::Channel;
 use crate::run_dir::JudgedBy;
@@ -139,6 +140,18 @@ pub enum Reason {
     },
     /// Arms are missing: the run was interrupted.
     Incomplete,
+    /// Too few trials for the bound that is asked.
+    TooFewTrials {
+        /// Trials without an effect.
+        trials: u64,
+        /// Trials that it takes.
+        needed: u64,
+    },
+    /// What happened, or did not, proves nothing about the neighbour.
+    Unproven {
+        /// Why, in words.
+        what: String,
+    },
 }
 
 /// What shows that a cell means something.
@@ -386,6 +399,9 @@ pub struct RunVerdict {
     /// Observations that the plan asks for, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observed: Vec<ObservedVerdict>,
+    /// Hazards that the plan asks for, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hazards: Vec<HazardVerdict>,
     /// Controls in plan order: arrangement, grid, control.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<ControlVerdict>,
@@ -446,6 +462,8 @@ impl Reason {
             Self::TooFewRequests => "too few requests",
             Self::Underpowered { .. } => "too few blocks, or too wide an interval",
             Self::Incomplete => "arms are missing",
+            Self::TooFewTrials { .. } => "too few trials",
+            Self::Unproven { .. } => "not proven",
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::civil::Date;
 
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{PLACEBO, cell, observed, requirements, scope_percent};
+use super::{PLACEBO, cell, hazards, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
 use crate::run_dir::RecordedRun;
@@ -18,7 +18,7 @@ use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share};
 pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if !requirements::requires(plan) && !observed::requires(plan) {
+    if !requirements::requires(plan) && !observed::requires(plan) && !hazards::requires(plan) {
         warn(
             "nothing is required: this run cannot fail".to_owned(),
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
@@ -26,7 +26,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     }
     let level = Extent::at(&plan.design, usize::MAX).alpha();
     let needed = blocks_for_share(plan.design.tier.scope(), level);
-    if plan.design.blocks < needed {
+    if plan.design.blocks < needed && !plan.panel.is_empty() {
         warn(
             format!(
                 "{} blocks see episodes in at least {} % of the arms; the tier promises {} %",
@@ -62,7 +62,9 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
                 ),
                 "require isolation of an arrangement that shares",
             );
-        } else if !arrangement.grids.iter().flat_map(|grid| &grid.neighbours).any(placebo) {
+        } else if arrangement.grids.iter().any(|grid| !grid.neighbours.is_empty())
+            && !arrangement.grids.iter().flat_map(|grid| &grid.neighbours).any(placebo)
+        {
             warn(
                 format!(
                     "no placebo in {}: whether the neighbour's host loop alone moves the victim is not known",

@@ -66,6 +66,7 @@ pub(super) fn manifest() -> Manifest {
             slos: Vec::new(),
         }],
         neighbours: ["quiet", "../hog, 50 %"].map(neighbour).to_vec(),
+        hazards: Vec::new(),
         arrangements: ["mps 50/50", "mig+mps"].map(arrangement).to_vec(),
         accepted: Vec::new(),
     };
@@ -113,6 +114,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         }],
         require: Expectation::default(),
         expect: Expectation::default(),
+        hazards: Vec::new(),
         observe: Vec::new(),
         against: None,
     }

@@ -150,6 +150,7 @@ impl Bench {
             grids: Vec::new(),
             require: Expectation::default(),
             expect: Expectation::default(),
+            hazards: Vec::new(),
             observe: Vec::new(),
             against: None,
         }
