@@ -2,6 +2,7 @@
 //! how time passes is the backend's.
 
 mod arrivals;
+pub mod fault;
 pub mod protocol;
 pub mod question;
 mod region;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::{FaultAnswer, FaultQuestion};
+
 /// One question. What a driver refuses is an answer; what keeps the process from asking is a failed order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -26,6 +28,8 @@ pub enum Question {
         /// Of the pattern.
         seed: u64,
     },
+    /// About faults.
+    Fault(FaultQuestion),
     /// Make an identity for a communicator of NCCL's.
     Meet {},
     /// Reduce over NCCL.
@@ -54,6 +58,8 @@ pub enum Answer {
     },
     /// To [`Question::Borrow`].
     Borrowed(Borrowed),
+    /// To [`Question::Fault`].
+    Fault(FaultAnswer),
     /// To [`Question::Meet`].
     Met {
         /// As ncclGetVersion encodes it.

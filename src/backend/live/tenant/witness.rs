@@ -1,6 +1,7 @@
 //! A process beside the tenants of the arms, which asks the driver what no latency shows. It loads no program.
 
 use super::gpu::failed;
+use super::witness_fault::{self, Faulty};
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
@@ -23,6 +24,7 @@ const REDUCTIONS: u32 = 20;
 /// What it holds. Memory is dropped before the context that it lives in: fields in this order.
 #[derive(Default)]
 pub(super) struct Witness {
+    pub(super) faulty: Faulty,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
@@ -72,7 +74,13 @@ impl Witness {
         let answered = match question {
             Question::Meet {} => meet(),
             other => driver().map_err(Stop::from).and_then(|driver| {
-                driver.init()?;
+                let init = driver.init();
+                // Where a fault was taken, that a process does not come up is what is asked for.
+                if let (Question::Fault(_), Err(error)) = (&other, &init) {
+                    let CudaError { call, what, code, .. } = error.clone();
+                    return Err(Stop::Refused(Refusal { call: call.to_owned(), what, code }));
+                }
+                init?;
                 self.ask(driver, other)
             }),
         };
@@ -112,6 +120,14 @@ impl Witness {
                 reduce(driver, identity, rank, ranks).map(Answer::Reduced)
             }
             Question::Meet {} => meet(),
+            Question::Fault(question) => match self.faulty.answer(driver, question) {
+                Ok(answer) => Ok(Answer::Fault(answer)),
+                // A lack of memory is an answer, too.
+                Err(witness_fault::Stop::Refused(CudaError { call, what, code, .. })) => {
+                    Err(Stop::Refused(Refusal { call: call.to_owned(), what, code }))
+                }
+                Err(witness_fault::Stop::Failed(failed)) => Err(Stop::Failed(failed)),
+            },
         }
     }
 
