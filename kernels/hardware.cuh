@@ -9,6 +9,7 @@ typedef unsigned long long u64;
 
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
+#define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void
 
 // Nanoseconds on the device's axis. It ticks every 32 ns to 1 µs, by part: the host measures the tick.
@@ -93,6 +94,14 @@ DEVICE void add_at_l2(u32* p, u32 v) {
 
 // Ends the thread.
 DEVICE void leave() { asm volatile("exit;"); }
+
+// Stops the whole grid with an error.
+DEVICE void trap() { asm volatile("trap;"); }
+
+// What `assert` of CUDA calls: the driver has it, whatever compiles the kernel.
+extern "C" __device__ void __assertfail(const char* message, const char* file, unsigned line, const char* function,
+                                        decltype(sizeof(0)) bytes_of_a_character);
+DEVICE void fail_assertion() { __assertfail("false", "crosstalk", 1, "fault_assert", 1); }
 
 // The bits of a whole number of at most eleven bits as fp16.
 DEVICE u32 half_bits(int n) {

@@ -83,9 +83,14 @@ pub(super) fn run(
                 Err(error) => break Came::Untold { why: error.what },
             }
         };
+        let lost = if let Came::Faults(faults) = &came { faults.lost.clone() } else { None };
         let tried = Tried { arrangement, victim, hazard, came };
         dir.tried(&tried)?;
         run.tried.push(tried);
+        // What was tried until then is kept.
+        if let Some(lost) = lost {
+            return Err(BackendError::device(lost).into());
+        }
     }
     Ok(true)
 }

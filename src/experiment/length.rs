@@ -229,6 +229,7 @@ fn of_grid(
         between: between * arms,
         windows: windows * arms,
         controls: arm * (blocks * again) + alone + within,
+        hazards: Nanos::ZERO,
         early: arm * (saved * (each + again)) + (TENANTS + TENANT * seats) * (saved / per_generation),
         stretch: stretch * (arms + blocks * again),
         hazards: Nanos::ZERO,

@@ -269,6 +269,9 @@ pub struct Trespass {
 pub struct Faults {
     /// Trials, in order. Those without a fault are controls: the neighbour came and went cleanly.
     pub trials: Vec<FaultTrial>,
+    /// Why there are no more: the device was lost over the last one, and what an operator must do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
 }
 
 /// One trial: a victim served requests, a neighbour took a fault beside it, a newcomer came after.

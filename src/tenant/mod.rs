@@ -2,6 +2,7 @@
 //! how time passes is the backend's.
 
 mod arrivals;
+pub mod fault;
 pub mod memory;
 pub mod pattern;
 pub mod protocol;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::{FaultAnswer, FaultQuestion};
 use super::memory::{MemoryAnswer, MemoryQuestion};
 use super::pattern::{PatternAnswer, PatternQuestion};
 
@@ -29,6 +30,8 @@ pub enum Question {
         /// Of the pattern.
         seed: u64,
     },
+    /// About faults.
+    Fault(FaultQuestion),
     /// Make an identity for a communicator of NCCL's.
     Meet {},
     /// Reduce over NCCL.
@@ -61,6 +64,8 @@ pub enum Answer {
     },
     /// To [`Question::Borrow`].
     Borrowed(Borrowed),
+    /// To [`Question::Fault`].
+    Fault(FaultAnswer),
     /// To [`Question::Meet`].
     Met {
         /// As ncclGetVersion encodes it.

@@ -4,6 +4,7 @@
 //! (one a program, zeroed when it is loaded), a [`Stamp`] in mapped host memory or null, and the sequence word that the
 //! stamp is closed with. kernels/common.cuh is the other side of this file.
 
+use super::fault;
 use super::pattern;
 use crate::machine::{Demand, LaunchDemand};
 
@@ -136,7 +137,7 @@ static FILL_CYCLE: Kernel = Kernel {
     reference: |l| (l.number(1) / l.number(2).max(1)) as u32,
 };
 
-/// Kernels that no workload names: they fill buffers, stamp, and leave and look for patterns.
+/// Kernels that no workload names: they fill buffers, stamp, leave and look for patterns, and take faults.
 pub static SETUP: &[&Kernel] = &[
     &STAMP,
     &FILL_VECTORS,
@@ -146,9 +147,15 @@ pub static SETUP: &[&Kernel] = &[
     &pattern::SCAN,
     &pattern::SHARED_FILL,
     &pattern::SHARED_SCAN,
+    &fault::ILLEGAL_ADDRESS,
+    &fault::MISALIGNED_ADDRESS,
+    &fault::TRAP,
+    &fault::ASSERT,
+    &fault::STACK_OVERFLOW,
+    &fault::ENDLESS,
 ];
 
-fn light(l: &LaunchArgs<'_>) -> Demand {
+pub(super) fn light(l: &LaunchArgs<'_>) -> Demand {
     Demand::Launch(LaunchDemand { blocks: l.grid, blocks_per_sm: 1, ..LaunchDemand::default() })
 }
 

@@ -8,6 +8,7 @@ mod chase;
 mod compute;
 mod copy;
 mod estimate;
+pub mod fault;
 mod host;
 mod inference;
 mod kernel;

@@ -67,6 +67,12 @@ static MODULES: &[Module] = &[
     module!("layer"),
     module!("fences"),
     module!("atomic_add"),
+    module!("fault_illegal_address"),
+    module!("fault_misaligned_address"),
+    module!("fault_trap"),
+    module!("fault_assert"),
+    module!("fault_stack_overflow"),
+    module!("fault_endless"),
 ];
 
 /// A constant's text as C reads it.
@@ -241,6 +247,7 @@ mod tests {
         layer 4 256 v262144 z4096 262144 65536 1024
         layer 3 256 v100000 z1024 100000 7000 333
         layer 2 256 v100000 z1024 100000 90000 130
+        fault_endless 2 64 v4096
         fences 2 256 z2048 64
         fences 3 64 z4096 1
         atomic_add 2 256 z262144 262144 20

@@ -3,6 +3,8 @@
 
 #[path = "nvml/accounts.rs"]
 mod accounts;
+#[path = "shared/blast.rs"]
+mod blast;
 #[path = "shared/config.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod config;

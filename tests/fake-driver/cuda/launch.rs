@@ -50,7 +50,7 @@ fn launch(
             ParamType::U64 => Arg::U64(argument(params, index)?),
             ParamType::Pointer => {
                 let address: u64 = argument(params, index)?;
-                if tables.heap.holds(address, 1).is_none() {
+                if tables.heap.holds(address, 1).is_none() && !tables.heap.is_pinned(address, 1) {
                     return Err(results::ILLEGAL_ADDRESS);
                 }
                 Arg::Buffer(0)
@@ -68,7 +68,17 @@ fn launch(
     }
     let launch = LaunchArgs { grid, block, args: &args };
     let touch = Touch::of(tables, kernel, grid, &given)?;
-    let effect = Effect::Launch { state, adds: (kernel.reference)(&launch), stamp, sequence, touch };
+    let effect = match kernel.symbol.strip_prefix("fault_") {
+        Some("endless") => {
+            let words = argument(params, 0)?;
+            if !tables.heap.is_pinned(words, 128) {
+                return Err(results::ILLEGAL_ADDRESS);
+            }
+            Effect::Spin { words, state, stamp, sequence }
+        }
+        Some(fault) => Effect::Fault(fault),
+        None => Effect::Launch { state, adds: (kernel.reference)(&launch), stamp, sequence, touch },
+    };
     Ok(Step::Run { demand: (kernel.demand)(&launch), times: 1, effect })
 }
 

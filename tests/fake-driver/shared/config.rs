@@ -399,6 +399,57 @@ pub(crate) struct Fault {
     pub(crate) flip: Option<Flip>,
     /// Sums of kernels are off by one from this launch of a process on.
     pub(crate) wrong_result_from: Option<u64>,
+    /// What a context gets that takes a fault itself, and what the device reports.
+    pub(crate) own: Vec<OwnFault>,
+    /// What others get of it: the first rule that fits counts.
+    pub(crate) blast: Vec<Blast>,
+}
+
+/// What becomes of a context that takes a fault. What is absent is as the README says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnFault {
+    /// "illegal-address", "misaligned-address", "trap", "assert", "stack-overflow"; "died" (a process that ended while an
+    /// endless kernel ran, however), "context-destroyed" (under one).
+    pub(crate) fault: String,
+    /// Every later call returns this.
+    pub(crate) code: Option<u32>,
+    /// The Xid that is reported; 0: none.
+    pub(crate) xid: Option<u32>,
+    /// So long after.
+    pub(crate) xid_after_ms: Option<u64>,
+}
+
+/// What becomes of other contexts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Blast {
+    /// As [`OwnFault::fault`] has it, or "all".
+    pub(crate) fault: String,
+    pub(crate) among: Among,
+    /// Every later call returns this; 0: nothing.
+    #[serde(default)]
+    pub(crate) code: u32,
+    /// Their work never ends.
+    #[serde(default)]
+    pub(crate) hangs: bool,
+    /// The server of MPS takes no new clients (807) until the processes that were reached have ended.
+    #[serde(default)]
+    pub(crate) refuses: bool,
+}
+
+/// How two contexts share a GPU.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Among {
+    /// Clients of one server.
+    Mps,
+    /// By turns on one compute domain.
+    TimeSlicing,
+    /// Compute instances of one GPU instance.
+    ComputeInstances,
+    /// GPU instances.
+    Mig,
 }
 
 /// One bit of a word that is to hold a pattern changes.

@@ -1,5 +1,7 @@
 //! Processes beside the tenants of the arms: started as those are, with a deadline on every answer, and gone at the end.
 
+mod one;
+
 use std::ffi::OsString;
 
 use crate::sharing::live::Place;

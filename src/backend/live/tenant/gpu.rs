@@ -359,6 +359,7 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
+    /// None yet, for a device of this compute capability.
     pub(super) fn new(driver: &'static Driver, capability: (u32, u32)) -> Self {
         Self { driver, capability, loaded: Vec::new() }
     }

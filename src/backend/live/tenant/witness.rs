@@ -1,6 +1,7 @@
 //! A process beside the tenants of the arms, which asks the driver what no latency shows. It loads no program.
 
 use super::gpu::failed;
+use super::witness_fault::{self, Faulty};
 use super::witness_memory::CudaStore;
 use super::witness_pattern::Patterns;
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
@@ -28,6 +29,7 @@ const REDUCTIONS: u32 = 20;
 pub(super) struct Witness {
     memory: Option<Holder<CudaStore>>,
     patterns: Option<Patterns>,
+    pub(super) faulty: Faulty,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
@@ -77,7 +79,13 @@ impl Witness {
         let answered = match question {
             Question::Meet {} => meet(),
             other => driver().map_err(Stop::from).and_then(|driver| {
-                driver.init()?;
+                let init = driver.init();
+                // Where a fault was taken, that a process does not come up is what is asked for.
+                if let (Question::Fault(_), Err(error)) = (&other, &init) {
+                    let CudaError { call, what, code, .. } = error.clone();
+                    return Err(Stop::Refused(Refusal { call: call.to_owned(), what, code }));
+                }
+                init?;
                 self.ask(driver, other)
             }),
         };
@@ -132,6 +140,14 @@ impl Witness {
                 };
                 patterns.answer(question).map(Answer::Pattern)
             }
+            Question::Fault(question) => match self.faulty.answer(driver, question) {
+                Ok(answer) => Ok(Answer::Fault(answer)),
+                // A lack of memory is an answer, too.
+                Err(witness_fault::Stop::Refused(CudaError { call, what, code, .. })) => {
+                    Err(Stop::Refused(Refusal { call: call.to_owned(), what, code }))
+                }
+                Err(witness_fault::Stop::Failed(failed)) => Err(Stop::Failed(failed)),
+            },
         }
     }
 
