@@ -9,6 +9,7 @@ typedef unsigned long long u64;
 
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
+#define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void
 
 // Nanoseconds on the device's axis. It ticks every 32 ns to 1 µs, by part: the host measures the tick.
@@ -94,6 +95,14 @@ DEVICE void add_at_l2(u32* p, u32 v) {
 // Ends the thread.
 DEVICE void leave() { asm volatile("exit;"); }
 
+// Stops the whole grid with an error.
+DEVICE void trap() { asm volatile("trap;"); }
+
+// What `assert` of CUDA calls: the driver has it, whatever compiles the kernel.
+extern "C" __device__ void __assertfail(const char* message, const char* file, unsigned line, const char* function,
+                                        decltype(sizeof(0)) bytes_of_a_character);
+DEVICE void fail_assertion() { __assertfail("false", "crosstalk", 1, "fault_assert", 1); }
+
 // The bits of a whole number of at most eleven bits as fp16.
 DEVICE u32 half_bits(int n) {
     u16 h;
@@ -111,6 +120,18 @@ DEVICE void mma_m16n8k16(float d[4], const u32 a[4], const u32 b[2]) {
 
 // An address in shared memory as instructions take it.
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// A word of shared memory that is stored here and now, whether anybody reads it or not.
+DEVICE void store_shared(u64* p, u64 v) {
+    asm volatile("st.volatile.shared.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory");
+}
+
+// A word of shared memory as it is, whether anybody has written it or not.
+DEVICE u64 load_shared(const u64* p) {
+    u64 v;
+    asm volatile("ld.volatile.shared.u64 %0, [%1];" : "=l"(v) : "r"(shared_address(p)) : "memory");
+    return v;
+}
 
 // Fragments of A (16 rows of 16 halves) and B (16 columns of 16 halves) from shared memory, aligned to 32 bytes.
 DEVICE void wmma_load_a(u32 a[8], const u16* rows) {

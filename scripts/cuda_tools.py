@@ -61,7 +61,7 @@ def header(source):
         if not line.startswith("//"):
             return lines
         key, colon, value = line[2:].strip().partition(": ")
-        if colon and key in ("ptx", "archs", "registers", "sass", "sass-not", "sass-count", "sass-chain"):
+        if colon and key in ("ptx", "archs", "registers", "stack", "sass", "sass-not", "sass-count", "sass-chain"):
             lines.append((key, value.strip()))
     return lines
 

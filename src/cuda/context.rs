@@ -66,6 +66,17 @@ impl Context {
     pub(crate) fn handle(&self) -> CUcontext {
         self.handle
     }
+
+    /// Destroys it, with whatever lives in it.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub(crate) fn destroy(self) -> Result<(), CudaError> {
+        let context = std::mem::ManuallyDrop::new(self);
+        // SAFETY: created by `new`, and destroyed here alone: it is not dropped.
+        let code = unsafe { context.driver.cuCtxDestroy_v2(context.handle) };
+        context.driver.check("cuCtxDestroy_v2", code)
+    }
 }
 
 impl Drop for Context {

@@ -185,6 +185,9 @@ pub struct Round {
     pub kept: Kept,
     /// How the one that planted ended.
     pub exit: Exit,
+    /// Whether the one that looked was in the place of the one that planted, and not in the neighbour's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_place: bool,
     /// Bytes written.
     pub planted: u64,
     /// Bytes looked at.
@@ -211,6 +214,9 @@ pub struct Integrity {
     pub checks: Vec<Check>,
     /// What the neighbour tried outside its own allocations.
     pub trespasses: Vec<Trespass>,
+    /// What was not tried, and what would let it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// How the victim's process ended, where it did before its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub died: Option<String>,
@@ -263,6 +269,9 @@ pub struct Trespass {
 pub struct Faults {
     /// Trials, in order. Those without a fault are controls: the neighbour came and went cleanly.
     pub trials: Vec<FaultTrial>,
+    /// Why there are no more: the device was lost over the last one, and what an operator must do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
 }
 
 /// One trial: a victim served requests, a neighbour took a fault beside it, a newcomer came after.

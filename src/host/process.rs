@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitStatus};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, getppid, kill_process_group, pidfd_open, set_parent_process_death_signal,
+    Pid, PidfdFlags, Signal, getpid, getppid, kill_process, kill_process_group, pidfd_open,
+    set_parent_process_death_signal,
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -108,6 +109,14 @@ impl Process {
         }
     }
 
+    /// Sends it a signal, where it has not ended.
+    pub fn signal(&mut self, signal: Signal) {
+        // Until it is waited for its number belongs to nobody else; one that has just ended heeds nothing.
+        if self.status.is_none() {
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
     /// Its group is killed before it is waited for: until then its number belongs to nobody else.
     fn reap(&mut self) {
         self.reap_within(REAP);
@@ -146,6 +155,14 @@ fn readable(fd: BorrowedFd<'_>, deadline: Nanos) -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// The state of a process as /proc has it: R, S, D for one in a call that no signal ends, Z for one that has ended; `None`:
+/// it is gone.
+pub fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    stat.get(stat.rfind(')')? + 1..)?.trim_start().chars().next()
 }
 
 /// How a process ended, in words.
@@ -215,6 +232,22 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert!(!alive(grandchild));
+    }
+
+    #[test]
+    fn a_signal_reaches_it_and_its_state_is_told() {
+        let mut process = shell("trap '' INT; read never");
+        let pid = process.id();
+        let until = now() + Nanos::secs(20);
+        while state_of(pid) != Some('S') && now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(state_of(pid), Some('S'));
+        process.signal(Signal::TERM);
+        let how = process.wait_until(now() + Nanos::secs(20)).map(ended);
+        assert_eq!(how.as_deref(), Some("was killed by signal 15 (SIGTERM)"));
+        assert_eq!(state_of(pid), None);
+        process.signal(Signal::KILL);
     }
 
     #[test]

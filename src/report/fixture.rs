@@ -160,6 +160,8 @@ pub(super) fn series(name: &str, quantile: Quantile, verdict: Verdict, ratio: (f
         blocks: 24,
         level: 0.01,
         cause: None,
+        blocked: None,
+        unwatched: Vec::new(),
         saturated: None,
         required: None,
         expected: None,
@@ -226,7 +228,9 @@ pub(super) fn reasons() -> Vec<Reason> {
         Reason::ControlNotMeasured { control: Control::Sensitivity },
         Reason::ControlUndecided { control: Control::Again, detectable: Some(0.21), blocks_needed: Some(70) },
         Reason::ChannelNotExercised { channel: Channel::HbmBandwidth },
+        Reason::ControlOff { control: Control::Again },
         Reason::HostMediated { change_ns: 812_000.0, tolerated_ns: 950.0 },
+        Reason::HostMediated { change_ns: -812_000.0, tolerated_ns: 950.0 },
         Reason::DriverTrouble { what: "the PCIe link has 8 lanes where it had 16".to_owned() },
         Reason::ForeignWork { what: "GPU GPU-1 is in use by python3 (pid 77)".to_owned() },
         Reason::CarryOver { ratio: 1.07 },
@@ -295,6 +299,7 @@ pub(super) fn verdict() -> RunVerdict {
             advice: "prefer Poisson arrivals".to_owned(),
         }],
         observed: Vec::new(),
+        hazards: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
 }

@@ -2,7 +2,9 @@
 //! how time passes is the backend's.
 
 mod arrivals;
+pub mod fault;
 pub mod memory;
+pub mod pattern;
 pub mod protocol;
 pub mod question;
 mod region;

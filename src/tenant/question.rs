@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::{FaultAnswer, FaultQuestion};
 use super::memory::{MemoryAnswer, MemoryQuestion};
+use super::pattern::{PatternAnswer, PatternQuestion};
 
 /// One question. What a driver refuses is an answer; what keeps the process from asking is a failed order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,8 @@ pub enum Question {
         /// Of the pattern.
         seed: u64,
     },
+    /// About faults.
+    Fault(FaultQuestion),
     /// Make an identity for a communicator of NCCL's.
     Meet {},
     /// Reduce over NCCL.
@@ -41,6 +45,8 @@ pub enum Question {
     },
     /// Do something with device memory.
     Memory(MemoryQuestion),
+    /// About patterns in device memory.
+    Pattern(PatternQuestion),
 }
 
 /// The answer to the question of the same kind, or why there is none.
@@ -58,6 +64,8 @@ pub enum Answer {
     },
     /// To [`Question::Borrow`].
     Borrowed(Borrowed),
+    /// To [`Question::Fault`].
+    Fault(FaultAnswer),
     /// To [`Question::Meet`].
     Met {
         /// As ncclGetVersion encodes it.
@@ -69,6 +77,8 @@ pub enum Answer {
     Reduced(Reduced),
     /// To [`Question::Memory`].
     Memory(MemoryAnswer),
+    /// To [`Question::Pattern`].
+    Pattern(PatternAnswer),
     /// The driver, or the library, refuses what was asked for.
     Refused(Refusal),
     /// There is no library to ask.

@@ -4,6 +4,8 @@
 //! (one a program, zeroed when it is loaded), a [`Stamp`] in mapped host memory or null, and the sequence word that the
 //! stamp is closed with. kernels/common.cuh is the other side of this file.
 
+use super::fault;
+use super::pattern;
 use crate::machine::{Demand, LaunchDemand};
 
 /// A kernel, as its executor, the simulator and the stand-in driver see it.
@@ -135,10 +137,25 @@ static FILL_CYCLE: Kernel = Kernel {
     reference: |l| (l.number(1) / l.number(2).max(1)) as u32,
 };
 
-/// Kernels that no workload names: they fill buffers, and stamp.
-pub static SETUP: &[&Kernel] = &[&STAMP, &FILL_VECTORS, &FILL_CYCLE];
+/// Kernels that no workload names: they fill buffers, stamp, leave and look for patterns, and take faults.
+pub static SETUP: &[&Kernel] = &[
+    &STAMP,
+    &FILL_VECTORS,
+    &FILL_CYCLE,
+    &pattern::FILL,
+    &pattern::CHECK,
+    &pattern::SCAN,
+    &pattern::SHARED_FILL,
+    &pattern::SHARED_SCAN,
+    &fault::ILLEGAL_ADDRESS,
+    &fault::MISALIGNED_ADDRESS,
+    &fault::TRAP,
+    &fault::ASSERT,
+    &fault::STACK_OVERFLOW,
+    &fault::ENDLESS,
+];
 
-fn light(l: &LaunchArgs<'_>) -> Demand {
+pub(super) fn light(l: &LaunchArgs<'_>) -> Demand {
     Demand::Launch(LaunchDemand { blocks: l.grid, blocks_per_sm: 1, ..LaunchDemand::default() })
 }
 
@@ -148,7 +165,7 @@ pub(super) fn vectors(bytes: u64) -> u32 {
 }
 
 /// A bijection of 32-bit words that looks random: what kernels make data and tags from (kernels/common.cuh).
-pub(super) fn mix(x: u32) -> u32 {
+pub(super) const fn mix(x: u32) -> u32 {
     let x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
     let x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);
     x ^ x >> 16

@@ -12,8 +12,8 @@ pub struct Module {
     pub name: &'static str,
     /// Its entry point.
     pub symbol: &'static str,
-    /// The text that the driver compiles when it loads the module.
-    pub text: &'static CStr,
+    /// The text that the driver compiles when it loads the module, with the NUL that ends it.
+    terminated: &'static str,
     runs: Runs,
 }
 
@@ -34,7 +34,7 @@ macro_rules! module {
         Module {
             name: $name,
             symbol: $symbol,
-            text: terminated(concat!(include_str!(concat!("../../kernels/ptx/", $name, ".ptx")), "\0")),
+            terminated: concat!(include_str!(concat!("../../kernels/ptx/", $name, ".ptx")), "\0"),
             runs: $runs,
         }
     };
@@ -45,6 +45,11 @@ static MODULES: &[Module] = &[
     module!("stamp"),
     module!("fill_vectors"),
     module!("fill_cycle"),
+    module!("pattern_fill"),
+    module!("pattern_check"),
+    module!("pattern_scan"),
+    module!("shared_fill"),
+    module!("shared_scan"),
     module!("empty"),
     module!("fma_pairs"),
     module!("tensor_wgmma", "tensor", Runs::Only(9, 0)),
@@ -62,15 +67,13 @@ static MODULES: &[Module] = &[
     module!("layer"),
     module!("fences"),
     module!("atomic_add"),
+    module!("fault_illegal_address"),
+    module!("fault_misaligned_address"),
+    module!("fault_trap"),
+    module!("fault_assert"),
+    module!("fault_stack_overflow"),
+    module!("fault_endless"),
 ];
-
-/// A constant's text as C reads it.
-const fn terminated(text: &'static str) -> &'static CStr {
-    match CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("PTX holds no NUL"), // while compiling
-    }
-}
 
 /// The module that serves `symbol` on a part of this compute capability (major, minor): None below 7.0, and for a symbol
 /// that no kernel has.
@@ -85,6 +88,11 @@ pub fn modules(compute_capability: (u32, u32)) -> impl Iterator<Item = &'static 
 }
 
 impl Module {
+    /// The text that the driver compiles, as C reads it: up to the NUL that ends it, and PTX holds no other.
+    pub fn text(&self) -> &'static CStr {
+        CStr::from_bytes_until_nul(self.terminated.as_bytes()).unwrap_or_default()
+    }
+
     fn runs_on(&self, compute_capability: (u32, u32)) -> bool {
         match self.runs {
             Runs::From(major, minor) => compute_capability >= (major, minor),
@@ -137,7 +145,7 @@ mod tests {
         for part in PARTS {
             for (symbol, kernel) in &kernels {
                 let found = module(symbol, part).unwrap_or_else(|| panic!("nothing serves {symbol} on {part:?}"));
-                let text = found.text.to_str().expect("text");
+                let text = found.text().to_str().expect("text");
                 let mut wanted: Vec<_> =
                     kernel.params.iter().map(|p| if *p == ParamType::U32 { ".u32" } else { ".u64" }).collect();
                 wanted.extend([".u64", ".u64", ".u32"]);
@@ -167,7 +175,7 @@ mod tests {
     #[test]
     fn targets_and_versions_are_those_that_old_drivers_take() {
         for m in MODULES {
-            let text = m.text.to_str().expect("text");
+            let text = m.text().to_str().expect("text");
             let (target, version) = match m.runs {
                 Runs::From(major, minor) => (format!("sm_{major}{minor}"), "7.8"),
                 Runs::Only(major, minor) => (format!("sm_{major}{minor}a"), "8.0"),
@@ -200,6 +208,15 @@ mod tests {
         fill_cycle 3 256 z131072 131072 128 t1024
         fill_cycle 2 64 z67108864 67108864 2097152 t32
         fill_cycle 1 32 z1048576 1048576 4096 t256
+        pattern_fill 3 256 z65552 65552 81985529216486 1099511627776
+        pattern_fill 1 32 z4096 4096 7 1099511627776
+        pattern_check 2 256 p65536:81985529216486 65536 81985529216486 1099511627776 z256
+        pattern_check 3 256 p65552:7 65552 7 1099511627776 z256
+        pattern_scan 3 256 p65552:7 65552 7 z256
+        pattern_scan 2 256 p65536:8 65536 7 z256
+        pattern_scan 1 64 z4096 4096 81985529216486 z256
+        shared_fill 3 32 7
+        shared_scan 3 32 7 z256
         chase 8 32 c131072:128 131072 128 700
         chase 1 32 c16384:128 16384 128 16
         chase 3 32 c67108864:2097152 67108864 2097152 65
@@ -227,6 +244,7 @@ mod tests {
         layer 4 256 v262144 z4096 262144 65536 1024
         layer 3 256 v100000 z1024 100000 7000 333
         layer 2 256 v100000 z1024 100000 90000 130
+        fault_endless 2 64 v4096
         fences 2 256 z2048 64
         fences 3 64 z4096 1
         atomic_add 2 256 z262144 262144 20

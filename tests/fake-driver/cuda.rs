@@ -4,6 +4,8 @@
 //! describes the file. Kernels are those of crosstalk's catalogue: their demands meet on the machine, their references
 //! are what they return.
 
+#[path = "shared/blast.rs"]
+mod blast;
 #[path = "shared/config.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod config;
@@ -45,9 +47,14 @@ mod process;
 #[path = "cuda/results.rs"]
 mod results;
 #[path = "shared/state.rs"]
+#[expect(dead_code, reason = "libnvidia-ml uses the rest")]
 mod state;
 #[path = "cuda/streams.rs"]
 mod streams;
+#[path = "cuda/touch.rs"]
+mod touch;
+#[path = "shared/traces.rs"]
+mod traces;
 
 use entry::Code;
 

@@ -3,6 +3,8 @@
 
 #[path = "nvml/accounts.rs"]
 mod accounts;
+#[path = "shared/blast.rs"]
+mod blast;
 #[path = "shared/config.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod config;
@@ -35,6 +37,9 @@ mod results;
 #[path = "shared/state.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod state;
+#[path = "shared/traces.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
+mod traces;
 #[path = "nvml/usage.rs"]
 mod usage;
 

@@ -11,6 +11,10 @@ mod faults;
 #[cfg(test)]
 mod hazards_capacity;
 #[cfg(test)]
+mod hazards_integrity;
+#[cfg(test)]
+mod hazards_leftovers;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod killed;

@@ -18,11 +18,12 @@ mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::backend::{Backend, BackendError, DcgmReading, GpuActivity, GpuHealth, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
-use crate::nvml::{Divide, NvmlError, NvmlErrorKind, ProcessUse, Processes, Telemetry};
+use crate::nvml::{Divide, NvmlError, NvmlErrorKind, ProcessUse, Processes, Telemetry, XidEvent};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -56,6 +57,10 @@ pub trait Watch: Sync {
     fn sm_mhz_now(&self) -> Option<f64>;
     /// What the driver reported since it was last asked, in words: Xid events with their numbers.
     fn trouble(&self) -> Vec<String>;
+    /// The Xid events since it was last asked: taken out of the trouble that arms are told of. For what provokes them.
+    fn xids(&self) -> Vec<XidEvent> {
+        Vec::new()
+    }
     /// Why the device is lost, where it is.
     fn lost(&self) -> Option<String>;
     /// The machine as it is now. Not in arms.
@@ -177,6 +182,8 @@ impl Default for Deadlines {
 pub struct Live {
     settings: Settings,
     cores: Cores,
+    /// Faults that neighbours have taken here in this run: whatever is measured later comes after them.
+    faults: AtomicU32,
 }
 
 impl Live {
@@ -190,7 +197,7 @@ impl Live {
         }
         let allowed = allowed().map_err(|e| BackendError::device(format!("the processors allowed to us: {e}")))?;
         let cores = Cores::read(Path::new("/sys"), &allowed, settings.bus_id.as_deref());
-        Ok(Self { settings, cores })
+        Ok(Self { settings, cores, faults: AtomicU32::new(0) })
     }
 
     /// The same with other cores: for tests.
@@ -206,6 +213,14 @@ impl Live {
 
     fn watch(&self) -> &dyn Watch {
         self.settings.watch.as_ref()
+    }
+
+    /// That faults were taken here before, where they were.
+    fn taint(&self) -> Option<String> {
+        match self.faults.load(Ordering::Relaxed) {
+            0 => None,
+            n => Some(format!("neighbours have taken {n} faults on this GPU earlier in this run")),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use crate::host::clock::{now, timespec};
 use crate::host::environment::without_cuda_settings;
@@ -360,8 +361,25 @@ impl Tenant {
         }
     }
 
+    /// Sends its process a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.host.process.borrow_mut().signal(signal);
+    }
+
+    /// How its process ended, where it does so by `until`.
+    pub(super) fn ended_by(&self, until: Nanos) -> Option<String> {
+        self.host.process.borrow_mut().wait_until(until).map(ended)
+    }
+
+    /// Tells it to free everything and end, and nothing more after that.
+    pub(super) fn farewell(&mut self, limit: Nanos) {
+        // One that cannot be told finds its orders closed.
+        let _ = self.order(&Order::End {}, limit);
+        self.orders = None;
+    }
+
     /// Kills its process: whether it hangs in the driver, and lives on.
-    fn kill(&mut self) -> bool {
+    pub(super) fn kill(&mut self) -> bool {
         let mut process = self.host.process.borrow_mut();
         process.kill();
         process.stuck()
@@ -381,9 +399,7 @@ impl Tenant {
 pub(super) fn end_all(tenants: &mut [Tenant], limit: Nanos, before_kill: &dyn Fn(u32)) {
     let deadline = now() + limit;
     for tenant in &mut *tenants {
-        // One that cannot be told finds its orders closed, or is killed.
-        let _ = tenant.order(&Order::End {}, limit);
-        tenant.orders = None;
+        tenant.farewell(limit);
     }
     for tenant in tenants {
         tenant.end(deadline, before_kill);

@@ -144,6 +144,7 @@ impl<'a> LiveSession<'a> {
         let mut each = seats.clone();
         each.dedup_by_key(|seat| seat.seat);
         proofs.extend(arranged.prove(&self.site(), &each)?);
+        proofs.extend(self.live.taint());
         if !placement.too_few {
             thread::keep(HELPERS, &self.live.cores.spare(&placement));
         }

@@ -10,7 +10,7 @@ use crate::gpu::Inventory;
 use crate::host::clock::now;
 use crate::nvml::{
     Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, NvmlErrorKind, ProcessUse, Processes, Sampler,
-    Telemetry, Who, XidWatch, classify, exclusive_use, lock, mean_sm_mhz, throttled_share,
+    Telemetry, Who, XidEvent, XidWatch, classify, exclusive_use, lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -48,7 +48,7 @@ struct State {
     /// Why the device is lost.
     lost: Option<String>,
     /// What the driver reported and nobody has asked for yet.
-    trouble: Vec<String>,
+    trouble: Vec<XidEvent>,
     /// Our tenants, as they were last told.
     crew: Vec<u32>,
     /// Whose counters are read: GPU instances, or `None` for the whole GPU.
@@ -143,7 +143,7 @@ impl NvmlWatch {
                     if event.ends_the_run() {
                         state.lost.get_or_insert(event.words());
                     }
-                    state.trouble.push(event.words());
+                    state.trouble.push(event);
                 }
             }
             Err(error) => {
@@ -225,6 +225,10 @@ impl Watch for NvmlWatch {
     }
 
     fn trouble(&self) -> Vec<String> {
+        self.xids().iter().map(XidEvent::words).collect()
+    }
+
+    fn xids(&self) -> Vec<XidEvent> {
         self.listen();
         std::mem::take(&mut lock(&self.state).trouble)
     }

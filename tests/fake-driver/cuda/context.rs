@@ -2,11 +2,13 @@
 
 use crosstalk::machine::{SmShare, Terms};
 
+use crate::blast;
 use crate::copies::call;
 use crate::entry::{Code, Out, entry_points};
+use crate::mps::Membership;
 use crate::process::{Context, Process, current, current_handle, pop_current, process, push_current, set_current};
 use crate::results;
-use crate::state::{Role, me};
+use crate::state::{Role, Shared, me};
 
 impl Process {
     /// Opens a context on a device.
@@ -22,6 +24,7 @@ impl Process {
         let places = visible.compute * gpu.part.share..(visible.compute + 1) * gpu.part.share;
         let slot = gpu.with(|shared, _| {
             shared.reap(gpu.part.share);
+            self.welcome(shared)?;
             let Some(slot) = places.clone().find(|slot| shared.slots[*slot].pid == 0) else {
                 eprintln!("crosstalk stand-in driver: no place for more than {} contexts there", places.len());
                 return Err(results::OUT_OF_MEMORY);
@@ -65,10 +68,31 @@ impl Process {
         Ok(handle)
     }
 
+    /// Whether the server takes this process, where it is a client: not one that shared a fault, and no other until those
+    /// have ended.
+    fn welcome(&self, shared: &Shared) -> Result<(), Code> {
+        let Membership::Client { server, .. } = self.member else { return Ok(()) };
+        let reached =
+            |slot: usize| shared.slots[slot].role == Role::Client(server) && shared.struck(slot) & blast::REFUSES != 0;
+        let mut reached = (0..shared.slots.len()).filter(|slot| reached(*slot)).peekable();
+        match reached.peek() {
+            None => Ok(()),
+            Some(_) => Err(reached
+                .find(|slot| shared.slots[*slot].pid == std::process::id())
+                .map(|slot| Code(shared.struck(slot) & blast::CODE))
+                .filter(|code| *code != Code(0))
+                .unwrap_or(results::MPS_SERVER_NOT_READY)),
+        }
+    }
+
     /// Closes a context and everything that it had.
     pub(crate) fn close(&self, handle: u64) -> Result<(), Code> {
         let context = self.tables().contexts.get(&handle).cloned().ok_or(results::INVALID_CONTEXT)?;
-        if context.error.is_none() {
+        let gpu = self.gpu(context.gpu)?;
+        let spins = self.tables().streams.values().any(|stream| stream.context == handle && stream.spins());
+        if spins {
+            gpu.with(|shared, _| shared.strike(context.slot, "context-destroyed", gpu.part.share));
+        } else if context.error.is_none() && gpu.struck(context.slot) == 0 {
             self.synchronize(handle)?;
             self.host_call(context.host, call(self.loaded.config.context_create_ms * 1e3 / 3.0, 64))?;
         }
@@ -77,8 +101,12 @@ impl Process {
         tables.streams.retain(|_, s| s.context != handle);
         tables.functions.retain(|_, f| f.context != handle);
         tables.heap.remove_context(handle);
-        let gpu = self.gpu(context.gpu)?;
-        gpu.with(|shared, _| shared.close(context.slot, gpu.part.share));
+        gpu.with(|shared, _| {
+            // A client that shared a fault is one as long as its process lives.
+            if shared.struck(context.slot) & blast::REFUSES == 0 {
+                shared.close(context.slot, gpu.part.share);
+            }
+        });
         self.done.notify_all();
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::entry::{Code, Out, entry_points};
 use crate::process::{Tables, current, process};
 use crate::results;
 use crate::streams::{Effect, Step};
+use crate::touch::Touch;
 
 /// A kernel of a module.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +39,18 @@ fn launch(
     params: *const *const c_void,
 ) -> Result<Step, Code> {
     let mut args = Vec::with_capacity(kernel.params.len());
+    let mut given = Vec::with_capacity(kernel.params.len());
     for (index, param) in kernel.params.iter().enumerate() {
+        given.push(match param {
+            ParamType::U32 => u64::from(argument::<u32>(params, index)?),
+            ParamType::U64 | ParamType::Pointer => argument(params, index)?,
+        });
         args.push(match param {
             ParamType::U32 => Arg::U32(argument(params, index)?),
             ParamType::U64 => Arg::U64(argument(params, index)?),
             ParamType::Pointer => {
                 let address: u64 = argument(params, index)?;
-                if tables.heap.holds(address, 1).is_none() {
+                if tables.heap.holds(address, 1).is_none() && !tables.heap.is_pinned(address, 1) {
                     return Err(results::ILLEGAL_ADDRESS);
                 }
                 Arg::Buffer(0)
@@ -61,7 +67,18 @@ fn launch(
         return Err(results::ILLEGAL_ADDRESS);
     }
     let launch = LaunchArgs { grid, block, args: &args };
-    let effect = Effect::Launch { state, adds: (kernel.reference)(&launch), stamp, sequence };
+    let touch = Touch::of(tables, kernel, grid, &given)?;
+    let effect = match kernel.symbol.strip_prefix("fault_") {
+        Some("endless") => {
+            let words = argument(params, 0)?;
+            if !tables.heap.is_pinned(words, 128) {
+                return Err(results::ILLEGAL_ADDRESS);
+            }
+            Effect::Spin { words, state, stamp, sequence }
+        }
+        Some(fault) => Effect::Fault(fault),
+        None => Effect::Launch { state, adds: (kernel.reference)(&launch), stamp, sequence, touch },
+    };
     Ok(Step::Run { demand: (kernel.demand)(&launch), times: 1, effect })
 }
 

@@ -1,11 +1,12 @@
 //! What a process of the driver API holds: its devices, contexts, modules, streams and allocations, under one lock.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crosstalk::gpu::parse_mig_uuid;
 
+use crate::blast;
 use crate::config::{self, Loaded};
 use crate::entry::Code;
 use crate::graphs::Graph;
@@ -65,6 +66,10 @@ pub(crate) struct Tables {
     /// Sums of kernels since the last stamp, by the address of their state.
     pub(crate) sums: BTreeMap<u64, u32>,
     pub(crate) launches: u64,
+    /// Launches that held memory to a pattern.
+    pub(crate) checks: u64,
+    /// Allocations in which a pattern may lie.
+    pub(crate) traced: BTreeSet<u64>,
     /// Contexts and those whose memory they reach.
     pub(crate) peers: Vec<(u64, u64)>,
     /// Allocations handed out to other processes so far.
@@ -268,8 +273,12 @@ pub(crate) fn pop_current() -> u64 {
 pub(crate) fn current(tables: &Tables) -> Result<(u64, Context), Code> {
     let handle = current_handle();
     let context = tables.contexts.get(&handle).ok_or(results::INVALID_CONTEXT)?;
-    match context.error {
-        Some(code) => Err(code),
-        None => Ok((handle, context.clone())),
+    // What another's fault has done shows at once, and not only when the service thread looks.
+    let process = PROCESS.get().and_then(|process| process.as_ref().ok());
+    let reached = process.and_then(|p| p.gpus.get(context.gpu)).map_or(0, |gpu| gpu.struck(context.slot));
+    match (context.error, reached & blast::CODE) {
+        (Some(code), _) => Err(code),
+        (None, 0) => Ok((handle, context.clone())),
+        (None, code) => Err(Code(code)),
     }
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use crosstalk::machine::{Demand, QueueId};
 use crosstalk::units::Nanos;
-use crosstalk::workload::Stamp;
+use crosstalk::workload::{Stamp, fault};
 
+use crate::blast;
 use crate::entry::{Code, Out, entry_points};
 use crate::process::{Process, Tables, current, process};
 use crate::results;
 use crate::state::{Completion, IN_FLIGHT, monotonic};
+use crate::touch::Touch;
 
 /// How long before an event the service thread stops sleeping, nanoseconds.
 const EARLY: u64 = 20_000;
@@ -37,12 +39,22 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Nothing,
+    /// A fault: its kernel's name without `fault_`.
+    Fault(&'static str),
+    /// It runs until the first of `words` is set, and is then a launch.
+    Spin {
+        words: u64,
+        state: u64,
+        stamp: Option<u64>,
+        sequence: u32,
+    },
     /// Launches add to the sum of `state`; where there is a stamp, it reports the sum and sets it back.
     Launch {
         state: u64,
         adds: u32,
         stamp: Option<u64>,
         sequence: u32,
+        touch: Option<Touch>,
     },
     /// A copy to the device, of what the source held when it was queued.
     ToDevice {
@@ -72,6 +84,8 @@ pub(crate) struct Stream {
     pub(crate) capture: Option<Vec<Step>>,
     /// Device time when its last work ended.
     ended: u64,
+    /// Nothing of it ever ends.
+    hangs: bool,
 }
 
 /// An event.
@@ -85,7 +99,17 @@ pub(crate) struct Event {
 
 impl Stream {
     pub(crate) fn idle(&self) -> bool {
-        self.pending.is_empty() && self.running.is_empty()
+        self.pending.is_empty() && self.running.is_empty() && !self.hangs
+    }
+
+    /// Whether an endless kernel is at its front.
+    pub(crate) fn spins(&self) -> bool {
+        matches!(self.running.front(), Some((_, Effect::Spin { .. })))
+    }
+
+    /// Whether the machine has work of it.
+    fn busy(&self) -> bool {
+        !self.running.is_empty() && !self.hangs
     }
 }
 
@@ -114,6 +138,7 @@ impl Process {
             running: VecDeque::new(),
             capture: None,
             ended: 0,
+            hangs: false,
         };
         tables.streams.insert(handle, stream);
         Ok(handle)
@@ -150,6 +175,7 @@ impl Process {
             let Some(stream) = streams.get_mut(&handle) else { return };
             match stream.pending.front() {
                 None => return,
+                Some(_) if stream.hangs => return,
                 Some(Step::Run { .. }) => {
                     if stream.running.len() >= IN_FLIGHT {
                         return;
@@ -163,8 +189,12 @@ impl Process {
                             shared.machine.submit(queue, work, *times, now)
                         };
                         let tickets: Vec<_> = batch.iter().map(submit).collect();
+                        if batch.iter().any(|(_, _, effect)| matches!(effect, Effect::Spin { .. })) {
+                            shared.spinning[slot] = 1;
+                        }
                         (tickets, shared.machine.next())
                     });
+                    batch.iter().for_each(|(_, _, effect)| runs(effect));
                     for (ticket, (_, _, effect)) in tickets.into_iter().zip(batch) {
                         match (ticket, contexts.get_mut(&stream.context)) {
                             (Some(ticket), _) => stream.running.push_back((ticket.0, effect)),
@@ -198,6 +228,7 @@ impl Process {
                 Some(&Step::Fill { address, bytes, value }) => {
                     heap.fill(address, bytes, value);
                     stream.pending.pop_front();
+                    self.overwrite(tables, address, bytes);
                 }
             }
         }
@@ -207,10 +238,10 @@ impl Process {
     /// waits for; `None` where it waits for nothing.
     fn step(&self, tables: &mut Tables, reap: bool) -> Option<u64> {
         let mut earliest = None;
-        let mut moved = false;
+        let mut moved = self.release(tables);
         for (g, gpu) in self.gpus.iter().enumerate() {
             let Tables { streams, .. } = &mut *tables;
-            if !streams.values().any(|s| s.gpu == g && !s.running.is_empty()) {
+            if !streams.values().any(|s| s.gpu == g && s.busy()) {
                 continue;
             }
             let mut ended: Vec<(u64, Vec<Completion>)> = Vec::new();
@@ -220,7 +251,7 @@ impl Process {
                     // What the dead held comes free now.
                     shared.machine.advance(now, &mut |_| {});
                 }
-                for (handle, stream) in streams.iter().filter(|(_, s)| s.gpu == g && !s.running.is_empty()) {
+                for (handle, stream) in streams.iter().filter(|(_, s)| s.gpu == g && s.busy()) {
                     let mut done = Vec::new();
                     shared.take(stream.queue, &mut done);
                     if !done.is_empty() {
@@ -252,7 +283,7 @@ impl Process {
             // What was just given to the machine may come first.
             earliest = self.next_event(tables);
         }
-        let running = tables.streams.values().any(|s| !s.running.is_empty());
+        let running = tables.streams.values().any(Stream::busy);
         // A machine without a next event, and yet work of ours: it must have ended meanwhile.
         running.then(|| earliest.unwrap_or_else(monotonic))
     }
@@ -262,7 +293,7 @@ impl Process {
     fn next_event(&self, tables: &Tables) -> Option<u64> {
         let mut earliest: Option<u64> = None;
         for (g, gpu) in self.gpus.iter().enumerate() {
-            let busy = || tables.streams.values().filter(|s| s.gpu == g && !s.running.is_empty());
+            let busy = || tables.streams.values().filter(|s| s.gpu == g && s.busy());
             if busy().next().is_none() {
                 continue;
             }
@@ -285,12 +316,19 @@ impl Process {
             eprintln!("crosstalk stand-in driver: work ended out of order: a defect of the stand-in");
         }
         stream.ended = completion.ended;
-        let gpu = stream.gpu;
+        let (gpu, slot) = (stream.gpu, stream.slot);
         match effect {
             Effect::Nothing => {}
-            Effect::ToDevice { to, data } => tables.heap.write(to, &data),
+            Effect::ToDevice { to, data } => {
+                tables.heap.write(to, &data);
+                self.overwrite(tables, to, data.len() as u64);
+            }
+            Effect::Fault(fault) => self.fault(tables, handle, fault),
+            Effect::Spin { .. } => eprintln!("crosstalk stand-in driver: an endless kernel ended by itself"),
             Effect::ToHost { from, to, bytes } => self.to_host(tables, from, to, bytes),
-            Effect::Launch { state, adds, stamp, sequence } => {
+            Effect::Launch { state, adds, stamp, sequence, touch } => {
+                let changed = touch.map_or(0, |touch| self.touch(tables, (gpu, slot), touch));
+                let adds = adds.wrapping_sub(changed as u32);
                 let sum = tables.sums.entry(state).or_default();
                 *sum = sum.wrapping_add(adds);
                 let Some(stamp) = stamp else { return };
@@ -321,6 +359,87 @@ impl Process {
         }
     }
 
+    /// Ends the endless kernels that were told to stop, with everything behind them. Whether there were any.
+    fn release(&self, tables: &mut Tables) -> bool {
+        let stopped = |(handle, stream): (&u64, &Stream)| match stream.running.front() {
+            Some((_, Effect::Spin { words, .. })) if !stream.hangs && tables.heap.is_pinned(*words, 128) => {
+                word(*words, fault::SPIN_STOP).map(|word| (*handle, word.load(Ordering::Acquire)))
+            }
+            _ => None,
+        };
+        let stopped: Vec<(u64, u32)> =
+            tables.streams.iter().filter_map(stopped).filter(|(_, word)| *word != 0).collect();
+        for (handle, _) in &stopped {
+            let Some(stream) = tables.streams.get_mut(handle) else { continue };
+            let Ok(gpu) = self.gpu(stream.gpu) else { continue };
+            let (queue, slot) = (stream.queue, stream.slot);
+            let (fresh, now, mhz) = gpu.with(|shared, now| {
+                shared.machine.close_queue(queue);
+                shared.spinning[slot] = 0;
+                (shared.queue(slot), now, shared.machine.sm_mhz(0))
+            });
+            stream.queue = fresh.unwrap_or(queue);
+            let (started, mut tickets) = (stream.ended, Vec::new());
+            for (ticket, effect) in &mut stream.running {
+                if let Effect::Spin { state, stamp, sequence, .. } = *effect {
+                    *effect = Effect::Launch { state, adds: 0, stamp, sequence };
+                }
+                tickets.push(*ticket);
+            }
+            for ticket in tickets {
+                self.deliver(tables, *handle, Completion { ticket, started, ended: now.0 }, mhz);
+            }
+        }
+        !stopped.is_empty()
+    }
+
+    /// A kernel of a stream takes a fault: its context is lost, and perhaps others.
+    fn fault(&self, tables: &mut Tables, stream: u64, fault: &str) {
+        let Some((context, gpu, slot)) = tables.streams.get(&stream).map(|s| (s.context, s.gpu, s.slot)) else {
+            return;
+        };
+        let fault = fault.replace('_', "-");
+        if let Ok(gpu) = self.gpu(gpu) {
+            gpu.with(|shared, _| shared.strike(slot, &fault, gpu.part.share));
+        }
+        self.lose_context(tables, context, Code(blast::own(&fault).code));
+    }
+
+    /// What a context had queued never ends, and every later call fails.
+    fn lose_context(&self, tables: &mut Tables, context: u64, code: Code) {
+        let of = |(handle, stream): (&u64, &Stream)| (stream.context == context).then_some(*handle);
+        let streams: Vec<u64> = tables.streams.iter().filter_map(of).collect();
+        for stream in streams {
+            self.drop_stream(tables, stream);
+        }
+        tables.lose(context, code);
+        self.done.notify_all();
+    }
+
+    /// Takes note of what the faults of others have done to the contexts of this process.
+    pub(crate) fn heed_others(&self, tables: &mut Tables) {
+        let whole: Vec<(u64, usize, usize)> = tables
+            .contexts
+            .iter()
+            .filter(|(_, context)| context.error.is_none())
+            .map(|(handle, context)| (*handle, context.gpu, context.slot))
+            .collect();
+        for (handle, gpu, slot) in whole {
+            let word = self.gpu(gpu).map_or(0, |gpu| gpu.struck(slot));
+            if word & blast::CODE != 0 {
+                self.lose_context(tables, handle, Code(word & blast::CODE));
+            }
+            if word & blast::HANGS != 0 {
+                for stream in tables.streams.values_mut().filter(|s| s.context == handle && !s.hangs) {
+                    stream.hangs = true;
+                    if let Ok(gpu) = self.gpu(stream.gpu) {
+                        gpu.with(|shared, _| shared.machine.close_queue(stream.queue));
+                    }
+                }
+            }
+        }
+    }
+
     /// Copies contents of the device to memory of the host, as far as they are kept.
     pub(crate) fn to_host(&self, tables: &Tables, from: u64, to: u64, bytes: u64) {
         if !tables.heap.is_pinned(to, bytes) {
@@ -330,6 +449,7 @@ impl Process {
         // SAFETY: it lies in pinned memory of this process, which is only freed under the lock of the tables.
         let out = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, kept) };
         tables.heap.read(from, out);
+        self.see_through(tables, from, out);
     }
 
     /// Waits until a stream is idle.
@@ -352,15 +472,24 @@ impl Process {
     /// Waits until something has ended.
     pub(crate) fn wait<'t>(&'t self, tables: MutexGuard<'t, Tables>) -> Result<MutexGuard<'t, Tables>, Code> {
         let waited = self.done.wait_timeout(tables, Duration::from_millis(20));
-        let (tables, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (mut tables, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.heed_others(&mut tables);
         if self.lost() { Err(results::UNKNOWN) } else { Ok(tables) }
     }
 
     /// Takes a stream away, with what it had queued.
     pub(crate) fn drop_stream(&self, tables: &mut Tables, handle: u64) {
         let Some(stream) = tables.streams.remove(&handle) else { return };
+        if stream.hangs {
+            return;
+        }
         if let Ok(gpu) = self.gpu(stream.gpu) {
-            gpu.with(|shared, _| shared.machine.close_queue(stream.queue));
+            gpu.with(|shared, _| {
+                shared.machine.close_queue(stream.queue);
+                if stream.spins() {
+                    shared.spinning[stream.slot] = 0;
+                }
+            });
         }
     }
 
@@ -382,7 +511,7 @@ fn batch(stream: &mut Stream) -> Vec<(Demand, u32, Effect)> {
     while let Some(Step::Run { demand, times, effect }) = stream.pending.front() {
         if let (
             Some((last, n, Effect::Launch { state: s, adds: a, stamp: None, .. })),
-            Effect::Launch { state, adds, stamp: None, .. },
+            Effect::Launch { state, adds, stamp: None, touch: None, .. },
         ) = (batch.last_mut(), effect)
             && last == demand
             && s == state
@@ -397,6 +526,23 @@ fn batch(stream: &mut Stream) -> Vec<(Demand, u32, Effect)> {
         stream.pending.pop_front();
     }
     batch
+}
+
+/// Number `index` of the words at `address`.
+fn word<'w>(address: u64, index: usize) -> Option<&'w AtomicU32> {
+    let place = (address as *mut u32).wrapping_add(index);
+    // SAFETY: the callers have found that the words lie in pinned memory of this process, and use it under the lock of the
+    // tables, under which alone it is freed; both sides access them atomically.
+    place.is_aligned().then(|| unsafe { AtomicU32::from_ptr(place) })
+}
+
+/// The machine has it: what its beginning leaves.
+fn runs(effect: &Effect) {
+    if let Effect::Spin { words, .. } = effect
+        && let Some(word) = word(*words, fault::SPIN_RUNS)
+    {
+        word.store(1, Ordering::Release);
+    }
 }
 
 /// Writes a stamp, its sequence word last.
@@ -427,6 +573,7 @@ pub(crate) fn serve(process: &'static Process) {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
+        process.heed_others(&mut tables);
         let reap = reaped.elapsed() > REAP;
         if reap {
             reaped = Instant::now();

@@ -17,11 +17,13 @@ const XID: u64 = 0x8;
 /// The GPU has fallen off the bus.
 const OFF_THE_BUS: u64 = 79;
 
-/// Handles registered with a set, and how many events of each GPU it has reported.
+/// Handles registered with a set, and how many events of each GPU it has reported: those that the configuration tells of,
+/// and those of faults, of which it hears from its registration on.
 #[derive(Default)]
 struct Set {
     registered: Vec<Handle>,
     reported: BTreeMap<usize, usize>,
+    heard: BTreeMap<usize, u64>,
 }
 
 static SETS: Mutex<BTreeMap<u64, Set>> = Mutex::new(BTreeMap::new());
@@ -41,16 +43,23 @@ fn next(set: u64) -> Result<Option<nvmlEventData_t>, Code> {
         if lost {
             happened.push(OFF_THE_BUS);
         }
+        let event = |code| nvmlEventData_t {
+            device: *handle as usize as nvmlDevice_t,
+            eventType: XID,
+            eventData: code,
+            gpuInstanceId: u32::MAX,
+            computeInstanceId: u32::MAX,
+        };
         let reported = set.reported.entry(index).or_default();
         if let Some(code) = happened.get(*reported) {
             *reported += 1;
-            return Ok(Some(nvmlEventData_t {
-                device: *handle as usize as nvmlDevice_t,
-                eventType: XID,
-                eventData: *code,
-                gpuInstanceId: u32::MAX,
-                computeInstanceId: u32::MAX,
-            }));
+            return Ok(Some(event(*code)));
+        }
+        let heard = set.heard.entry(index).or_default();
+        let fault = if gpu.xids_told() > *heard { gpu.with(|shared, _| shared.xid(*heard)) } else { None };
+        if let Some(fault) = fault.filter(|fault| fault.at <= now) {
+            *heard += 1;
+            return Ok(Some(event(fault.code.into())));
         }
     }
     if lost { Err(results::GPU_IS_LOST) } else { Ok(None) }
@@ -89,8 +98,11 @@ entry_points! {
         if types & !XID != 0 {
             return Err(results::NOT_SUPPORTED);
         }
+        let told = place(device)?.gpu.xids_told();
         let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
-        sets.get_mut(&set).ok_or(results::INVALID_ARGUMENT)?.registered.push(device);
+        let set = sets.get_mut(&set).ok_or(results::INVALID_ARGUMENT)?;
+        set.registered.push(device);
+        set.heard.entry((device >> 12) as usize - 1).or_insert(told);
         Ok(())
     }
 

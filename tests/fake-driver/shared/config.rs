@@ -155,6 +155,11 @@ pub(crate) struct Gpu {
     /// Values of GPM metrics, whatever happens. Others are what the machine does, where it tells, or not supported.
     #[serde(default)]
     pub(crate) gpm_metrics: Vec<GpmMetric>,
+    /// What a process left in memory is cleared before another gets it, as a driver does.
+    #[serde(default = "yes")]
+    pub(crate) scrubs: bool,
+    /// All but this.
+    pub(crate) unscrubbed: Option<Unscrubbed>,
     /// Persistence mode.
     #[serde(default = "yes")]
     pub(crate) persistence: bool,
@@ -167,6 +172,15 @@ pub(crate) struct Gpu {
     /// Xid events that happen, milliseconds after the first process came up.
     #[serde(default)]
     pub(crate) xids: Vec<Xid>,
+}
+
+/// A piece of memory that is never cleared.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unscrubbed {
+    /// Where it begins, in the memory of each GPU instance or of the whole GPU.
+    pub(crate) at_mib: u64,
+    pub(crate) kib: u64,
 }
 
 /// What a hypervisor made of a GPU, by the driver's numbers.
@@ -383,8 +397,71 @@ pub(crate) struct Fault {
     /// The device falls off the bus (Xid 79) this many real milliseconds after the first process came up. A file `lost`
     /// beside stand-in.toml does the same at once.
     pub(crate) device_lost_after_ms: Option<u64>,
+    /// A word of memory changes by itself.
+    pub(crate) flip: Option<Flip>,
     /// Sums of kernels are off by one from this launch of a process on.
     pub(crate) wrong_result_from: Option<u64>,
+    /// What a context gets that takes a fault itself, and what the device reports.
+    pub(crate) own: Vec<OwnFault>,
+    /// What others get of it: the first rule that fits counts.
+    pub(crate) blast: Vec<Blast>,
+}
+
+/// What becomes of a context that takes a fault. What is absent is as the README says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnFault {
+    /// "illegal-address", "misaligned-address", "trap", "assert", "stack-overflow"; "died" (a process that ended while an
+    /// endless kernel ran, however), "context-destroyed" (under one).
+    pub(crate) fault: String,
+    /// Every later call returns this.
+    pub(crate) code: Option<u32>,
+    /// The Xid that is reported; 0: none.
+    pub(crate) xid: Option<u32>,
+    /// So long after.
+    pub(crate) xid_after_ms: Option<u64>,
+}
+
+/// What becomes of other contexts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Blast {
+    /// As [`OwnFault::fault`] has it, or "all".
+    pub(crate) fault: String,
+    pub(crate) among: Among,
+    /// Every later call returns this; 0: nothing.
+    #[serde(default)]
+    pub(crate) code: u32,
+    /// Their work never ends.
+    #[serde(default)]
+    pub(crate) hangs: bool,
+    /// The server of MPS takes no new clients (807) until the processes that were reached have ended.
+    #[serde(default)]
+    pub(crate) refuses: bool,
+}
+
+/// How two contexts share a GPU.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Among {
+    /// Clients of one server.
+    Mps,
+    /// By turns on one compute domain.
+    TimeSlicing,
+    /// Compute instances of one GPU instance.
+    ComputeInstances,
+    /// GPU instances.
+    Mig,
+}
+
+/// One bit of a word that is to hold a pattern changes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flip {
+    /// Just before this launch of `pattern_check` of a process, counted from 1.
+    pub(crate) before_check: u64,
+    /// Where in the range that it checks, bytes.
+    pub(crate) offset: u64,
 }
 
 /// A result that an entry point returns whatever it is asked.

@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crosstalk::machine::{Machine, Policy, QueueId};
@@ -17,7 +17,10 @@ use memmap2::MmapRaw;
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
+use crate::blast;
+use crate::config::Among;
 use crate::parts::{CONTEXTS, Part};
+use crate::traces::Traces;
 
 /// Queues of a machine.
 const QUEUES: usize = 64;
@@ -26,6 +29,8 @@ pub(crate) const IN_FLIGHT: usize = 64;
 /// Model time between two looks at whose work runs, nanoseconds, and looks at a time.
 const LOOK: u64 = 250_000;
 const MOST_LOOKS: u64 = 200;
+/// Xid events that are kept.
+const XIDS: usize = 64;
 /// Bytes before the first copy.
 const HEADER: usize = 4096;
 
@@ -63,6 +68,15 @@ pub(crate) struct Completion {
     pub(crate) ended: u64,
 }
 
+/// An Xid event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Xid {
+    /// CLOCK_MONOTONIC.
+    pub(crate) at: u64,
+    pub(crate) code: u32,
+}
+
 /// The completions of one queue. Its owner has at most [`IN_FLIGHT`] submissions of which it has taken no note, so that
 /// they always fit.
 #[repr(C)]
@@ -86,8 +100,19 @@ pub(crate) struct Shared {
     /// Model time in which launches of each context were on the SMs, nanoseconds, looked at in steps; and up to when.
     pub(crate) ran: [u64; CONTEXTS],
     looked: u64,
+    /// What kernels have left in memory.
+    pub(crate) traces: Traces,
     /// Xid events that happened, the newest last.
     pub(crate) lost: u32,
+    /// Domain of the memory of each place.
+    domains: [u32; CONTEXTS],
+    /// What reached each context of another's fault: a word as [`blast`] has it.
+    struck: [u32; CONTEXTS],
+    /// An endless kernel runs there.
+    pub(crate) spinning: [u32; CONTEXTS],
+    /// Xid events of faults, a ring, and how many there ever were.
+    xids: [Xid; XIDS],
+    xids_told: u64,
     /// Completions that found no room: a defect, and said so.
     overflow: u32,
 }
@@ -95,6 +120,7 @@ pub(crate) struct Shared {
 impl Shared {
     fn copy_from(&mut self, from: &Self) {
         self.machine.copy_from(&from.machine);
+        self.traces.copy_from(&from.traces);
         self.slots = from.slots;
         for (mine, theirs) in self.completions.iter_mut().zip(&from.completions) {
             mine.len = theirs.len;
@@ -103,7 +129,9 @@ impl Shared {
         }
         (self.owners, self.busy, self.counted) = (from.owners, from.busy, from.counted);
         (self.ran, self.looked) = (from.ran, from.looked);
-        (self.lost, self.overflow) = (from.lost, from.overflow);
+        (self.domains, self.struck, self.spinning) = (from.domains, from.struck, from.spinning);
+        (self.xids, self.xids_told) = (from.xids, from.xids_told);
+        self.overflow = from.overflow;
     }
 
     /// Brings the machine to `now`; what ended waits for its owner.
@@ -175,6 +203,9 @@ impl Shared {
         for context in 0..CONTEXTS {
             let slot = self.slots[context];
             if slot.pid != 0 && !alive(slot) {
+                if self.spinning[context] != 0 {
+                    self.strike(context, "died", share);
+                }
                 self.close(context, share);
             }
         }
@@ -183,7 +214,7 @@ impl Shared {
     /// A context has been opened for this process; a compute domain has `share` places.
     pub(crate) fn occupy(&mut self, context: usize, slot: Slot, share: usize) {
         self.slots[context] = slot;
-        self.ran[context] = 0;
+        (self.ran[context], self.struck[context], self.spinning[context]) = (0, 0, 0);
         self.settle(context / share.max(1), share);
     }
 
@@ -191,7 +222,46 @@ impl Shared {
     pub(crate) fn close(&mut self, context: usize, share: usize) {
         let _ = self.machine.close(context);
         self.slots[context] = Slot::default();
+        (self.struck[context], self.spinning[context]) = (0, 0);
         self.settle(context / share.max(1), share);
+    }
+
+    /// `context` takes a fault: what reaches others, and what the device reports.
+    pub(crate) fn strike(&mut self, context: usize, fault: &str, share: usize) {
+        let (slot, own, share) = (self.slots[context], blast::own(fault), share.max(1));
+        for other in 0..CONTEXTS {
+            let found = self.slots[other];
+            if found.pid == 0 || found.role == Role::Server || (found.pid == slot.pid && other != context) {
+                continue;
+            }
+            let among = match (slot.role, found.role) {
+                _ if self.domains[other] != self.domains[context] => Among::Mig,
+                _ if other / share != context / share => Among::ComputeInstances,
+                (Role::Client(mine), Role::Client(theirs)) if mine == theirs => Among::Mps,
+                _ => Among::TimeSlicing,
+            };
+            let word = blast::reach(fault, among);
+            // The one that takes it gets its own code, and is one of those that are to end first.
+            let word = if other == context { word & blast::REFUSES } else { word };
+            if word != 0 {
+                self.struck[other] = word | blast::REACHED;
+            }
+        }
+        if own.xid != 0 {
+            let at = monotonic() + own.xid_after_ms * 1_000_000;
+            self.xids[(self.xids_told % XIDS as u64) as usize] = Xid { at, code: own.xid };
+            self.xids_told += 1;
+        }
+    }
+
+    /// The word of a context that another's fault has reached; 0: none has.
+    pub(crate) fn struck(&self, context: usize) -> u32 {
+        self.struck.get(context).copied().unwrap_or(0)
+    }
+
+    /// The Xid event with this number, counted from 0.
+    pub(crate) fn xid(&self, number: u64) -> Option<Xid> {
+        (number < self.xids_told).then(|| self.xids[(number % XIDS as u64) as usize])
     }
 
     /// Clients of one server, and green contexts of one process, run side by side while nobody else is there. As soon as somebody is, all take turns.
@@ -249,7 +319,13 @@ struct Header {
     epoch: u64,
     /// Its lowest bit says which copy counts.
     generation: AtomicU64,
+    /// The words of the valid copy's `struck`, to be read without a lock.
+    struck: [AtomicU32; CONTEXTS],
+    /// The same of its `xids_told`.
+    xids_told: AtomicU64,
 }
+
+const _: () = assert!(size_of::<Header>() <= HEADER);
 
 const MAGIC: u64 = u64::from_le_bytes(*b"xtalk-si");
 
@@ -314,6 +390,26 @@ impl Device {
         unsafe { &(*self.header()).generation }
     }
 
+    fn struck_words(&self) -> &[AtomicU32; CONTEXTS] {
+        // SAFETY: the header lies in the map, which lives as long as `self`; the words are only accessed atomically.
+        unsafe { &(*self.header()).struck }
+    }
+
+    fn told(&self) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { &(*self.header()).xids_told }
+    }
+
+    /// Xid events of faults so far, without the lock.
+    pub(crate) fn xids_told(&self) -> u64 {
+        self.told().load(Ordering::Acquire)
+    }
+
+    /// [`Shared::struck`] as it was a moment ago, without the lock.
+    pub(crate) fn struck(&self, context: usize) -> u32 {
+        self.struck_words().get(context).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
     /// Whether a live process holds a context. Only under the lock, and in a file of our own layout.
     fn in_use(&self) -> bool {
         let generation = self.generation().load(Ordering::Acquire);
@@ -340,7 +436,18 @@ impl Device {
                 (&raw mut (*shared).counted).write([0; CONTEXTS]);
                 (&raw mut (*shared).ran).write([0; CONTEXTS]);
                 (&raw mut (*shared).looked).write(0);
+                (&raw mut (*shared).traces).write_bytes(0, 1);
                 (&raw mut (*shared).lost).write(0);
+                let mut domains = [0; CONTEXTS];
+                for (place, domain) in domains.iter_mut().enumerate() {
+                    let compute = self.part.topology.computes.get(place / self.part.share.max(1));
+                    *domain = compute.map_or(u32::MAX, |compute| compute.domain as u32);
+                }
+                (&raw mut (*shared).domains).write(domains);
+                (&raw mut (*shared).struck).write([0; CONTEXTS]);
+                (&raw mut (*shared).spinning).write([0; CONTEXTS]);
+                (&raw mut (*shared).xids).write([Xid::default(); XIDS]);
+                (&raw mut (*shared).xids_told).write(0);
                 (&raw mut (*shared).overflow).write(0);
                 for queue in 0..QUEUES {
                     (&raw mut (*shared).completions[queue].len).write(0);
@@ -353,6 +460,10 @@ impl Device {
         unsafe {
             ((*header).layout, (*header).config) = (layout, config);
             (*header).epoch = monotonic();
+            for word in &(*header).struck {
+                word.store(0, Ordering::Relaxed);
+            }
+            (*header).xids_told.store(0, Ordering::Relaxed);
             (*header).generation.store(0, Ordering::Release);
             (*header).magic = MAGIC;
         }
@@ -395,6 +506,12 @@ impl Device {
         if to.overflow > from.overflow {
             eprintln!("crosstalk stand-in driver: completions were lost: a defect of the stand-in");
         }
+        if to.struck != from.struck {
+            for (word, value) in self.struck_words().iter().zip(to.struck) {
+                word.store(value, Ordering::Release);
+            }
+        }
+        self.told().store(to.xids_told, Ordering::Release);
         self.generation().store(generation + 1, Ordering::Release);
         drop(held);
         drop(threads);
@@ -433,6 +550,7 @@ fn digests(part: &Part, scale: f64) -> ([u8; 32], [u8; 32]) {
     let mut layout = Sha256::new();
     layout.update(size_of::<Shared>().to_le_bytes());
     layout.update(std::mem::offset_of!(Shared, slots).to_le_bytes());
+    layout.update(size_of::<Header>().to_le_bytes());
     layout.update(env!("CARGO_PKG_VERSION"));
     layout.update(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default());
     let mut config = Sha256::new();

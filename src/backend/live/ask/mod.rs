@@ -9,7 +9,7 @@ mod all_reduce;
 pub(super) mod beside;
 mod ipc;
 mod layout_change;
-mod load;
+pub(super) mod load;
 mod metrics;
 mod peers;
 pub(super) mod visibility;

@@ -97,7 +97,7 @@ impl Gpu {
         };
         let view = view::view(&device, &seen, load.model.as_deref(), (major, minor), is_mig_uuid(uuid));
         let streams = [home.stream(driver)?, home.stream(driver)?];
-        let mut kernels = Kernels { driver, capability: (major, minor), loaded: Vec::new() };
+        let mut kernels = Kernels::new(driver, (major, minor));
         let state = zeroed(driver, size_of::<State>() as u64)?;
         let beat = compile(
             &launch_once(&STAMP, 1, 32, Vec::new()),
@@ -352,14 +352,23 @@ pub(super) fn zero(driver: &Driver, address: u64, bytes: u64) -> Result<(), Cuda
 }
 
 /// Modules, each loaded when its first kernel is asked for.
-struct Kernels {
+pub(super) struct Kernels {
     driver: &'static Driver,
     capability: (u32, u32),
     loaded: Vec<(&'static str, Module)>,
 }
 
 impl Kernels {
-    fn function(&mut self, kernel: &Kernel) -> Result<CUfunction, CudaError> {
+    /// None yet, for a device of this compute capability.
+    pub(super) fn new(driver: &'static Driver, capability: (u32, u32)) -> Self {
+        Self { driver, capability, loaded: Vec::new() }
+    }
+
+    /// The function of a kernel, loaded.
+    ///
+    /// # Errors
+    /// Where there is none for this device, or the driver does not take it.
+    pub(super) fn function(&mut self, kernel: &Kernel) -> Result<CUfunction, CudaError> {
         let (major, minor) = self.capability;
         let module = ptx::module(kernel.symbol, self.capability).ok_or_else(|| {
             CudaError::other(
@@ -371,7 +380,7 @@ impl Kernels {
         let index = match known {
             Some(index) => index,
             None => {
-                self.loaded.push((module.name, Module::load(self.driver, module.text)?));
+                self.loaded.push((module.name, Module::load(self.driver, module.text())?));
                 self.loaded.len() - 1
             }
         };

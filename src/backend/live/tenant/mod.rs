@@ -23,7 +23,9 @@ mod wait;
 mod watch;
 mod window;
 mod witness;
+mod witness_fault;
 mod witness_memory;
+mod witness_pattern;
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -201,6 +203,7 @@ impl<W: Write> Worker<W> {
     fn work(mut self) -> Result<(), TenantError> {
         let mut holdings: Option<Holdings> = None;
         let mut witness = Witness::default();
+        witness.faulty.count_into(Arc::clone(&self.region));
         let mut threads = 1;
         match self.next() {
             None => return Ok(()),

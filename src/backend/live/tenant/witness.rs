@@ -1,7 +1,9 @@
 //! A process beside the tenants of the arms, which asks the driver what no latency shows. It loads no program.
 
 use super::gpu::failed;
+use super::witness_fault::{self, Faulty};
 use super::witness_memory::CudaStore;
+use super::witness_pattern::Patterns;
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
@@ -26,12 +28,14 @@ const REDUCTIONS: u32 = 20;
 #[derive(Default)]
 pub(super) struct Witness {
     memory: Option<Holder<CudaStore>>,
+    patterns: Option<Patterns>,
+    pub(super) faulty: Faulty,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
 
 /// What ends an answer early.
-enum Stop {
+pub(super) enum Stop {
     /// The driver refuses what was asked for: that is the answer.
     Refused(Refusal),
     /// It could not be asked.
@@ -51,7 +55,7 @@ impl From<Failed> for Stop {
 }
 
 /// The driver's refusal of what is asked; a lack of memory is none.
-fn refusal(error: CudaError) -> Stop {
+pub(super) fn refusal(error: CudaError) -> Stop {
     if error.code == Some(OUT_OF_MEMORY) {
         return Stop::Failed(error.into());
     }
@@ -75,7 +79,13 @@ impl Witness {
         let answered = match question {
             Question::Meet {} => meet(),
             other => driver().map_err(Stop::from).and_then(|driver| {
-                driver.init()?;
+                let init = driver.init();
+                // Where a fault was taken, that a process does not come up is what is asked for.
+                if let (Question::Fault(_), Err(error)) = (&other, &init) {
+                    let CudaError { call, what, code, .. } = error.clone();
+                    return Err(Stop::Refused(Refusal { call: call.to_owned(), what, code }));
+                }
+                init?;
                 self.ask(driver, other)
             }),
         };
@@ -122,6 +132,22 @@ impl Witness {
                 };
                 Ok(Answer::Memory(memory.answer(question)))
             }
+            Question::Pattern(question) => {
+                self.home(driver)?;
+                let patterns = match &mut self.patterns {
+                    Some(patterns) => patterns,
+                    none => none.insert(Patterns::new(driver, &Device::get(driver, 0)?)?),
+                };
+                patterns.answer(question).map(Answer::Pattern)
+            }
+            Question::Fault(question) => match self.faulty.answer(driver, question) {
+                Ok(answer) => Ok(Answer::Fault(answer)),
+                // A lack of memory is an answer, too.
+                Err(witness_fault::Stop::Refused(CudaError { call, what, code, .. })) => {
+                    Err(Stop::Refused(Refusal { call: call.to_owned(), what, code }))
+                }
+                Err(witness_fault::Stop::Failed(failed)) => Err(Stop::Failed(failed)),
+            },
         }
     }
 
