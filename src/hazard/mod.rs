@@ -7,6 +7,7 @@
 mod catalogue;
 mod record;
 mod render;
+mod xids;
 
 pub(crate) use catalogue::takes;
 pub use catalogue::{CAPACITY, CATALOGUE, FAULT, FaultKind, Hazard, INTEGRITY, LEFTOVERS, Leave, find};
@@ -15,3 +16,4 @@ pub use record::{
     Reach, Round, Service, Step, Trespass, Tried, View, XidSeen,
 };
 pub use render::{list_json, markdown, table};
+pub use xids::foretold;

@@ -9,6 +9,8 @@ mod controls;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hazards_fault;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod killed;

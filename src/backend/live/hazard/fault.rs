@@ -32,6 +32,8 @@ const BEYOND: Nanos = Nanos::secs(10);
 const ENDS: Nanos = Nanos::secs(5);
 /// Between two steps of the ladder.
 const STEP: Nanos = Nanos::secs(2);
+/// The server of MPS lets go of a client within this.
+const LETS_GO: Nanos = Nanos::millis(500);
 /// A kernel runs for so long before its process is ended.
 const RUNS: Nanos = Nanos::millis(100);
 /// Tries of a newcomer: the first pause, the longest, and all of them.
@@ -285,6 +287,10 @@ impl Trier<'_, '_> {
         if matches!(self.session.planned().sharing, SharingMode::Mps | SharingMode::MigMps) {
             self.session.before_kill(pid);
             recovery.push(format!("MPS was told to terminate client {pid}"));
+            // So that its kernels are gone before it is.
+            if let Some(how) = beside.ended_by(index, now() + LETS_GO) {
+                return how;
+            }
         }
         beside.signal(index, Signal::TERM);
         recovery.push(format!("SIGTERM to pid {pid}"));
