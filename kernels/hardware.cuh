@@ -121,6 +121,18 @@ DEVICE void mma_m16n8k16(float d[4], const u32 a[4], const u32 b[2]) {
 // An address in shared memory as instructions take it.
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
+// A word of shared memory that is stored here and now, whether anybody reads it or not.
+DEVICE void store_shared(u64* p, u64 v) {
+    asm volatile("st.volatile.shared.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory");
+}
+
+// A word of shared memory as it is, whether anybody has written it or not.
+DEVICE u64 load_shared(const u64* p) {
+    u64 v;
+    asm volatile("ld.volatile.shared.u64 %0, [%1];" : "=l"(v) : "r"(shared_address(p)) : "memory");
+    return v;
+}
+
 // Fragments of A (16 rows of 16 halves) and B (16 columns of 16 halves) from shared memory, aligned to 32 bytes.
 DEVICE void wmma_load_a(u32 a[8], const u16* rows) {
     asm volatile("wmma.load.a.sync.aligned.row.m16n16k16.shared.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], 16;"

@@ -93,6 +93,9 @@ def cell_case(blocks, requests, per_100k, ratio, levels, resamples=40_000):
     k = lambda a: max(1, int(a * (resamples + 1)))
     spread = lambda a: (a * max(0.1, 1 - 3 / np.sqrt(2_000 * a)), a * (1 + 3 / np.sqrt(2_000 * a)))
     q_all, n_all = np.concatenate(quiet), np.concatenate(noisy)
+    # The expanded percentile interval: as much further from the estimate as t lies beyond z, and n beyond n - 1.
+    expansion = stats.t.isf(lower, blocks - 1) / stats.norm.isf(lower) * np.sqrt(blocks / (blocks - 1))
+    centre = pooled(range(blocks))
     return {
         "quantile": per_100k,
         "quiet": [a.tolist() for a in quiet],
@@ -107,8 +110,8 @@ def cell_case(blocks, requests, per_100k, ratio, levels, resamples=40_000):
             "high": upper(jittered, upper_level),
         },
         "pooled": {
-            "estimate": pooled(range(blocks)),
-            "low": [float(draws[k(a) - 1]) for a in spread(lower)],
+            "estimate": centre,
+            "low": [centre - float(expansion * (centre - draws[k(a) - 1])) for a in spread(lower)],
             "high": [float(draws[resamples - k(a)]) for a in reversed(spread(upper_level))],
         },
     }

@@ -40,6 +40,24 @@ impl Nanos {
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
+    /// For people, not for reading back: "0 s", "38 µs", "2.09 ms", "40 s", "9 min 24 s", "1 h 21 min". Seconds and minutes
+    /// round up, so that what is left of a limit is never told too large.
+    pub fn for_people(self) -> String {
+        let secs = self.0.div_ceil(1_000_000_000);
+        let two = |large: u64, unit: &str, small: u64, below: &str| match small {
+            0 => format!("{large} {unit}"),
+            _ => format!("{large} {unit} {small} {below}"),
+        };
+        match secs {
+            0 => "0 s".to_owned(),
+            _ if self < Self::secs(60) => time_for_people(self.0 as f64),
+            ..3_600 => two(secs / 60, "min", secs % 60, "s"),
+            _ => {
+                let minutes = secs.div_ceil(60);
+                two(minutes / 60, "h", minutes % 60, "min")
+            }
+        }
+    }
     /// Difference, zero where `other` is later.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -84,6 +102,37 @@ impl Sum for Nanos {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
         iter.fold(Self::ZERO, Add::add)
     }
+}
+
+/// A latency or a short length of time in its natural unit, with three significant digits and no trailing zeros: "640 ns",
+/// "38 µs", "2.09 ms", "1.5 s".
+pub(crate) fn time_for_people(ns: f64) -> String {
+    let mut value = ns;
+    for unit in ["ns", "µs", "ms"] {
+        // What would round to 1000 belongs to the next unit.
+        if value.abs() < 999.5 {
+            return format!("{} {unit}", trimmed(&significant(value, 2)));
+        }
+        value /= 1_000.0;
+    }
+    format!("{} s", trimmed(&significant(value, 2)))
+}
+
+/// `x` with three significant digits, or with `most` decimals where that is fewer.
+pub(crate) fn significant(x: f64, most: usize) -> String {
+    let decimals = |x: f64| {
+        let magnitude = if x == 0.0 { 0 } else { libm::log10(x.abs()).floor() as i32 };
+        (2 - magnitude).clamp(0, most as i32) as usize
+    };
+    let text = format!("{x:.0$}", decimals(x));
+    // 9.996 has two decimals, and 10.00, which it rounds to, has one.
+    let rounded = text.parse::<f64>().unwrap_or(x);
+    if decimals(rounded) < decimals(x) { format!("{rounded:.0$}", decimals(rounded)) } else { text }
+}
+
+/// Without trailing zeros.
+pub(crate) fn trimmed(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// An amount of memory or traffic, in bytes.
@@ -305,6 +354,41 @@ mod tests {
         assert_eq!("0.5/s".parse(), Ok(Rate(500)));
         assert_eq!("12.5%".parse(), Ok(Share(125_000)));
         assert_eq!(Share::percent(50).of(101), 50);
+    }
+
+    #[test]
+    fn times_take_their_natural_unit() {
+        for (ns, text) in [
+            (640.0, "640 ns"),
+            (999.4, "999 ns"),
+            (999.6, "1 µs"),
+            (4_000.0, "4 µs"),
+            (38_120.0, "38.1 µs"),
+            (64_960.0, "65 µs"),
+            (2_090_000.0, "2.09 ms"),
+            (999_600_000.0, "1 s"),
+            (1.5e9, "1.5 s"),
+            (7.2e12, "7200 s"),
+        ] {
+            assert_eq!(time_for_people(ns), text);
+        }
+    }
+
+    #[test]
+    fn plans_are_told_in_two_units_rounded_up_and_nothing_is_no_nanosecond() {
+        for (length, text) in [
+            (Nanos::ZERO, "0 s"),
+            (Nanos::millis(400), "400 ms"),
+            (Nanos::micros(900_180), "900 ms"),
+            (Nanos::secs(59), "59 s"),
+            (Nanos::secs(60), "1 min"),
+            (Nanos(60_000_000_001), "1 min 1 s"),
+            (Nanos::secs(3_599), "59 min 59 s"),
+            (Nanos::secs(3_600), "1 h"),
+            (Nanos::secs(4_801), "1 h 21 min"),
+        ] {
+            assert_eq!(length.for_people(), text);
+        }
     }
 
     proptest! {

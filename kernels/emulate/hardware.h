@@ -103,6 +103,8 @@ DEVICE u32 load_word(const u32* p) { return *p; }
 DEVICE void store_word(u32* p, u32 v) { *p = v; }
 DEVICE void add_at_l2(u32* p, u32 v) { *p += v; }
 DEVICE void leave() {}
+DEVICE void store_shared(u64* p, u64 v) { *p = v; }
+DEVICE u64 load_shared(const u64* p) { return *p; }
 // Kernels that take a fault are compiled here, and not run.
 DEVICE void trap() { __builtin_trap(); }
 DEVICE void fail_assertion() { __builtin_trap(); }

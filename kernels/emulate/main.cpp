@@ -1,7 +1,7 @@
 // Runs kernels on the host and holds them to what src/workload says. Reads cases, a line each:
 //     REFERENCE SYMBOL GRID BLOCK [ARGUMENT…]
-// where an argument is a number, vBYTES (a buffer of vectors), zBYTES (zeros), cSPAN:DISTANCE (a cycle) or tLINES (the
-// table that fill_cycle makes a cycle of). Each case is launched twice, and a third time on broken data where it reads any.
+// where an argument is a number, vBYTES (a buffer of vectors), zBYTES (zeros), cSPAN:DISTANCE (a cycle), tLINES (the
+// table that fill_cycle makes a cycle of) or pBYTES:TAG (the pattern of a tag, written for addresses from PATTERN_AT on). Each case is launched twice, and a third time on broken data where it reads any.
 // Prints a line that begins with WRONG for everything that is.
 #include <ucontext.h>
 
@@ -19,6 +19,7 @@
 #include "tensor.cuh"
 #include "chase.cuh"
 #include "pairs.cuh"
+#include "pattern.cuh"
 
 // Every kernel in a namespace of its own: three are called `tensor`.
 namespace atomic_add_ {
@@ -72,8 +73,23 @@ namespace l1_read_ {
 namespace layer_ {
 #include "layer.cu"
 }
+namespace pattern_check_ {
+#include "pattern_check.cu"
+}
+namespace pattern_fill_ {
+#include "pattern_fill.cu"
+}
+namespace pattern_scan_ {
+#include "pattern_scan.cu"
+}
 namespace scatter_read_ {
 #include "scatter_read.cu"
+}
+namespace shared_fill_ {
+#include "shared_fill.cu"
+}
+namespace shared_scan_ {
+#include "shared_scan.cu"
 }
 namespace stamp_ {
 #include "stamp.cu"
@@ -193,8 +209,9 @@ Kernel adapt(void (*kernel)(P...)) {
 const std::map<std::string, std::vector<std::pair<std::string, Kernel>>> KERNELS = {
 #define ONE(name) {#name, {{#name, adapt(name##_::name)}}}
     ONE(atomic_add), ONE(chase), ONE(chase_l1), ONE(chase_strong), ONE(empty), ONE(fences), ONE(fill_cycle),
-    ONE(fill_vectors), ONE(fma_pairs), ONE(l1_read), ONE(layer), ONE(scatter_read), ONE(stamp), ONE(stream_copy),
-    ONE(stream_read), ONE(stream_write), ONE(touch_pages),
+    ONE(fill_vectors), ONE(fma_pairs), ONE(l1_read), ONE(layer), ONE(pattern_check), ONE(pattern_fill), ONE(pattern_scan),
+    ONE(scatter_read), ONE(shared_fill), ONE(shared_scan), ONE(stamp), ONE(stream_copy), ONE(stream_read),
+    ONE(stream_write), ONE(touch_pages),
     ONE(fault_assert), ONE(fault_endless), ONE(fault_illegal_address), ONE(fault_misaligned_address),
     ONE(fault_stack_overflow), ONE(fault_trap),
     {"tensor", {{"tensor_mma", adapt(tensor_mma_::tensor)},
@@ -203,6 +220,9 @@ const std::map<std::string, std::vector<std::pair<std::string, Kernel>>> KERNELS
 };
 
 int wrongs = 0;
+
+// Where patterns are written for: an address that takes more than 32 bits.
+constexpr u64 PATTERN_AT = 1ull << 40;
 
 // A buffer, aligned as device memory is.
 struct Buffer {
@@ -258,6 +278,8 @@ void fill(Buffer& buffer) {
             u32 here = position(i, buffer.distance);
             *(uint2*)node_at(buffer.data(), here) = uint2{position(next[i], buffer.distance), mix(here)};
         }
+    } else if (buffer.kind == 'p') {
+        for (u64 i = 0; i < buffer.bytes / 8; ++i) ((u64*)buffer.data())[i] = pattern_word(buffer.distance, PATTERN_AT + i * 8);
     } else if (buffer.kind == 't') {
         std::vector<u32> next = one_cycle((u32)(buffer.bytes / 4));
         memcpy(buffer.data(), next.data(), next.size() * 4);
@@ -329,6 +351,15 @@ void check_cycle(Case& c, Buffer& buffer, u64 span, u64 distance) {
     if (distance > LINE && offsets.size() * LINE < std::min(lines * LINE, distance)) c.wrong("nodes stand in few sets");
 }
 
+void check_report(Case& c, Buffer& buffer, u64 count, u64 first, u64 last) {
+    Report& report = *(Report*)buffer.data();
+    if (report.count != count) c.wrong("it reports %llu words, not %llu", report.count, (unsigned long long)count);
+    if (count == 0 ? report.samples != 0 : report.samples == 0) c.wrong("it reports %llu samples", report.samples);
+    if (count == 0) return;
+    if (~report.first != first) c.wrong("the first word is at %llu, not at %llu", ~report.first, (unsigned long long)first);
+    if (report.last != last) c.wrong("the last word is at %llu, not at %llu", report.last, (unsigned long long)last);
+}
+
 // What two launches must have left in memory.
 void check_memory(Case& c, State& state) {
     auto argument = [&](size_t i) { return c.arguments.at(i); };
@@ -361,6 +392,21 @@ void check_memory(Case& c, State& state) {
         if (total(c.buffers[0]) != 0u - (u32)(2 * vectors)) c.wrong("what is there is no vectors");
         if (different.size() < vectors - vectors / 100) c.wrong("%zu different vectors", different.size());
     }
+    if (n == "pattern_fill") {
+        const u64* words = (const u64*)c.buffers[0].data();
+        std::set<u64> different;
+        for (u64 i = 0; i < argument(1) / 8; ++i) {
+            if (words[i] != pattern_word(argument(2), argument(3) + i * 8)) return c.wrong("word %llu is another", i);
+            different.insert(words[i]);
+        }
+        if (different.size() < std::min<u64>(argument(1) / 8, 1 << 14) / 2) c.wrong("%zu different words", different.size());
+    }
+    if (n == "pattern_check") check_report(c, c.buffers[1], 0, 0, 0);
+    if (n == "pattern_scan") {
+        bool own = c.buffers[0].distance == argument(2);
+        check_report(c, c.buffers[1], own ? argument(1) / 8 * 2 : 0, 0, argument(1) - 8);
+    }
+    if (n == "shared_scan") check_report(c, c.buffers[0], 0, 0, 0);
     if (n == "fill_cycle") check_cycle(c, c.buffers[0], argument(1), argument(2));
     if (n.starts_with("chase")) {
         u64 lines = argument(1) / argument(2);
@@ -391,6 +437,7 @@ void check_sight(Case& c, const Kernel& kernel) {
     for (Buffer& buffer : c.buffers) fill(buffer);
     if (c.buffers.empty() || c.name == "stream_write" || c.name.starts_with("f") || c.name == "atomic_add") return;
     if (c.name.starts_with("tensor") && c.arguments[2] == 0) return;  // it reads nothing
+    if (c.name == "pattern_fill" || c.name == "pattern_scan" || c.name.starts_with("shared")) return;
     State state = {};
     Buffer& buffer = c.buffers[0];
     if (buffer.kind == 'c') {
@@ -402,6 +449,11 @@ void check_sight(Case& c, const Kernel& kernel) {
         buffer.memory[0].z ^= 1u << 17;
     }
     if (launch(c, kernel, state, nullptr, 1) == c.reference) c.wrong("a wrong bit in memory goes unseen");
+    if (c.name == "pattern_check") {
+        check_report(c, c.buffers[1], 1, 8, 8);
+        const Report& report = *(const Report*)c.buffers[1].data();
+        if (report.sample[0][0] != 8 || report.sample[0][1] != ((const u64*)buffer.data())[1]) c.wrong("the sample is another");
+    }
 }
 
 void check_product(Case& c, const Kernel& kernel) {

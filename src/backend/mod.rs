@@ -1,6 +1,7 @@
 //! What an experiment asks of a backend: open an arrangement, restart its tenants, run an arm. Two backends: the
 //! simulator in virtual time, and host processes on real GPUs.
 
+mod capacity;
 pub mod live;
 mod readings;
 pub mod sim;

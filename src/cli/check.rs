@@ -17,7 +17,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, host: &Host) -> Result<Exit, CliError> {
     let loaded = args.overrides.load(&args.scenario)?;
-    let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
+    let (selected, plan) = args.overrides.plan(&loaded, host)?;
     let notes = verdict::foreseen(&plan, super::run::today()?);
     let options = Options { width: super::terminal_width(), style: Style::Ansi };
     let text = report::plan_text(&plan, &experiment::lengths(&plan), &reconfigure::announced(&plan), &notes, &options);

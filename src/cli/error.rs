@@ -1,6 +1,6 @@
 //! Errors of the command line, and the one map from outcome to exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::backend::BackendError;
@@ -78,6 +78,14 @@ pub enum CliError {
     /// A run directory that cannot be read or written.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
+    /// A run directory in which something is wrong, said of a file in it.
+    #[error("{}: {source}", .path.display())]
+    InRunDir {
+        /// The directory.
+        path: PathBuf,
+        /// What.
+        source: RunDirError,
+    },
     /// The device, or what it needs.
     #[error("{0}")]
     Environment(String),
@@ -98,18 +106,30 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// An error of the run directory that was named `path`: the message says so.
+    pub(super) fn in_run(path: &Path) -> impl Fn(RunDirError) -> Self {
+        let path = path.to_owned();
+        move |source| match source.names_its_directory() {
+            true => Self::RunDir(source),
+            false => Self::InRunDir { path: path.clone(), source },
+        }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Environment(_) => Exit::Environment,
             // What a run recorded cannot be written down: no file and no user is at fault.
-            Self::Bug(_) | Self::RunDir(RunDirError::NotRecordable { .. }) => Exit::Bug,
+            Self::Bug(_)
+            | Self::RunDir(RunDirError::NotRecordable { .. })
+            | Self::InRunDir { source: RunDirError::NotRecordable { .. }, .. } => Exit::Bug,
             Self::Usage(_)
             | Self::Print(_)
             | Self::Load(_)
             | Self::Scenario(_)
             | Self::Plan(_)
             | Self::RunDir(_)
+            | Self::InRunDir { .. }
             | Self::Write { .. } => Exit::Usage,
         }
     }
@@ -166,5 +186,18 @@ mod tests {
     fn a_defect_is_no_error_of_the_user() {
         let defect = RunDirError::NotRecordable { what: "a sample".to_owned(), why: "it is NaN".to_owned() };
         assert_eq!(CliError::from(defect).exit(), Exit::Bug);
+        let defect = RunDirError::NotRecordable { what: "a sample".to_owned(), why: "it is NaN".to_owned() };
+        assert_eq!(CliError::in_run(Path::new("runs/a"))(defect).exit(), Exit::Bug);
+    }
+
+    /// Of several directories only the path says which.
+    #[test]
+    fn an_error_in_a_run_directory_says_in_which() {
+        let missing = || RunDirError::Missing { file: "digest.json".to_owned(), by: "SHA256SUMS".to_owned() };
+        let error = CliError::in_run(Path::new("runs/a"))(missing());
+        assert_eq!((error.to_string(), error.exit()), (format!("runs/a: {}", missing()), Exit::Usage));
+        let finished = RunDirError::Finished { path: "runs/a".into() };
+        let told = CliError::in_run(Path::new("runs/a"))(finished).to_string();
+        assert!(told.starts_with("runs/a is finished"), "{told}");
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let run = run_dir::load(&args.run)?;
+    let run = run_dir::load(&args.run).map_err(CliError::in_run(&args.run))?;
     if let Some(path) = args.output.as_deref().filter(|path| inside(path, &args.run)) {
         return Err(CliError::Usage(format!(
             "{} is inside the run directory {}, which a report never changes: write it elsewhere",

@@ -13,12 +13,12 @@ use jiff::civil::Date;
 use crate::experiment::{self, Ended};
 use crate::gpu::{Gpu, Inventory};
 use crate::nvml::{Nvml, time_slice};
-use crate::plan::{Plan, PlanError, Terms};
+use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure::{self, Saved};
 use crate::report::{Format, Style};
-use crate::run_dir::{Digest, Manifest, RecordedRun, RunDir};
-use crate::scenario::{self, Scenario, Tier};
+use crate::run_dir::{self, Digest, Manifest, RecordedRun, RunDir};
+use crate::scenario::{self as scenarios, Scenario, Tier};
 use crate::sharing::mps;
 use crate::verdict;
 use crate::workload::CATALOGUE;
@@ -65,21 +65,24 @@ pub(super) struct Overrides {
 pub(super) struct Loaded {
     pub(super) scenario: Scenario,
     pub(super) text: String,
+    /// What the text is called in messages.
+    source: String,
 }
 
 impl Overrides {
     /// Reads a scenario and applies the flags to it.
     pub(super) fn load(&self, name: &str) -> Result<Loaded, CliError> {
-        let (source, text) = scenario::load(name)?;
-        let mut scenario = scenario::read_at_tier(&source, &text, CATALOGUE, self.tier).map_err(Box::new)?;
+        let (source, text) = scenarios::load(name)?;
+        let mut scenario = scenarios::read_at_tier(&source, &text, CATALOGUE, self.tier).map_err(Box::new)?;
         if let Some(seed) = self.seed {
             scenario.seed = seed;
         }
-        Ok(Loaded { scenario, text })
+        Ok(Loaded { scenario, text, source })
     }
 
     /// Takes the device and resolves the plan on it.
-    pub(super) fn plan(&self, scenario: &Scenario, host: &Host) -> Result<(Selected, Plan), CliError> {
+    pub(super) fn plan(&self, loaded: &Loaded, host: &Host) -> Result<(Selected, Plan), CliError> {
+        let scenario = &loaded.scenario;
         let selected = select(self.device.as_deref(), scenario.device.as_deref(), scenario.gpu.as_deref(), host)?;
         let (inventory, gpu) = (&selected.inventory, selected.gpu);
         let asks = scenario.arrangements.iter().any(|a| a.time_slice.is_some());
@@ -92,7 +95,9 @@ impl Overrides {
         };
         let plan = Plan::resolve_on(scenario, inventory, gpu, selected.model, terms)?;
         if let Some(why) = experiment::too_long(&plan) {
-            return Err(PlanError(vec![why]).into());
+            let at = &["design", "max_duration"];
+            let mistake = scenarios::mistake_at(&loaded.source, &loaded.text, at, &why.found, &why.expected);
+            return Err(Box::new(mistake).into());
         }
         Ok((selected, plan))
     }
@@ -222,7 +227,7 @@ struct Started {
 fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliError> {
     let name = args.scenario.as_deref().unwrap_or_default();
     let loaded = args.overrides.load(name)?;
-    let (selected, plan) = args.overrides.plan(&loaded.scenario, host)?;
+    let (selected, plan) = args.overrides.plan(&loaded, host)?;
     let today = today()?;
     let (provenance, mut line) = (selected.provenance(), selected.line.clone());
     let welcome = mps::welcome(&plan.arrangements);
@@ -244,8 +249,8 @@ fn create(args: &Args, host: &Host, stop: &AtomicBool) -> Result<Started, CliErr
 }
 
 fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<Started, CliError> {
-    let (dir, run) = RunDir::resume(path)?;
-    let recorded = &run.manifest;
+    // Nothing is changed before it is known that the run can go on here.
+    let recorded = run_dir::manifest(path).map_err(CliError::in_run(path))?;
     let this = concat!("crosstalk ", env!("CARGO_PKG_VERSION"));
     if recorded.created_by != this {
         return Err(CliError::Usage(format!(
@@ -269,6 +274,7 @@ fn resume(args: &Args, path: &Path, host: &Host, stop: &AtomicBool) -> Result<St
     }
     let welcome = mps::welcome(&recorded.plan.arrangements);
     let device = selected.ready(&args.rights, &welcome, args.overrides.allow_reconfigure, stop)?;
+    let (dir, run) = RunDir::resume(path).map_err(CliError::in_run(path))?;
     Ok(Started { device, dir, run })
 }
 

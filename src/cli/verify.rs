@@ -13,15 +13,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let verified = run_dir::verify(&args.run)?;
+    let verified = run_dir::verify(&args.run).map_err(CliError::in_run(&args.run))?;
     let run = args.run.display();
     let checked = format!("{} files, {} arms, {} samples", verified.files, verified.arms, verified.samples);
     for file in &verified.ignored {
         super::say(&format!("{run}: {file} belongs to nothing that was committed: ignored"));
     }
+    run_dir::recheck(&verified.run).map_err(CliError::in_run(&args.run))?;
     let Some(digest) = &verified.digest else {
         super::print(&format!(
-            "{run}: {checked}: checksums agree; the run is not finished, so there is no verdict to compare\n"
+            "{run}: {checked}: checksums and events agree; the run is not finished, so there is no verdict to compare\n"
         ))?;
         return Ok(Exit::Ok);
     };
@@ -33,6 +34,6 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             verified.run.manifest.created_by
         )));
     }
-    super::print(&format!("{run}: {checked}: checksums, histograms and verdict agree\n"))?;
+    super::print(&format!("{run}: {checked}: checksums, histograms, events and verdict agree\n"))?;
     Ok(Exit::Ok)
 }

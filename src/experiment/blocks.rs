@@ -52,7 +52,7 @@ pub(crate) fn order(plan: &Plan, arrangement: usize, grid: usize, block: u32) ->
 }
 
 /// The arms of `block` that are `planned`, in their order, as `calibration` has fixed their windows.
-pub(super) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -> Vec<ArmPlan> {
+pub(crate) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -> Vec<ArmPlan> {
     let Some(first) = planned.first() else { return Vec::new() };
     let purpose = first.purpose.of_block();
     let (arrangement, grid, block) = (first.arrangement, first.grid, first.block);

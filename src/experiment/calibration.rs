@@ -74,7 +74,7 @@ pub(crate) fn calibrate(
                     rates.push(rate);
                 }
                 let lowest = rates.into_iter().filter(|r| r.0 > 0).min().unwrap_or_default();
-                (Some(lowest), Rate((lowest.0 / PART).max(1)))
+                (Some(lowest), auto_rate(lowest))
             }
         };
         let (window, judged) = judged(&plan.design, rate);
@@ -171,9 +171,14 @@ pub(super) fn planned_rate(plan: &Plan, probe: usize, request: Option<Nanos>) ->
         Arrivals::Poisson(rate) | Arrivals::Fixed(rate) => Some(rate),
         Arrivals::Auto => {
             let closed = Rate::from_f64(1e9 / request?.0.max(1) as f64);
-            Some(Rate((closed.0 / PART).max(1)))
+            Some(auto_rate(closed))
         }
     }
+}
+
+/// The rate of `auto` arrivals, from that of a closed loop.
+pub(crate) fn auto_rate(closed: Rate) -> Rate {
+    Rate((closed.0 / PART).max(1))
 }
 
 /// Requests expected in a window from which a quantile is judged by blocks.

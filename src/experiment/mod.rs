@@ -20,9 +20,9 @@ use observe::turns;
 use sessions::{Context, GivenUp, Happened, Sessions};
 
 pub(crate) use blocks::order;
-pub use length::{Length, PlaceLength, lengths, one_place_each, too_long};
+pub use length::{Length, PlaceLength, TooLong, lengths, one_place_each, too_long};
 pub use looks::planned_arms;
-pub(crate) use observe::observing;
+pub(crate) use observe::{observing, untold};
 
 /// The generation in which a session calibrates: its allocations are those of no block.
 const CALIBRATION: u32 = u32::MAX;
@@ -219,9 +219,18 @@ fn record(
             Happened::Arranged { grid, generation, company, evidence } => {
                 dir.arranged(index, grid, Some(generation), company, evidence)?;
             }
-            Happened::NoControl { grid, purpose, reason } => {
-                dir.no_control(index, grid, purpose, &reason)?;
-                run.no_control.insert((index, grid, purpose), reason);
+            Happened::NoControl { grid, purpose, missing, reason } => {
+                let of_it = |arm: &&ArmKey| (arm.arrangement, arm.grid, arm.purpose) == (index, grid, purpose);
+                if run.arms.keys().any(|arm| of_it(&arm)) {
+                    // It could be run before: arms of it are lost, and it was not impossible.
+                    for arm in missing.into_iter().filter(|arm| !run.arms.contains_key(arm)) {
+                        dir.lost(&arm, &reason)?;
+                        run.lost.insert(arm, reason.clone());
+                    }
+                } else {
+                    dir.no_control(index, grid, purpose, &reason)?;
+                    run.no_control.insert((index, grid, purpose), reason);
+                }
             }
             Happened::Lost { arm, reason } => {
                 dir.lost(&arm, &reason)?;

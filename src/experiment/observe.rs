@@ -14,14 +14,17 @@ pub(super) mod turns;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ExperimentError, Progress, arm_of_no_block, in_session};
-use crate::backend::{ArmPlan, Backend, BackendError, Reach, Session, Window};
+use crate::backend::{ArmPlan, Backend, BackendError, Reach, Session, Window, sim};
 use crate::observation::compared::ALONE;
 use crate::observation::fairness::FAIRNESS;
 use crate::observation::own_compute::OWN_COMPUTE;
 use crate::observation::turns::TURNS;
-use crate::observation::{self, By, Observation, Observed};
+use crate::observation::{self, ALL_REDUCE, By, IPC, Observation, Observed};
 use crate::plan::Plan;
+use crate::provenance::Provenance;
 use crate::run_dir::{Note, RecordedRun, RunDir, Turns};
+use crate::scenario::SharingMode;
+use crate::sharing::one_process;
 use crate::units::Nanos;
 
 /// Times that an observation begins anew after a tenant was lost over it.
@@ -314,6 +317,28 @@ pub(super) fn cost(plan: &Plan, arrangement: usize) -> Cost {
     all
 }
 
+/// Why an observation will not be told in an arrangement that can run; `None`: it may be, as far as the plan shows.
+pub(crate) fn untold(plan: &Plan, arrangement: usize, id: &str) -> Option<String> {
+    let observation = observation::find(id)?;
+    let due = planned(plan, arrangement, observation);
+    let here = &plan.arrangements[arrangement];
+    let in_company = here.grids.get(due.grid).is_some_and(|grid| !grid.neighbour_seats.is_empty());
+    match due.how {
+        How::Untold(why) => Some(why),
+        How::Ask(_) if here.sharing == SharingMode::Exclusive || !in_company => {
+            Some("no neighbour is on a GPU here".to_owned())
+        }
+        How::Ask(_) if plan.inventory.provenance == Provenance::Simulated => {
+            let told = sim::told(plan, (arrangement, due.grid), observation)?;
+            told.finding.is_none().then_some(told.why)
+        }
+        How::Ask(_) if one_process(here.sharing) && [&IPC, &ALL_REDUCE].contains(&observation) => {
+            Some("victim and neighbour live in one process: to the driver they are one".to_owned())
+        }
+        How::Ask(_) | How::Turns(_) | How::OwnCompute(_) | How::Fairness(_) | How::Compared(_) => None,
+    }
+}
+
 /// What an observation does in an arrangement that can run, as a sentence.
 pub(crate) fn observing(plan: &Plan, arrangement: usize, id: &str) -> String {
     let Some(observation) = observation::find(id) else { return String::new() };
@@ -334,7 +359,8 @@ pub(crate) fn observing(plan: &Plan, arrangement: usize, id: &str) -> String {
                 }
                 _ => String::new(),
             };
-            format!("{arms} {} of {total} in all{there}.", if arms == 1 { "arm" } else { "arms" })
+            let arms = if arms == 1 { "1 arm".to_owned() } else { format!("{arms} arms") };
+            format!("{arms} of {} in all{there}.", total.for_people())
         }
     }
 }

@@ -21,8 +21,8 @@ pub(super) enum Happened {
     Arm(Box<Encoded>),
     /// The tenants of a generation are up.
     Arranged { grid: usize, generation: u32, company: Company, evidence: Evidence },
-    /// A control cannot be run here.
-    NoControl { grid: usize, purpose: Purpose, reason: String },
+    /// A control cannot be run here; `missing` are the arms of the generation in which that was found.
+    NoControl { grid: usize, purpose: Purpose, missing: Vec<ArmKey>, reason: String },
     /// An arm was lost.
     Lost { arm: ArmKey, reason: String },
 }
@@ -182,7 +182,8 @@ impl<'a> Context<'a> {
             return Ok(GivenUp(None));
         }
         refused.insert((grid, generation.purpose));
-        sink(Happened::NoControl { grid, purpose: generation.purpose, reason })?;
+        let missing = generation.missing.clone();
+        sink(Happened::NoControl { grid, purpose: generation.purpose, missing, reason })?;
         Ok(GivenUp(None))
     }
 

@@ -1,6 +1,7 @@
 //! The experiment against a backend whose behaviour a test writes down.
 
 mod controls;
+mod forged;
 
 use crate::hazard::Came;
 use std::sync::Mutex;
@@ -17,7 +18,7 @@ use crate::gpu::Inventory;
 use crate::observation::{Observation, Observed};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
-use crate::run_dir::{Manifest, RecordedRun, RunDir, load};
+use crate::run_dir::{Manifest, RecordedRun, RunDir, counted, load, recheck};
 use crate::scenario::Controls;
 use crate::units::{Nanos, Rate};
 
@@ -202,6 +203,7 @@ impl Session for FailingSession<'_> {
                     let latency = Nanos::micros((100 + n % 10) * slower);
                     sample.completed = sample.sent.map(|sent| sent + latency);
                 }
+                record.summary.windows = vec![counted(&record.summary.windows[0], 0, 0, &record)];
                 Ok(record)
             }
         }
@@ -218,6 +220,11 @@ fn stand_in() -> Plan {
     plan.inventory.provenance = Provenance::StandIn;
     (plan.design.blocks, plan.design.blocks_per_generation) = (6, 2);
     plan
+}
+
+/// What was run says nothing of itself that does not follow from it.
+fn borne_out(folder: &std::path::Path, finished: bool) {
+    recheck(&RecordedRun { finished, ..load(folder).unwrap() }).unwrap();
 }
 
 /// Runs the plan on tenants that fail so: how it ended, what is on disk, the restarts, and what was told.
@@ -243,6 +250,7 @@ fn run_losing(lost_calibrations: u32, fails: fn(&ArmKey) -> Option<Reach>) -> Fa
     let ended = run(&backend, &mut dir, &mut recorded, &AtomicBool::new(false), &mut on).map_err(|e| e.to_string());
     let read = load(folder.path()).unwrap();
     assert_eq!(read.arms.keys().collect::<Vec<_>>(), recorded.arms.keys().collect::<Vec<_>>());
+    borne_out(folder.path(), ended == Ok(Ended::Complete));
     (ended, read, backend.restarts.into_inner().unwrap(), told, folder)
 }
 

@@ -7,6 +7,7 @@
 mod catalogue;
 mod record;
 mod render;
+mod timeline;
 mod xids;
 
 pub(crate) use catalogue::takes;
@@ -16,4 +17,5 @@ pub use record::{
     Reach, Round, Service, Step, Trespass, Tried, View, XidSeen,
 };
 pub use render::{list_json, markdown, table};
+pub use timeline::{Fragmentation, Refused, Side};
 pub use xids::foretold;

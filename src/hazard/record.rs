@@ -85,6 +85,9 @@ pub struct Reach {
     pub largest: u64,
     /// What the driver called free just before.
     pub free: Option<u64>,
+    /// No more than this was asked for; absent: until it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
 }
 
 /// What an attempt is for.
@@ -182,6 +185,9 @@ pub struct Round {
     pub kept: Kept,
     /// How the one that planted ended.
     pub exit: Exit,
+    /// Whether the one that looked was in the place of the one that planted, and not in the neighbour's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_place: bool,
     /// Bytes written.
     pub planted: u64,
     /// Bytes looked at.
@@ -208,6 +214,9 @@ pub struct Integrity {
     pub checks: Vec<Check>,
     /// What the neighbour tried outside its own allocations.
     pub trespasses: Vec<Trespass>,
+    /// What was not tried, and what would let it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// How the victim's process ended, where it did before its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub died: Option<String>,

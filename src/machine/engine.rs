@@ -282,6 +282,11 @@ impl Machine {
         self.memory.found(context, id)
     }
 
+    /// Where an allocation of `context` begins in the memory of its domain, and what it takes of it, bytes.
+    pub fn placed(&self, context: usize, id: AllocId) -> Option<(u64, u64)> {
+        self.memory.placed(context, id)
+    }
+
     /// SM clock of `gpu` now, MHz.
     pub fn sm_mhz(&self, gpu: usize) -> f64 {
         self.clock(gpu).ghz * 1e3

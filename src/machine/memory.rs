@@ -201,6 +201,13 @@ impl Memory {
         block.found.map(|pages| Bytes(u64::from(pages) * PAGE))
     }
 
+    /// Where an allocation begins in its domain's memory, and what it takes of it, bytes.
+    pub fn placed(&self, context: usize, id: AllocId) -> Option<(u64, u64)> {
+        let own = |b: &&Block| b.id == id.0 && usize::from(b.context) == context;
+        let block = self.blocks[..self.len].iter().find(own)?;
+        Some((u64::from(block.start) * PAGE, u64::from(block.pages) * PAGE))
+    }
+
     /// Pages in use of every other domain.
     pub fn used_elsewhere(&self, context: usize) -> u32 {
         let domain = self.domain[context] as usize;

@@ -24,12 +24,14 @@ pub struct Telemetry {
     pub active: Result<f64, String>,
     /// Memory in use, bytes, or why it is unknown.
     pub memory_used: Result<u64, String>,
+    /// Memory in all, bytes.
+    pub memory_total: Option<u64>,
 }
 
 impl Telemetry {
     /// Nothing is known, and why.
     pub fn unknown(why: &str) -> Self {
-        Self { active: Err(why.to_owned()), memory_used: Err(why.to_owned()) }
+        Self { active: Err(why.to_owned()), memory_used: Err(why.to_owned()), memory_total: None }
     }
 }
 
@@ -66,12 +68,14 @@ impl Nvml {
             Err(error) => return Telemetry::unknown(&error.what),
         };
         let words = |call: &str, error| NvmlError::of(call, error).what;
+        let memory = device.memory_info();
         Telemetry {
             active: device
                 .utilization_rates()
                 .map(|rates| f64::from(rates.gpu) / 100.0)
                 .map_err(|e| words("nvmlDeviceGetUtilizationRates", e)),
-            memory_used: device.memory_info().map(|m| m.used).map_err(|e| words("nvmlDeviceGetMemoryInfo_v2", e)),
+            memory_total: memory.as_ref().ok().map(|m| m.total),
+            memory_used: memory.map(|m| m.used).map_err(|e| words("nvmlDeviceGetMemoryInfo_v2", e)),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::provenance::Provenance;
 use crate::scenario::{Arrangement, Arrivals, Neighbour, Probe, Scenario, SharingMode, TimeSlice, Trial};
 use crate::sharing;
 use crate::units::Nanos;
+use crate::verdict;
 use crate::workload::Params;
 
 /// Alone, a probe slower than this forms a panel of its own (verdict.md, the panel).
@@ -43,8 +44,8 @@ impl Plan {
     /// What `scenario` means on GPU number `gpu` of `inventory`, of which `model` is the data where it is known.
     ///
     /// # Errors
-    /// Lists every arrangement that is impossible here, each with why and the nearest possible choice, and a washout that
-    /// is too short for a GPU.
+    /// Lists every arrangement that is impossible here, each with why and the nearest possible choice, a washout that is too
+    /// short for a GPU, and looks that can decide nothing.
     pub fn resolve(
         scenario: &Scenario,
         inventory: &Inventory,
@@ -91,7 +92,7 @@ impl Plan {
         if !mistakes.is_empty() {
             return Err(PlanError(mistakes));
         }
-        Ok(Self {
+        let plan = Self {
             scenario: scenario.name.clone(),
             description: scenario.description.clone(),
             seed: scenario.seed,
@@ -103,7 +104,9 @@ impl Plan {
             hazards: scenario.hazards.iter().map(hazard).collect(),
             arrangements,
             accepted: scenario.accepted.clone(),
-        })
+        };
+        let idle = verdict::idle_looks(&plan);
+        if idle.is_empty() { Ok(plan) } else { Err(PlanError(idle)) }
     }
 }
 

@@ -292,6 +292,7 @@ fn requirements(
         .collect();
     items.extend(objectives.iter().filter_map(controls::requirement));
     items.extend(observed.iter().filter_map(super::observed::requirement));
+    items.extend(controls::open(plan, verdict));
     Requirements { state: verdict.requirement, summary: String::new(), items }
 }
 

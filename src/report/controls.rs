@@ -1,9 +1,10 @@
 //! From the verdict to what a report says of controls and objectives.
 
 use crate::plan::Plan;
+use crate::scenario::Word;
 use crate::units::Nanos;
 use crate::verdict::{
-    Control, ControlOutcome, ControlVerdict, RequirementState, RunVerdict, Saturated, SloState, SloVerdict,
+    Control, ControlOutcome, ControlVerdict, RequirementState, RunVerdict, Saturated, SloState, SloVerdict, Verdict,
 };
 
 use super::build::ratio;
@@ -134,6 +135,32 @@ pub(super) fn requirement(o: &Objective) -> Option<Requirement> {
         Some(how) => format!("must meet {} of {}, {how}: {}", o.objective, o.probe, o.text),
     };
     Some(Requirement { cell, of: RequiredOf::Objective, state: o.requirement, text })
+}
+
+/// What is required of arrangements that have no cell, or no objective, of which it could hold.
+pub(super) fn open(plan: &Plan, verdict: &RunVerdict) -> Vec<Requirement> {
+    let mut items = Vec::new();
+    for (index, arrangement) in plan.arrangements.iter().enumerate() {
+        let skipped = verdict.cells.iter().find_map(|cell| match &cell.verdict {
+            Verdict::Skipped { reason } if cell.arrangement == index => Some(format!("skipped: {reason}")),
+            _ => None,
+        });
+        let why = skipped.unwrap_or_else(|| "nothing of it was measured".to_owned());
+        let mut undecided = |of, what: &str| {
+            let text = format!("{what}, and nobody can say: {why}");
+            items.push(Requirement { cell: arrangement.name.clone(), of, state: RequirementState::Undecided, text });
+        };
+        let asks_verdict = arrangement.require.0.iter().any(|rule| !matches!(rule.word, Word::Any | Word::Met));
+        if asks_verdict && arrangement.hazards.is_empty() && !verdict.cells.iter().any(|cell| cell.arrangement == index)
+        {
+            undecided(RequiredOf::Cell, "has verdicts required of it and no cell");
+        }
+        let asks_objectives = arrangement.require.asks_objectives();
+        if asks_objectives && !verdict.slos.iter().any(|slo| slo.arrangement == index) {
+            undecided(RequiredOf::Objective, "must meet its objectives");
+        }
+    }
+    items
 }
 
 impl Objective {

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::units::Nanos;
 
-use super::format::{self, NONE};
+use super::format::NONE;
 use super::text::{Line, Page, Tint};
 use super::words;
 
@@ -14,9 +14,10 @@ use super::words;
 pub(super) fn whole(plan: &Plan, places: &[PlaceLength]) -> String {
     let total: Length = places.iter().map(|place| place.length).sum();
     match plan.inventory.provenance {
+        _ if total.total() == Nanos::ZERO => "nothing of it runs here".to_owned(),
         // The simulator waits for nothing.
-        Provenance::Simulated => format!("about {} on a GPU", format::duration(total.total())),
-        Provenance::Measured | Provenance::StandIn => format!("about {}", format::duration(total.total())),
+        Provenance::Simulated => format!("about {} on a GPU", total.total().for_people()),
+        Provenance::Measured | Provenance::StandIn => format!("about {}", total.total().for_people()),
     }
 }
 
@@ -36,7 +37,7 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     let total: Length = places.iter().map(|place| place.length).sum();
     let all = vec![
         Line::of(Tint::Strong, "in all"),
-        Line::of(Tint::Plain, &duration(total.total())),
+        Line::of(Tint::Plain, &total.total().for_people()),
         Line::of(Tint::Plain, &parts(total)),
     ];
     rows.push(all);
@@ -44,14 +45,14 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     if total.early > Nanos::ZERO {
         let text = format!(
             "of which early looks leave out {} at most, where every neighbour is decided at the first one",
-            duration(total.early)
+            total.early.for_people()
         );
         page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
     }
     if total.stretch > Nanos::ZERO {
         let text = format!(
             "and at most {} more, where calibration finds probes slower than foreseen and lengthens their windows",
-            duration(total.stretch)
+            total.stretch.for_people()
         );
         page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
     }
@@ -69,12 +70,12 @@ fn row(plan: &Plan, places: &[PlaceLength]) -> Vec<Line> {
     let mut text = format!("with the victim at {}", seat(first));
     if !further.is_empty() {
         let each: Vec<String> =
-            further.iter().map(|place| format!("at {} {}", seat(place), duration(place.length.total()))).collect();
+            further.iter().map(|place| format!("at {} {}", seat(place), place.length.total().for_people())).collect();
         text.push_str(&format!("; each further place adds: {}", each.join(", ")));
     }
     vec![
         Line::of(Tint::Plain, name),
-        Line::of(Tint::Plain, &duration(first.length.total())),
+        Line::of(Tint::Plain, &first.length.total().for_people()),
         Line::of(Tint::Plain, &text),
     ]
 }
@@ -82,15 +83,15 @@ fn row(plan: &Plan, places: &[PlaceLength]) -> Vec<Line> {
 fn parts(length: Length) -> String {
     let hazards = match length.hazards {
         Nanos::ZERO => String::new(),
-        some => format!(", hazards {}", duration(some)),
+        some => format!(", hazards {}", some.for_people()),
     };
     format!(
         "tenants {}, calibration {}, between windows {}, windows {}, controls {}{hazards}",
-        duration(length.tenants),
-        duration(length.calibration),
-        duration(length.between),
-        duration(length.windows),
-        duration(length.controls)
+        length.tenants.for_people(),
+        length.calibration.for_people(),
+        length.between.for_people(),
+        length.windows.for_people(),
+        length.controls.for_people()
     )
 }
 
@@ -98,27 +99,17 @@ fn budget(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     let (tier, one) = (plan.design.tier, one_place_each(places).total());
     let (budget, tier) = (tier.budget(), words::tier(tier));
     let line = if one <= budget {
-        let text = format!("one place in each arrangement: {} of the {} of {tier}", duration(one), duration(budget));
+        let text =
+            format!("one place in each arrangement: {} of the {} of {tier}", one.for_people(), budget.for_people());
         Line::of(Tint::Plain, &text)
     } else {
         let text = format!(
             ": one place in each arrangement takes {}, and {tier} should take {} at most; fewer neighbours, probes or \
              arrangements make it shorter",
-            duration(one),
-            duration(budget)
+            one.for_people(),
+            budget.for_people()
         );
         Line::of(Tint::Warn, "OVER BUDGET").with(Tint::Plain, &text)
     };
     page.paragraph(line, 2, 4);
-}
-
-/// "9 min 24 s", so that what a budget leaves is seen; hours as everywhere.
-fn duration(n: Nanos) -> String {
-    let secs = n.0.div_ceil(1_000_000_000);
-    match (secs / 60, secs % 60) {
-        (0, s) => format!("{s} s"),
-        (min @ 1..=59, 0) => format!("{min} min"),
-        (min @ 1..=59, s) => format!("{min} min {s} s"),
-        _ => format::duration(n),
-    }
 }

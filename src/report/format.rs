@@ -1,6 +1,7 @@
 //! Numbers for readers: three significant digits, natural units, and "–" where there is none.
 
-use crate::units::{Nanos, Share};
+pub(crate) use crate::units::time_for_people as time;
+use crate::units::{Share, significant, trimmed};
 
 use super::model::Ratio;
 
@@ -12,23 +13,6 @@ pub(crate) const NONE: &str = "–";
 pub(crate) fn nine_digits(x: f64) -> Option<f64> {
     // The detour through decimal text rounds correctly, which scaling by a power of ten does not.
     if x.is_finite() { format!("{x:.8e}").parse::<f64>().ok().map(|r| if r == 0.0 { 0.0 } else { r }) } else { None }
-}
-
-/// `x` with three significant digits, or with `most` decimals where that is fewer.
-fn significant(x: f64, most: usize) -> String {
-    let decimals = |x: f64| {
-        let magnitude = if x == 0.0 { 0 } else { libm::log10(x.abs()).floor() as i32 };
-        (2 - magnitude).clamp(0, most as i32) as usize
-    };
-    let text = format!("{x:.0$}", decimals(x));
-    // 9.996 has two decimals, and 10.00, which it rounds to, has one.
-    let rounded = text.parse::<f64>().unwrap_or(x);
-    if decimals(rounded) < decimals(x) { format!("{rounded:.0$}", decimals(rounded)) } else { text }
-}
-
-/// Without trailing zeros.
-fn trimmed(text: &str) -> &str {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// A ratio: "1.84", "17.2", "176".
@@ -52,37 +36,6 @@ pub(crate) fn ratio_interval(r: &Ratio) -> String {
     }
     let [estimate, low, high] = ratio_parts(r);
     format!("{estimate}× [{low} {high}]")
-}
-
-/// A latency or a short length of time in its natural unit: "640 ns", "38 µs", "2.09 ms", "1.5 s".
-pub(crate) fn time(ns: f64) -> String {
-    let mut value = ns;
-    for unit in ["ns", "µs", "ms"] {
-        // What would round to 1000 belongs to the next unit.
-        if value.abs() < 999.5 {
-            let text = significant(value, 2);
-            return format!("{} {unit}", trimmed(&text));
-        }
-        value /= 1_000.0;
-    }
-    let text = significant(value, 2);
-    format!("{} s", trimmed(&text))
-}
-
-/// How long something takes, for planning: "40 s", "9 min", "1 h 20 min".
-pub(crate) fn duration(d: Nanos) -> String {
-    let secs = d.0.div_ceil(1_000_000_000);
-    match secs {
-        _ if d.0 < 60_000_000_000 => time(d.0 as f64),
-        0..3_600 => format!("{} min", secs.div_ceil(60)),
-        _ => {
-            let minutes = secs.div_ceil(60);
-            match (minutes / 60, minutes % 60) {
-                (h, 0) => format!("{h} h"),
-                (h, m) => format!("{h} h {m} min"),
-            }
-        }
-    }
 }
 
 /// A fraction of one as a percentage: "12 %", "0.14 %"; never "0 %" for what is more than nothing.
@@ -147,33 +100,6 @@ mod tests {
         assert_eq!(ratio_interval(&Ratio { estimate: None, low: Some(1.5), high: None }), "–× [1.50 –]");
         assert_eq!(percent(f64::NAN), "–");
         assert_eq!(percent(0.000_01), "< 0.01 %");
-    }
-
-    #[test]
-    fn times_take_their_natural_unit() {
-        for (ns, text) in [
-            (640.0, "640 ns"),
-            (999.4, "999 ns"),
-            (999.6, "1 µs"),
-            (38_000.0, "38 µs"),
-            (64_960.0, "65 µs"),
-            (2_090_000.0, "2.09 ms"),
-            (999_600_000.0, "1 s"),
-            (1.5e9, "1.5 s"),
-            (7.2e12, "7200 s"),
-        ] {
-            assert_eq!(time(ns), text);
-        }
-    }
-
-    #[test]
-    fn plans_are_told_in_minutes_rounded_up() {
-        assert_eq!(duration(Nanos::millis(400)), "400 ms");
-        assert_eq!(duration(Nanos::secs(59)), "59 s");
-        assert_eq!(duration(Nanos::secs(61)), "2 min");
-        assert_eq!(duration(Nanos::secs(3_599)), "60 min");
-        assert_eq!(duration(Nanos::secs(3_600)), "1 h");
-        assert_eq!(duration(Nanos::secs(4_801)), "1 h 21 min");
     }
 
     #[test]

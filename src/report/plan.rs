@@ -16,9 +16,6 @@ use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
 use super::{Options, hazards, observed, words};
 
-/// Level of the bounds that an Isolated rests on (verdict.md, "Estimates").
-const ISOLATED_ALPHA: f64 = 0.01;
-
 /// The plan as text, with how long each of its `places` takes, what it would reconfigure, a line each, and what is risky
 /// about it.
 pub fn plan_text(
@@ -189,20 +186,21 @@ fn controls(plan: &Plan) -> String {
     parts.join("; ")
 }
 
-/// What an Isolated of this tier needs: π*, and how many blocks that takes at each look.
+/// What an Isolated of this tier needs: π*, and how many blocks that takes at each look that may call anything so.
 fn scope(d: &Design) -> String {
-    let least = |look: &Look| {
-        let least = blocks_for_share(d.tier.scope(), ISOLATED_ALPHA * look.spends.as_f64());
+    let least = |(look, level): (&Look, &f64)| {
+        let least = blocks_for_share(d.tier.scope(), *level);
         let more = if look.blocks < least { " (there are fewer)" } else { "" };
         format!("{least} blocks at the look after {}{more}", look.blocks)
     };
+    let passes = d.passes();
     let whole = [Look { blocks: d.blocks, spends: Share::percent(100) }];
     let looks = if d.looks.is_empty() { &whole[..] } else { &d.looks };
     format!(
         "an Isolated of {} is for episodes in {:.0} % of the arms or more, which takes {}",
         words::tier(d.tier),
         d.tier.scope() * 100.0,
-        looks.iter().map(least).collect::<Vec<_>>().join(", ")
+        looks.iter().zip(&passes).filter(|(_, level)| **level > 0.0).map(least).collect::<Vec<_>>().join(", ")
     )
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::provenance::Provenance;
 use crate::run_dir::{JudgedBy, RecordedRun};
-use crate::scenario::Word;
+use crate::scenario::{Expectation, Rule, Word};
 use crate::verdict::{Interval, Reason, RequirementState, RunVerdict, Verdict};
 
 use super::fixture::{self, open_cell, quiet_cell};
@@ -416,4 +416,47 @@ fn a_report_with_an_unknown_field_is_refused() {
     value["runs"][0]["header"]["elapsed"] = 3.into();
     assert!(!jsonschema::is_valid(&report_schema(), &value));
     assert!(serde_json::from_value::<Report>(value).is_err());
+}
+
+/// What nothing was measured of is counted among the requirements: the others alone would read as if all were met.
+#[test]
+fn a_requirement_of_which_nothing_was_measured_is_not_left_out() {
+    use RequirementState::{Met, NotRequired, Undecided};
+    let (mut run, mut verdict) = (fixture::run(), fixture::verdict());
+    verdict.cells.retain(|cell| cell.arrangement == 0);
+    verdict.slos.clear();
+    verdict.observed.clear();
+    verdict.cells.iter_mut().for_each(|cell| cell.requirement = NotRequired);
+    verdict.cells[0].requirement = Met;
+    for (key, word, text) in [
+        (
+            "default",
+            Word::Isolated,
+            "has verdicts required of it and no cell, and nobody can say: nothing of it was measured",
+        ),
+        ("slo", Word::Met, "must meet its objectives, and nobody can say: nothing of it was measured"),
+    ] {
+        run.manifest.plan.arrangements[0].require = Expectation::default();
+        run.manifest.plan.arrangements[1].require = Expectation(vec![Rule { key: key.to_owned(), word }]);
+        (verdict.requires, verdict.requirement) = (true, Undecided);
+        let report = Report::build(&run, &verdict);
+        let requirements = &report.runs[0].requirements;
+        let open: Vec<_> = requirements.items.iter().filter(|item| item.state == Undecided).collect();
+        assert_eq!(open.iter().map(|item| item.text.as_str()).collect::<Vec<_>>(), [text]);
+        assert!(requirements.summary.starts_with("Requirements: undecided in 1 "), "{}", requirements.summary);
+    }
+}
+
+/// Degraded where that is allowed, and no proof that it is no worse: the requirement says what is lacking.
+#[test]
+fn a_requirement_that_lacks_proof_says_which() {
+    let (run, mut verdict) = (fixture::run(), fixture::verdict());
+    let cell = verdict.cells.iter_mut().find(|cell| cell.verdict == Verdict::Degraded).unwrap();
+    cell.requirement = RequirementState::Undecided;
+    cell.series.iter_mut().for_each(|s| s.required = Some(Word::Degraded));
+    cell.notes = vec![Reason::ArmsLost { arms: 1, what: "the tenant hung".to_owned() }];
+    let name = cell.name.clone();
+    let report = Report::build(&run, &verdict);
+    let item = report.runs[0].requirements.items.iter().find(|item| item.cell == name).unwrap();
+    assert!(item.text.ends_with("is degraded: an arm was lost: the tenant hung"), "{}", item.text);
 }

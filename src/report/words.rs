@@ -26,8 +26,16 @@ pub(super) fn reason(reason: &Reason) -> Why {
         ),
         Reason::ControlNotMeasured { control } => (
             "control-not-measured",
-            format!("the {} control was planned and not measured", control.words()),
+            format!("the {} control was planned, and arms of it are missing", control.words()),
             "go on with `crosstalk run --resume`, or plan without it".to_owned(),
+        ),
+        Reason::ControlOff { control } => (
+            "control-off",
+            format!(
+                "the {} control is off, so nothing shows that quiet would be told from quiet here",
+                control.words()
+            ),
+            "leave `controls` in `[design]` as the tier has them".to_owned(),
         ),
         Reason::ControlUndecided { control, detectable, blocks_needed } => (
             "control-undecided",
@@ -46,8 +54,9 @@ pub(super) fn reason(reason: &Reason) -> Why {
         Reason::HostMediated { change_ns, tolerated_ns } => (
             "host-mediated",
             format!(
-                "the host's own pauses grew by {} in the noisy arms, where a quarter of the margin is {}",
-                time(*change_ns),
+                "the host's own pauses were {} longer in the {}, where a quarter of the margin is {}",
+                time(change_ns.abs()),
+                if *change_ns > 0.0 { "noisy arms" } else { "quiet arms, which hides interference" },
                 time(*tolerated_ns)
             ),
             "give the tenants cores that share neither a cache nor a sibling with the victim's".to_owned(),
@@ -177,7 +186,7 @@ pub(super) fn worse<'a>(a: &'a Reason, b: &'a Reason) -> &'a Reason {
         | Reason::Throttled { share } => *share,
         Reason::NeighbourBelowIntensity { achieved } => -achieved,
         Reason::NeighbourNotOverlapping { gap_ns } => *gap_ns as f64,
-        Reason::HostMediated { change_ns, tolerated_ns } => change_ns / tolerated_ns.max(1.0),
+        Reason::HostMediated { change_ns, tolerated_ns } => change_ns.abs() / tolerated_ns.max(1.0),
         Reason::CarryOver { ratio } => libm::fabs(libm::log(*ratio)),
         Reason::Drift { per_block } => libm::fabs(*per_block),
         // What cannot be said beats what can: the greater number would otherwise promise too much.
@@ -363,7 +372,8 @@ pub(super) fn requirement(cell: &Cell, accepted: &[String]) -> String {
         }
         None if cell.requirement == RequirementState::Met => return format!("is {}, as required", met_words(cell)),
         None => {
-            let why = cell.why.first().map_or_else(String::new, |w| format!(": {}", w.text));
+            // What moved, and has no bound that can be relied on: the notes say why.
+            let why = cell.why.first().or(cell.notes.first()).map_or_else(String::new, |w| format!(": {}", w.text));
             format!("is required, and is {}{why}", cell.verdict.id())
         }
     };

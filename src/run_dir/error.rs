@@ -23,10 +23,12 @@ pub enum RunDirError {
         path: PathBuf,
     },
     /// There is no run.
-    #[error("{} is not a run directory: it has no manifest.json; name the directory that `crosstalk run` printed", path.display())]
+    #[error("{} is not a run directory: {why}; name the directory that `crosstalk run` printed", path.display())]
     NotARunDirectory {
         /// What was named.
         path: PathBuf,
+        /// What is there instead.
+        why: &'static str,
     },
     /// Written by a newer crosstalk.
     #[error(
@@ -97,6 +99,22 @@ pub enum RunDirError {
 }
 
 impl RunDirError {
+    /// Whether the message says in which directory: the others name a file in it.
+    pub(crate) fn names_its_directory(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::NotEmpty { .. }
+            | Self::NotARunDirectory { .. }
+            | Self::Finished { .. }
+            | Self::Busy { .. } => true,
+            Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::Checksum { .. }
+            | Self::Missing { .. }
+            | Self::NotRecordable { .. } => false,
+        }
+    }
+
     /// An error of the system at `path`.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

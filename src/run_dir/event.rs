@@ -236,8 +236,11 @@ pub(super) fn parse(bytes: &[u8], finished: bool) -> Result<Log, RunDirError> {
     })?;
     let header = files::from_json(&at_line(1), first, FORMAT, VERSION)?;
     let event = |(i, line): (usize, &&[u8])| {
-        let event = serde_json::from_slice(line).map_err(|e| {
-            RunDirError::damaged(&at_line(i + 2), format!("an event of {FORMAT} {VERSION}"), e.to_string())
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let event = serde_json::from_slice(text).map_err(|e| {
+            // Its own line is that of the log.
+            let found = e.to_string().replace(" at line 1 column ", " at column ");
+            RunDirError::damaged(&at_line(i + 2), format!("an event of {FORMAT} {VERSION}"), found)
         })?;
         Ok((i + 2, event))
     };

@@ -141,7 +141,9 @@ pub(super) fn check_format(
             Err(RunDirError::Newer { file: file.to_owned(), found, supported: version })
         }
         (Some(_), Some(found)) if found == u64::from(version) => Ok(()),
-        (_, found) => Err(RunDirError::damaged(file, expected(), format!("version {found:?}"))),
+        (Some(_), Some(found)) => Err(RunDirError::damaged(file, expected(), format!("version {found}"))),
+        (Some(_), None) => Err(RunDirError::damaged(file, expected(), "no version")),
+        (None, _) => Err(RunDirError::damaged(file, expected(), "no format")),
     }
 }
 

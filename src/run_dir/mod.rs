@@ -11,6 +11,7 @@
 //! ```
 //! A file is written under a temporary name, synced and renamed. A crash at any moment loses at most what had no event.
 
+mod check;
 mod digest;
 mod error;
 mod event;
@@ -24,10 +25,13 @@ mod sums;
 mod tests;
 mod write;
 
+#[cfg(test)]
+pub(crate) use check::counted;
+pub use check::recheck;
 pub use digest::{Digest, DigestDifferences, DigestSeries};
 pub use error::RunDirError;
 pub use event::Note;
-pub use read::{Verified, load, verify};
+pub use read::{Verified, load, manifest, verify};
 pub use record::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData, Turns,
 };

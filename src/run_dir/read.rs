@@ -8,7 +8,7 @@ use super::event::{self, Committed, Event, at_line};
 use super::files::{self, DIGEST, EVENTS, FINISHED, MANIFEST, SUMS};
 use super::samples::{self, Label};
 use super::sums::Sums;
-use super::{ArmData, Digest, Manifest, RecordedRun, RunDirError, SeriesData, hlog, sums};
+use super::{ArmData, Digest, Manifest, RecordedRun, RunDirError, SeriesData, check, hlog, sums};
 use crate::backend::{ArmKey, ArmRecord};
 use crate::hazard::Tried;
 use crate::observation::Observed;
@@ -20,6 +20,18 @@ use crate::provenance::Provenance;
 /// Where there is no run, or it is damaged, or from a newer crosstalk.
 pub fn load(path: &Path) -> Result<RecordedRun, RunDirError> {
     Ok(open(path)?.run)
+}
+
+/// What an interrupted run is of: its manifest, with nothing opened for writing and nothing changed.
+///
+/// # Errors
+/// Where there is no run, or it is finished, or its manifest is damaged or from a newer crosstalk.
+pub fn manifest(path: &Path) -> Result<Manifest, RunDirError> {
+    let manifest = parse_manifest(&manifest_bytes(path)?)?;
+    if path.join(FINISHED).exists() {
+        return Err(RunDirError::Finished { path: path.to_owned() });
+    }
+    Ok(manifest)
 }
 
 /// What [`verify`] has compared.
@@ -39,8 +51,9 @@ pub struct Verified {
     pub ignored: Vec<String>,
 }
 
-/// Compares every checksum and, where the run is finished, every arm's histograms with its samples. The caller judges
-/// the run that comes back and compares the verdict with the digest's.
+/// Compares every checksum and, where the run is finished, every arm's histograms with its samples. The caller has
+/// [`recheck`](super::recheck) compute again what events conclude, judges the run that comes back and compares the verdict with
+/// the digest's.
 ///
 /// # Errors
 /// Where anything is missing or differs, and as [`load`].
@@ -123,11 +136,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, RunDirError> {
 }
 
 pub(super) fn manifest_bytes(path: &Path) -> Result<Vec<u8>, RunDirError> {
+    let not_one = |why| RunDirError::NotARunDirectory { path: path.to_owned(), why };
     files::read(path, MANIFEST, "every run").map_err(|e| match e {
-        RunDirError::Missing { .. } => RunDirError::NotARunDirectory { path: path.to_owned() },
-        RunDirError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
-            RunDirError::NotARunDirectory { path: path.to_owned() }
-        }
+        RunDirError::Missing { .. } if path.exists() => not_one("it has no manifest.json"),
+        RunDirError::Missing { .. } => not_one("there is nothing of that name"),
+        RunDirError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => not_one("it is a file"),
         other => other,
     })
 }
@@ -158,10 +171,20 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let mut tried: Vec<Tried> = Vec::new();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
+    // Arrangements of which an arm was ever committed.
+    let mut measured = BTreeSet::new();
     for (line, event) in log.events {
+        check::event(&manifest.plan, line, &event)?;
         match event {
             // A resumed run calibrates a grid again where it was stopped before the grid's first arm.
-            Event::Calibrated(c) => drop(calibrations.insert((c.arrangement, c.grid), c)),
+            Event::Calibrated(c) => {
+                if let Some(arm) = committed.iter().find(|o| (o.arm.arrangement, o.arm.grid) == (c.arrangement, c.grid))
+                {
+                    let expected = format!("the calibration of grid {} before its arms", c.grid);
+                    return Err(RunDirError::damaged(&at_line(line), expected, format!("it after {}", arm.file)));
+                }
+                calibrations.insert((c.arrangement, c.grid), c);
+            }
             Event::Skipped { arrangement, reason } => drop(skipped.insert(arrangement, reason)),
             Event::Committed(c) => {
                 let expected = files::arm_file(&manifest.plan, &c.arm)
@@ -172,16 +195,12 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 if !seen.insert(expected) {
                     return Err(RunDirError::damaged(&at_line(line), "each arm once", format!("{} again", c.file)));
                 }
+                measured.insert(c.arm.arrangement);
                 committed.push(*c);
             }
             Event::GivenUp { arrangement, reason } => drop(given_up.insert(arrangement, reason)),
             Event::Lost { arm, reason } => drop(lost.insert(arm, reason)),
             Event::Stopped { arrangement, grid, neighbour, look } => {
-                let known = manifest.plan.arrangements.get(arrangement).and_then(|a| a.grids.get(grid));
-                if !known.is_some_and(|grid| grid.neighbours.contains(&neighbour)) {
-                    let found = format!("neighbour {neighbour} of grid {grid} of arrangement {arrangement}");
-                    return Err(RunDirError::damaged(&at_line(line), "a neighbour of a grid of the plan", found));
-                }
                 // A cell ends once: the first look that decided it holds.
                 stopped.entry((arrangement, grid, neighbour)).or_insert(look);
             }
@@ -226,6 +245,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         tried,
         finished,
     };
+    check::contradictions(&run, &committed.iter().map(|c| &c.arm).collect::<Vec<_>>(), &measured)?;
     Ok(Opened { run, committed, whole: log.whole })
 }
 
@@ -252,6 +272,7 @@ fn read_arm(path: &Path, manifest: &Manifest, committed: &Committed) -> Result<A
         return Err(RunDirError::damaged(file, expected, samples.len().to_string()));
     }
     let record = ArmRecord { series: label.series, samples, summary: committed.summary.clone() };
+    check::windows(&manifest.plan, file, &record)?;
     let data = ArmData::from_record(&record);
     let counts = event::counts(&data);
     if counts != committed.series {

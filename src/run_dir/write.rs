@@ -119,6 +119,8 @@ impl RunDir {
         // The lock comes first: what is read must not change any more.
         let mut dir = Self::open(path, manifest)?;
         let opened = read::open(path)?;
+        // What goes on is signed in the end: nothing is taken over unchecked.
+        super::recheck(&opened.run)?;
         dir.cut_events(opened.whole)?;
         for committed in &opened.committed {
             let intervals = ArmIntervals::new(&opened.run.arms[&committed.arm])?;

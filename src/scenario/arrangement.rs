@@ -362,7 +362,6 @@ impl Here {
     fn covers(&self, key: &str) -> bool {
         let neighbour = |name: &str| self.neighbours.iter().any(|(n, _)| n == name);
         match key.split_once('/') {
-            Some((name, Expectation::ALL_SERIES)) => neighbour(name),
             Some((name, series)) => neighbour(name) && self.series.iter().any(|s| s == series),
             None => {
                 let channel = |c: &Option<Channel>| c.is_some_and(|c| c.id() == key);
@@ -435,9 +434,7 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
         }
     }
     read.sort_by_key(|(at, _)| *at);
-    let all = here.neighbours.iter().chain(&here.hazards);
-    let neighbours: Vec<_> = all.filter_map(|(n, c)| Some((n.as_str(), (*c)?))).collect();
-    Expectation(read.into_iter().map(|(_, rule)| rule).collect()).spelled_out(&neighbours)
+    Expectation(read.into_iter().map(|(_, rule)| rule).collect())
 }
 
 fn word<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, require: bool) -> Option<super::expectation::Word> {

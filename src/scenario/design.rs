@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stats::{blocks_for_share, spent};
 use crate::units::{Nanos, Share};
 
 /// Tier of evidence.
@@ -74,8 +75,13 @@ pub struct Controls {
     pub sensitivity: u32,
 }
 
-/// Fewest blocks that decide anything: the exact signed-rank bound at 1 % needs them.
-const LEAST_BLOCKS: u32 = 7;
+/// Rate of false passes that a design spends over all its looks: an Isolated whose truth is at the margin or beyond
+/// (verdict.md, "Estimates").
+pub const FALSE_PASS: f64 = 0.01;
+
+/// Fewest blocks of an early look that nobody declared: a tenth of the rate of false alarms takes 13 for a Violated among
+/// twelve judged series × quantiles, and 16 among a hundred.
+const LEAST_EARLY: u32 = 16;
 
 /// A quantile in units of 1/100 000: 50 000 is the median, 99 900 is p99.9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -163,14 +169,18 @@ impl Tier {
     }
 
     /// The looks of a design of so many blocks that says nothing of them: at smoke one, when all is done; else also at a
-    /// quarter of the blocks, seven at least, and at half of them, each after a whole generation.
-    pub(super) fn looks(self, blocks: u32, per_generation: u32) -> Vec<Look> {
-        let whole = |blocks: u32| blocks.max(LEAST_BLOCKS).next_multiple_of(per_generation.max(1));
-        let early = match self {
-            Self::Smoke => Vec::new(),
-            Self::Acceptance | Self::Certify => vec![whole(blocks.div_ceil(4)), whole(blocks.div_ceil(2))],
-        };
-        Look::split(&early, blocks)
+    /// quarter of the blocks and at half of them, each after a whole generation. The second is put off to where an Isolated
+    /// is possible, as long as that saves a quarter of the blocks or more.
+    pub(crate) fn looks(self, blocks: u32, per_generation: u32) -> Vec<Look> {
+        if self == Self::Smoke {
+            return Look::split(&[], blocks);
+        }
+        let whole = |blocks: u32| blocks.max(LEAST_EARLY).next_multiple_of(per_generation.max(1));
+        let (first, half) = (whole(blocks.div_ceil(4)), whole(blocks.div_ceil(2)));
+        let spends = Look::split(&[first, half], blocks).get(1).map_or(1.0, |look| look.spends.as_f64());
+        let isolated = whole(blocks_for_share(self.scope(), FALSE_PASS * spends));
+        let second = if isolated <= blocks - blocks / 4 { half.max(isolated) } else { half };
+        Look::split(&[first, second], blocks)
     }
 }
 
@@ -196,6 +206,20 @@ impl Design {
     /// Generations of a grid that runs to its end.
     pub fn generations(&self) -> u32 {
         self.blocks.div_ceil(self.blocks_per_generation.max(1))
+    }
+
+    /// The rate of false passes that each look may spend, of [`FALSE_PASS`] in all. A look before the last one at fewer blocks
+    /// than an Isolated of the tier takes there can pass nothing: it spends none, and leaves its part to the last.
+    pub fn passes(&self) -> Vec<f64> {
+        let mut shares: Vec<u32> = self.looks.iter().map(|look| look.spends.0).collect();
+        let Some(last) = shares.len().checked_sub(1) else { return vec![FALSE_PASS] };
+        for index in 0..last {
+            let level = FALSE_PASS * Share(shares[index]).as_f64();
+            if self.looks[index].blocks < blocks_for_share(self.tier.scope(), level) {
+                shares[last] += std::mem::take(&mut shares[index]);
+            }
+        }
+        spent(FALSE_PASS, &shares.iter().map(|share| Share(*share).as_f64()).collect::<Vec<_>>())
     }
 
     /// Blocks of a grid that are run when look `look` is taken: as many as it looks at, and the rest of their generation.
@@ -322,14 +346,31 @@ mod tests {
     fn looks_are_taken_at_whole_generations_and_spend_everything() {
         let looks = |tier: Tier| tier.defaults().looks.iter().map(|l| (l.blocks, l.spends.0)).collect::<Vec<_>>();
         assert_eq!(looks(Tier::Smoke), [(17, 1_000_000)]);
-        assert_eq!(looks(Tier::Acceptance), [(12, 100_000), (24, 200_000), (48, 700_000)]);
+        assert_eq!(looks(Tier::Acceptance), [(16, 100_000), (24, 200_000), (48, 700_000)]);
         assert_eq!(looks(Tier::Certify), [(28, 100_000), (52, 200_000), (100, 700_000)]);
-        // A quarter of ten is three, and seven are needed; after whole generations of six that is the end.
-        assert_eq!(Tier::Acceptance.looks(10, 6), [Look { blocks: 10, spends: Share::percent(100) }]);
-        assert_eq!(Tier::Acceptance.looks(10, 4).len(), 2);
+        // A quarter of sixteen is four, and sixteen are needed: that is the end.
+        assert_eq!(Tier::Acceptance.looks(16, 6), [Look { blocks: 16, spends: Share::percent(100) }]);
+        // Half of twenty is ten: the two looks are one.
+        assert_eq!(Tier::Acceptance.looks(20, 4).len(), 2);
         let design = Design { blocks_per_generation: 5, ..Tier::Acceptance.defaults() };
-        assert_eq!([0, 1, 2].map(|look| design.blocks_by(look)), [15, 25, 48], "the rest of a generation is run");
+        assert_eq!([0, 1, 2].map(|look| design.blocks_by(look)), [20, 25, 48], "the rest of a generation is run");
         assert_eq!(design.generations(), 10);
+    }
+
+    /// At 48 blocks of acceptance nothing can be called Isolated before the end: 59 blocks at a fifth of 1 %. At 96 it can,
+    /// after 60, and the last look keeps what is left.
+    #[test]
+    fn looks_that_can_pass_nothing_spend_no_passes() {
+        let of = |tier: Tier, blocks| {
+            let design = Design { blocks, looks: tier.looks(blocks, 4), ..tier.defaults() };
+            let levels: Vec<u32> = design.passes().iter().map(|level| (level * 1e5).round() as u32).collect();
+            (design.looks.iter().map(|look| look.blocks).collect::<Vec<_>>(), levels)
+        };
+        assert_eq!(of(Tier::Acceptance, 48), (vec![16, 24, 48], vec![0, 0, 1_000]));
+        assert_eq!(of(Tier::Acceptance, 96), (vec![24, 60, 96], vec![0, 200, 800]));
+        assert_eq!(of(Tier::Certify, 228), (vec![60, 124, 228], vec![0, 200, 800]));
+        assert_eq!(of(Tier::Smoke, 17), (vec![17], vec![1_000]));
+        assert_eq!(Design { looks: Vec::new(), ..Tier::Smoke.defaults() }.passes(), [FALSE_PASS]);
     }
 
     proptest! {

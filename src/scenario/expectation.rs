@@ -42,18 +42,16 @@ impl Expectation {
     pub const DEFAULT: &'static str = "default";
     /// The key of the objectives.
     pub const SLO: &'static str = "slo";
-    /// In place of a series: all series of a neighbour that have no key of their own.
-    pub(super) const ALL_SERIES: &'static str = "*";
 
     /// The word for one series of one cell, from the most specific key: "neighbour/series", then the neighbour, then its
     /// first channel, then "default"; `None` where no key covers it.
     ///
-    /// A key that names a neighbour *and* a channel is the neighbour: the reader has spelled it "neighbour/*" wherever it
-    /// could be mistaken for the channel of another one.
+    /// No key can mean two things: the reader refuses a neighbour that is called like a channel, unless it is the only one
+    /// that is named by it.
     pub fn word_for(&self, neighbour: &str, neighbour_channel: Channel, series: &str) -> Option<Word> {
         let word = |wanted: &dyn Fn(&str) -> bool| self.0.iter().find(|r| wanted(&r.key)).map(|r| r.word);
         word(&|key| key.split_once('/') == Some((neighbour, series)))
-            .or_else(|| word(&|key| key == neighbour || key.split_once('/') == Some((neighbour, Self::ALL_SERIES))))
+            .or_else(|| word(&|key| key == neighbour))
             .or_else(|| word(&|key| key == neighbour_channel.id()))
             .or_else(|| word(&|key| key == Self::DEFAULT))
     }
@@ -61,18 +59,6 @@ impl Expectation {
     /// Whether every objective of the panel must hold.
     pub fn asks_objectives(&self) -> bool {
         self.0.iter().any(|rule| rule.key == Self::SLO && rule.word == Word::Met)
-    }
-
-    /// Spells each key that is a neighbour's name and also the first channel of *another* neighbour "neighbour/*", so that it
-    /// cannot reach that other neighbour.
-    pub(super) fn spelled_out(mut self, neighbours: &[(&str, Channel)]) -> Self {
-        for Rule { key, .. } in &mut self.0 {
-            let names_a_neighbour = neighbours.iter().any(|(name, _)| name == key);
-            if names_a_neighbour && neighbours.iter().any(|(name, c)| name != key && c.id() == key) {
-                *key = format!("{key}/{}", Self::ALL_SERIES);
-            }
-        }
-        self
     }
 }
 
@@ -133,15 +119,5 @@ mod tests {
         assert_eq!(e.word_for("hog", Channel::L2, "x"), Some(Word::Isolated));
         assert!(!rules(&[("default", Word::Isolated)]).asks_objectives());
         assert!(!rules(&[("slo", Word::Any)]).asks_objectives());
-    }
-
-    #[test]
-    fn a_name_that_is_also_a_channel_is_the_neighbour() {
-        let e = rules(&[("default", Word::Isolated), ("pcie", Word::Any), ("pcie/launch", Word::Violated)]);
-        let neighbours = [("pcie", Channel::Pcie), ("d2h", Channel::Pcie)];
-        let e = e.spelled_out(&neighbours);
-        assert_eq!(e.word_for("pcie", Channel::Pcie, "h2d"), Some(Word::Any));
-        assert_eq!(e.word_for("pcie", Channel::Pcie, "launch"), Some(Word::Violated));
-        assert_eq!(e.word_for("d2h", Channel::Pcie, "h2d"), Some(Word::Isolated), "the key is the neighbour's alone");
     }
 }

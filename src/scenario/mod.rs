@@ -20,7 +20,7 @@ mod tree;
 mod write;
 
 pub use builtin::{BUILTIN, LoadError, list_json, load, table};
-pub use design::{Controls, Design, Look, Margins, Quantile, Tier};
+pub use design::{Controls, Design, FALSE_PASS, Look, Margins, Quantile, Tier};
 pub use expectation::{Expectation, Rule, Word};
 pub use init::init;
 pub use keys::SCHEMA_VERSION;
@@ -29,6 +29,7 @@ pub use model::{
     Accept, Arrangement, Arrivals, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo, TimeSlice,
     Trial,
 };
+pub(crate) use read::mistake_at;
 pub use read::{read, read_at_tier};
 pub use reference::reference_markdown;
 pub use schema::schema;

@@ -49,20 +49,30 @@ pub(super) fn check_against(
     if let (Some(entry), Some(name)) = (t.entry("against"), here.against.as_deref()) {
         if !others.contains(&name) && !r.broken {
             let found = format!("\"{name}\"");
-            r.mistake_among(&entry.span, &entry.path, found, "expected another arrangement", name, &others);
+            let expected = match others.as_slice() {
+                [] => "expected none: there is no other arrangement to compare with",
+                _ => "expected another arrangement",
+            };
+            r.mistake_among(&entry.span, &entry.path, found, expected, name, &others);
         } else if compared.is_empty() {
-            r.mistake(
-                &entry.span,
-                &entry.path,
-                "`against`",
-                "expected none: nothing that is observed here is compared",
+            let comparing: Vec<_> = CATALOGUE.iter().filter(|o| o.compares()).map(|o| o.id).collect();
+            let expected = format!(
+                "expected one of the observations that compare beside it ({}), or no `against`",
+                comparing.join(", ")
             );
+            r.mistake(&entry.span, &entry.path, "`against`, and nothing that is observed here is compared", expected);
         }
     } else if let (Some(entry), Some(id)) = (t.entry("observe"), compared.first())
         && !all.iter().any(|a| a.name != here.name && a.sharing == SharingMode::Exclusive)
     {
-        let expected = "expected `against = \"…\"` beside it: the arrangement that this one is compared with";
-        r.absent(&entry.span, &entry.path, format!("{id}, without anything to compare with"), expected);
+        let found = format!("{id}, without anything to compare with");
+        let expected = match others.as_slice() {
+            [] => "expected another arrangement in this scenario, and `against = \"…\"` beside it",
+            _ => "expected `against = \"…\"` beside it: the arrangement that this one is compared with",
+        };
+        if !r.broken {
+            r.mistake_among(&entry.span, &entry.path, found, expected, "", &others);
+        }
     }
 }
 

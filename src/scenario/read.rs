@@ -9,9 +9,10 @@ use super::design::{Controls, Design, Look, Quantile, Tier};
 use super::hazard;
 use super::keys;
 use super::mistake::Mistakes;
-use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo};
+use super::model::{Accept, Arrivals, Neighbour, Probe, Scenario, Slo, channel_of};
 use super::observe;
 use super::tree::{Content, Entry, Node, Reader, Table, join};
+use crate::channel::Channel;
 use crate::field::Field;
 use crate::units::Share;
 use crate::workload::{Params, Role, Workload};
@@ -52,6 +53,20 @@ pub fn read_at_tier(
         Some(scenario) if r.mistakes.is_empty() => Ok(scenario),
         _ => Err(Mistakes::new(source_name, text, r.mistakes)),
     }
+}
+
+/// A mistake that is found only after the text was read: it stands where `keys` lead, or as near as they do.
+pub(crate) fn mistake_at(source_name: &str, text: &str, keys: &[&str], found: &str, expected: &str) -> Mistakes {
+    let (tree, _) = DeTable::parse_recoverable(text);
+    let mut span = 0..0;
+    let mut table = Some(tree.get_ref());
+    for key in keys {
+        let Some(node) = table.and_then(|table| table.get(*key)) else { break };
+        (span, table) = (node.span(), node.get_ref().as_table());
+    }
+    let mut r = Reader::new(text);
+    r.mistake(&span, &keys.join("."), found, expected);
+    Mistakes::new(source_name, text, r.mistakes)
 }
 
 /// Whether the text is of a newer version than this build reads; then that is the one mistake.
@@ -96,6 +111,14 @@ fn scenario<'t>(
         observe::check_against(r, table, here.as_ref(), &arrangements);
     }
     let accepted: Vec<_> = top.tables("accept").map(|t| accept(r, t, &arrangements, &declared)).collect();
+    let mut risks = BTreeSet::new();
+    for (t, entry) in top.tables("accept").filter_map(|t| Some((t, t.entry("cell")?))) {
+        // Of two, one would hold and the other be read: by whom, why and until when must be one answer.
+        if entry.text().is_some_and(|cell| !risks.insert((cell, t.text("channel")))) {
+            let found = format!("\"{}\" again", entry.text().unwrap_or_default());
+            r.mistake(&entry.span, &entry.path, found, "expected each cell once, or once for each channel");
+        }
+    }
 
     Some(Scenario {
         name: top.owned("name")?,
@@ -314,6 +337,7 @@ fn panel<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload
 
 fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload]) -> Named<Neighbour> {
     let (mut names, mut neighbours, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut places = Vec::new();
     for t in top.tables("neighbour") {
         let workload = workload(r, t, "noise", catalogue, Role::Probe, keys::NOISE_ID.expected);
         let Some(name) = name(r, t, "noise", "neighbour", &mut seen) else { continue };
@@ -322,6 +346,7 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
             r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
         }
         names.push((name.clone(), workload));
+        places.push(t.entry("name").or_else(|| t.entry("noise")));
         let params = workload_params(r, t, workload);
         let neighbour = || {
             Some(Neighbour {
@@ -334,6 +359,21 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
             })
         };
         neighbours.push(neighbour());
+    }
+    for (at, ((name, workload), place)) in names.iter().zip(&places).enumerate() {
+        let (Some(channel), Some(entry)) = (Channel::ALL.iter().find(|c| c.id() == *name), place) else { continue };
+        // A key of `require` or `expect` that may mean the one or the other would decide something else than its writer thinks.
+        let others = names.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut others = others.filter(|(_, (_, w))| w.is_some_and(|w| channel_of(w) == *channel));
+        let own = workload.is_none_or(|w| channel_of(w) == *channel);
+        let found = match others.next() {
+            Some((_, (other, _))) => {
+                format!("\"{name}\", which is also a channel, and that of \"{other}\": as a key it could mean either")
+            }
+            None if own => continue,
+            None => format!("\"{name}\", which is also a channel, and another one than its own"),
+        };
+        r.mistake(&entry.span, &entry.path, found, "expected a `name` that is no channel");
     }
     (names, neighbours)
 }
@@ -445,7 +485,10 @@ fn slos<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str) -> Vec<Slo> {
         };
         let path = join(path, &quantile.to_string());
         let bound = r.scalar(&keys::SLO_BOUND, value.get_ref(), &value.span(), &path);
-        if let Some(crate::field::Value::Duration(bound)) = bound {
+        // "p99" and "p99.0" are two keys and one quantile.
+        if slos.iter().any(|slo: &Slo| slo.quantile == quantile) {
+            r.mistake(&key.span(), &path, format!("{quantile} again"), "expected each quantile once");
+        } else if let Some(crate::field::Value::Duration(bound)) = bound {
             slos.push(Slo { quantile, bound });
         }
     }

@@ -101,6 +101,18 @@ impl Pool {
         self.totals.iter().map(|n| u64::from(*n)).sum()
     }
 
+    /// The buckets that hold something in any block, rising.
+    pub(super) fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// Per block, what lies above the bucket of a row.
+    pub(super) fn over(&self, row: usize) -> Vec<Over> {
+        let counts = &self.cumulative[row * self.blocks..][..self.blocks];
+        let of = |(below, total): (&u32, &u32)| Over { over: u64::from(total - below), total: u64::from(*total) };
+        counts.iter().zip(&self.totals).map(of).collect()
+    }
+
     /// The pooled quantile `q` in nanoseconds; `None` where it lies at +∞, or where there is nothing.
     pub fn quantile(&self, q: Quantile) -> Option<f64> {
         Some(self.value(self.row(&vec![1; self.blocks], q, 0)?))

@@ -26,6 +26,11 @@ pub fn t_quantile(alpha: f64, freedom: u32) -> Option<f64> {
     Some(kept(bisected(-far, far, |x| t.sf(x) > alpha)))
 }
 
+/// P(T > `t`) for Student's T with `freedom` degrees of freedom; `None` where there are none.
+pub(super) fn t_beyond(t: f64, freedom: u32) -> Option<f64> {
+    Some(kept(StudentsT::new(0.0, 1.0, f64::from(freedom)).ok()?.sf(t)))
+}
+
 /// P(X ≤ `hits`) for X ~ Bin(`trials`, `p`), as the incomplete beta function I₁₋ₚ(n − k, k + 1).
 pub(super) fn binomial_below(hits: u64, trials: u64, p: f64) -> f64 {
     match statrs::distribution::Binomial::new(p, trials) {

@@ -18,13 +18,15 @@ mod slo;
 mod spending;
 
 pub use autocorrelation::integrated_time;
-pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, log_ratio};
+pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, expansion, log_ratio};
 pub use counts::{Counts, Pool};
 pub use distributions::{normal_quantile, t_quantile};
 pub use durations::{Bucket, Durations, resolution};
 pub use proportions::{holm, proportion_lower, proportion_upper};
 pub use rank::{Ranks, quantile_ranks, rank_bounds};
 pub use signed_rank::{SignedRank, hodges_lehmann};
-pub use sizes::{blocks_for_share, blocks_to_decide, detectable_effect, episode_share, min_requests, planned_requests};
-pub use slo::{OBJECTIVE_ARMS, Over, ShareBounds, share_bounds, t_bounds};
+pub use sizes::{
+    blocks_for_share, blocks_to_decide, detectable_effect, episode_share, least_blocks, min_requests, planned_requests,
+};
+pub use slo::{Over, ShareBounds, objective_arms, objective_bounds, share_bounds, t_bounds, t_exceeds};
 pub use spending::spent;

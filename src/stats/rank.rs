@@ -1,7 +1,8 @@
 //! Distribution-free bounds of one arm's quantile, from its ranks.
 //!
 //! P(X₍ₗ₎ ≤ x_p ≤ X₍ᵤ₎) = P(l ≤ Bin(n, p) ≤ u − 1) (H. A. David, H. N. Nagaraja, *Order Statistics*, 3rd ed., section
-//! 7.1). It holds for independent requests alone: it tells what one arm's quantile is worth, and decides no verdict.
+//! 7.1). It holds for independent requests alone: it tells what one arm's quantile is worth, and how many requests a verdict takes
+//! at least, and decides none.
 
 use super::counts::Counts;
 use super::distributions::binomial_below;

@@ -17,6 +17,13 @@ pub fn blocks_for_share(share: f64, alpha: f64) -> u32 {
     libm::ceil(libm::log(alpha) / libm::log1p(-share)) as u32
 }
 
+/// The fewest blocks for which the exact signed-rank bound at 1 − `alpha` exists: all n differences lie on one side of
+/// their centre with probability 0.5ⁿ, so n = ⌈−log₂ α⌉, seven at 1 %. A bootstrap draws a bound from fewer all the same,
+/// narrow because it has seen little.
+pub fn least_blocks(alpha: f64) -> u32 {
+    libm::ceil(-libm::log2(alpha)) as u32
+}
+
 /// The fewest requests for which a distribution-free one-sided upper bound at 1 − `alpha` exists for quantile `q`: the
 /// largest of n lies below x_q with probability qⁿ, so n = ⌈ln α / ln q⌉ (H. A. David, H. N. Nagaraja, *Order
 /// Statistics*, 3rd ed., section 7.1).
@@ -70,6 +77,16 @@ mod tests {
             assert!(episode_share(blocks - 1, 0.01) > share);
         }
         assert_eq!(episode_share(0, 0.01), 1.0);
+    }
+
+    #[test]
+    fn the_fewest_blocks_are_those_of_the_exact_bound() {
+        for alpha in [0.3, 0.05, 0.015, 0.01, 0.005, 0.001_25, 0.000_125] {
+            let exists = |n: u32| crate::stats::SignedRank::new(n as usize).critical(alpha).is_some();
+            let least = least_blocks(alpha);
+            assert!(exists(least) && !exists(least - 1), "{least} at {alpha}");
+        }
+        assert_eq!([0.01, 0.005, 0.000_125].map(least_blocks), [7, 8, 13]);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Requests of an arm hang together, arms do not: so the share is taken per arm, and its bounds over arms.
 
 use super::bootstrap::mean_bounds;
-use super::distributions::t_quantile;
+use super::counts::{Counts, Pool};
+use super::distributions::{t_beyond, t_quantile};
+use super::sizes::least_blocks;
 use crate::random::Stream;
 
-/// Arms that a claim about an objective needs.
-pub const OBJECTIVE_ARMS: usize = 12;
+/// Arms that a claim about an objective needs at least.
+const OBJECTIVE_ARMS: usize = 12;
 
 /// Requests of one arm, and how many of them were over the bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +38,13 @@ const PART: f64 = 0.25;
 
 /// Bounds of the share of requests over an objective's bound at 1 − `alpha` (low, high), over arms that had requests: the
 /// widest of Student's t, the percentile and the studentised bootstrap over arms. Shares are skewed, and t alone then
-/// misses on the side that matters. `None` where there are fewer than [`OBJECTIVE_ARMS`].
+/// misses on the side that matters. `None` where there are fewer than [`objective_arms`].
 ///
 /// Like every verdict it speaks of what hits a share π* of the arms or more: arms without a request over the bound say
 /// nothing of rarer episodes.
 pub fn share_bounds(arms: &[Over], alpha: (f64, f64), stream: &mut Stream) -> Option<ShareBounds> {
     let shares: Vec<f64> = arms.iter().filter(|a| a.total > 0).map(|a| a.over as f64 / a.total as f64).collect();
-    if shares.len() < OBJECTIVE_ARMS {
+    if shares.len() < objective_arms(alpha.0.min(alpha.1)) {
         return None;
     }
     let alpha = (PART * alpha.0, PART * alpha.1);
@@ -55,13 +57,82 @@ pub fn share_bounds(arms: &[Over], alpha: (f64, f64), stream: &mut Stream) -> Op
     })
 }
 
-/// One-sided bounds of a mean at 1 − `alpha` (low, high) by Student's t: x̄ ∓ t·s/√n. `None` of fewer than two values.
-pub fn t_bounds(values: &[f64], alpha: (f64, f64)) -> Option<(f64, f64)> {
+/// Arms that a claim about an objective needs at this level: a dozen, and as many as any bound at the part of it that is
+/// drawn takes.
+pub fn objective_arms(alpha: f64) -> usize {
+    OBJECTIVE_ARMS.max(least_blocks(PART * alpha) as usize)
+}
+
+/// Bounds of the share of requests over `bound_ns`, to be held against what is `allowed`. `None` as in [`share_bounds`].
+///
+/// Few arms that hold all that lies over the bound do not tell what others hold, and bound nothing. But no more requests lie
+/// over it than over a lower one, where more arms hold some: an upper bound of that share is one of this share too. So
+/// where the bound itself is not decided every lower one is asked, as far as the share over it is still allowed; and every
+/// higher one for a lower bound. A looser objective is thus met wherever a stricter one is, and missed only where all
+/// stricter ones are. It costs no error rate: what is falsely said of another bound, as of its own, takes a truth beyond what
+/// is allowed, and a bound farther off has the truth farther beyond.
+pub fn objective_bounds(
+    arms: &[Counts<'_>],
+    bound_ns: u64,
+    allowed: f64,
+    alpha: (f64, f64),
+    stream: &Stream,
+) -> Option<ShareBounds> {
+    let of = |over: &[Over]| share_bounds(over, alpha, &mut stream.clone());
+    // Which side of the bound its own bucket lies on is not known: each end takes the worse.
+    let (least, most): (Vec<Over>, Vec<Over>) = arms.iter().map(|arm| arm.over(bound_ns)).unzip();
+    let (least, most) = (of(&least)?, of(&most)?);
+    let mut bounds = ShareBounds { share: most.share, low: least.low, high: most.high };
+    let (above, below) = (most.share <= allowed && most.high > allowed, least.share > allowed && least.low <= allowed);
+    if !above && !below {
+        return Some(bounds);
+    }
+    let pool = Pool::new(arms);
+    let rows = pool.buckets().iter().enumerate();
+    // What takes no resampling settles most of them: Student's t alone, and how often a resample holds no arm of those that
+    // hold any, when no multiple of its deviation is enough.
+    let within = |over: &[Over], reach: fn(f64, f64, f64) -> bool| {
+        let held = over.iter().filter(|arm| arm.over > 0).count() as f64;
+        let none = libm::pow(1.0 - held / over.len() as f64, over.len() as f64);
+        if held > 0.0 && none > 2.0 * PART * alpha.1 {
+            return false;
+        }
+        let shares: Vec<f64> = over.iter().filter(|a| a.total > 0).map(|a| a.over as f64 / a.total as f64).collect();
+        t_bounds(&shares, (PART * alpha.0, PART * alpha.1)).is_some_and(|(low, high)| reach(low, high, allowed))
+    };
+    if above {
+        let stricter = rows.filter(|(_, bucket)| bucket.highest() <= bound_ns).map(|(row, _)| pool.over(row));
+        let met = stricter.filter(|over| within(over, |_, high, allowed| high <= allowed));
+        let high = met.filter_map(|over| of(&over)).map(|b| b.high).find(|high| *high <= allowed);
+        bounds.high = high.unwrap_or(bounds.high);
+    } else {
+        let looser = rows.rev().filter(|(_, bucket)| bucket.highest() > bound_ns).map(|(row, _)| pool.over(row));
+        let missed = looser.filter(|over| within(over, |low, _, allowed| low > allowed));
+        let low = missed.filter_map(|over| of(&over)).map(|b| b.low).find(|low| *low > allowed);
+        bounds.low = low.unwrap_or(bounds.low);
+    }
+    Some(bounds)
+}
+
+/// The p-value of "the mean is at most `limit`" by Student's t; `None` of fewer than two values.
+pub fn t_exceeds(values: &[f64], limit: f64) -> Option<f64> {
+    let (mean, error, freedom) = mean_and_error(values)?;
+    // Equal values have no error, and lie beyond the limit or not.
+    if error == 0.0 { Some(f64::from(u8::from(mean <= limit))) } else { t_beyond((mean - limit) / error, freedom) }
+}
+
+/// Mean, its standard error and the degrees of freedom; `None` of fewer than two values.
+fn mean_and_error(values: &[f64]) -> Option<(f64, f64, u32)> {
     let n = values.len() as f64;
-    let freedom = u32::try_from(values.len()).ok()?.checked_sub(1)?;
+    let freedom = u32::try_from(values.len()).ok()?.checked_sub(1).filter(|freedom| *freedom > 0)?;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / f64::from(freedom);
-    let error = libm::sqrt(variance / n);
+    Some((mean, libm::sqrt(variance / n), freedom))
+}
+
+/// One-sided bounds of a mean at 1 − `alpha` (low, high) by Student's t: x̄ ∓ t·s/√n. `None` of fewer than two values.
+pub fn t_bounds(values: &[f64], alpha: (f64, f64)) -> Option<(f64, f64)> {
+    let (mean, error, freedom) = mean_and_error(values)?;
     Some((mean - t_quantile(alpha.0, freedom)? * error, mean + t_quantile(alpha.1, freedom)? * error))
 }
 
@@ -69,6 +140,7 @@ pub fn t_bounds(values: &[f64], alpha: (f64, f64)) -> Option<(f64, f64)> {
 mod tests {
     use super::*;
     use crate::random::Key;
+    use crate::stats::Durations;
 
     fn arms(over: &[u64]) -> Vec<Over> {
         over.iter().map(|over| Over { over: *over, total: 1_000 }).collect()
@@ -85,6 +157,11 @@ mod tests {
         assert!((low - (2.0 - 2.919_986 / 3f64.sqrt())).abs() < 1e-5, "{low}");
         assert!((high - (2.0 + 6.964_557 / 3f64.sqrt())).abs() < 1e-5, "{high}");
         assert_eq!(t_bounds(&[1.0], (0.05, 0.01)), None);
+        // The p-value of a limit at its own bound is the bound's level.
+        let p = t_exceeds(&[1.0, 2.0, 3.0], 2.0 - 2.919_986 / 3f64.sqrt()).unwrap();
+        assert!((p - 0.05).abs() < 1e-6, "{p}");
+        assert_eq!([0.9, 1.0].map(|limit| t_exceeds(&[1.0, 1.0], limit)), [Some(0.0), Some(1.0)]);
+        assert_eq!(t_exceeds(&[1.0], 0.0), None);
         assert_eq!(t_bounds(&[], (0.05, 0.01)), None);
     }
 
@@ -103,6 +180,49 @@ mod tests {
         let b = bounds(&[0, 0, 0, 60, 0, 0, 0, 0, 60, 0, 0, 0]).unwrap();
         assert!((b.share - 0.01).abs() < 1e-12);
         assert_eq!((b.low, b.high), (0.0, 1.0));
+    }
+
+    /// 24 arms of a thousand requests, of which ten to each lie at 1 to 10 ms, so that each bound is exceeded by fewer; and two
+    /// arms hold one far off.
+    fn spread() -> Vec<Durations> {
+        let arm = |arm: u64| {
+            let mut durations = Durations::default();
+            (0..990).for_each(|_| durations.record(100_000));
+            (1..=10).for_each(|ms| durations.record(ms * 1_000_000 - arm));
+            (0..u64::from(arm.is_multiple_of(12))).for_each(|_| durations.record(1_000_000_000));
+            durations
+        };
+        (0..24).map(arm).collect()
+    }
+
+    fn objective(arms: &[Durations], bound_ms: u64, allowed: f64) -> ShareBounds {
+        let arms: Vec<Counts<'_>> = arms.iter().map(|arm| Counts::new(arm, 0)).collect();
+        objective_bounds(&arms, bound_ms * 1_000_000, allowed, (0.01, 0.01), &Stream::new(1, &[])).unwrap()
+    }
+
+    /// Two arms of 24 hold all that lies over 20 ms, and no multiple of their deviation is enough: by itself that bound is
+    /// undecided where 8 ms is met.
+    #[test]
+    fn a_looser_objective_is_met_wherever_a_stricter_one_is() {
+        let arms = spread();
+        let over: Vec<Over> = arms.iter().map(|arm| Counts::new(arm, 0).over(20_000_000).1).collect();
+        assert_eq!(share_bounds(&over, (0.01, 0.01), &mut Stream::new(1, &[])).unwrap().high, 1.0);
+        let met: Vec<bool> = (1..40).map(|ms| objective(&arms, ms, 0.005).high <= 0.005).collect();
+        assert!(met.is_sorted() && met[7] && !met[4], "{met:?}");
+        assert!((objective(&arms, 20, 0.005).share - 2.0 / 1_001.0 / 24.0).abs() < 1e-6);
+    }
+
+    /// And a stricter one is missed wherever a looser one is: 3 ms with eight in a thousand over it, against 2 ‰.
+    #[test]
+    fn a_stricter_objective_is_missed_wherever_a_looser_one_is() {
+        let arms = spread();
+        let missed: Vec<bool> = (1..40).map(|ms| objective(&arms, ms, 0.002).low > 0.002).collect();
+        assert!(missed.is_sorted_by(|a, b| a >= b) && missed[2] && !missed[9], "{missed:?}");
+    }
+
+    #[test]
+    fn a_smaller_level_takes_more_arms() {
+        assert_eq!([0.01, 0.001, 0.000_1].map(objective_arms), [12, 12, 16]);
     }
 
     #[test]

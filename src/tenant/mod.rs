@@ -3,6 +3,8 @@
 
 mod arrivals;
 pub mod fault;
+pub mod memory;
+pub mod pattern;
 pub mod protocol;
 pub mod question;
 mod region;

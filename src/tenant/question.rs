@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::{FaultAnswer, FaultQuestion};
+use super::memory::{MemoryAnswer, MemoryQuestion};
+use super::pattern::{PatternAnswer, PatternQuestion};
 
 /// One question. What a driver refuses is an answer; what keeps the process from asking is a failed order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,10 @@ pub enum Question {
         /// How many there are.
         ranks: u32,
     },
+    /// Do something with device memory.
+    Memory(MemoryQuestion),
+    /// About patterns in device memory.
+    Pattern(PatternQuestion),
 }
 
 /// The answer to the question of the same kind, or why there is none.
@@ -69,6 +75,10 @@ pub enum Answer {
     },
     /// To [`Question::Reduce`].
     Reduced(Reduced),
+    /// To [`Question::Memory`].
+    Memory(MemoryAnswer),
+    /// To [`Question::Pattern`].
+    Pattern(PatternAnswer),
     /// The driver, or the library, refuses what was asked for.
     Refused(Refusal),
     /// There is no library to ask.

@@ -2,7 +2,8 @@
 
 use super::cell;
 use super::placebo;
-use super::types::{ControlOutcome, ControlVerdict};
+use super::types::{CellVerdict, Control, ControlOutcome, ControlVerdict, Unwatched};
+use super::was_judged;
 use crate::channel::Channel;
 use crate::nvml::assumed_use;
 use crate::plan::{Plan, PlannedArrangement, exercised_channels};
@@ -10,8 +11,11 @@ use crate::run_dir::RecordedRun;
 use crate::scenario::SharingMode;
 use crate::sharing;
 
+/// Names that a sentence holds.
+const NAMES: usize = 4;
+
 /// One sentence each, in a fixed order.
-pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict]) -> Vec<String> {
+pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict], cells: &[CellVerdict]) -> Vec<String> {
     let plan = &run.manifest.plan;
     let mut assumed = Vec::new();
     if let Some(why) = assumed_use(&run.manifest.device) {
@@ -45,18 +49,52 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict]) -> Vec<String> 
         let names: Vec<String> = channels.iter().map(Channel::to_string).collect();
         assumed.push(format!("no sensitivity control exists for {}", names.join(", ")));
     }
-    for row in controls.iter().filter(|row| row.outcome == ControlOutcome::Impossible) {
-        let text = format!(
-            "{} control not possible in {}: {}",
-            row.control.words(),
-            plan.arrangements[row.arrangement].name,
-            row.text
-        );
+    for row in controls {
+        let (control, place) = (row.control.words(), &plan.arrangements[row.arrangement].name);
+        let text = match row.outcome {
+            ControlOutcome::Impossible => format!("{control} control not possible in {place}: {}", row.text),
+            // Quiet against quiet that cannot say blocks Isolated; one of these contradicts nothing, and shows nothing.
+            ControlOutcome::Undecided if matches!(row.control, Control::Placebo | Control::Presence) => {
+                format!("{control} control undecided in {place}")
+            }
+            _ => continue,
+        };
         if !assumed.contains(&text) {
             assumed.push(text);
         }
     }
+    assumed.extend([Unwatched::CarryOver, Unwatched::Drift, Unwatched::Host].into_iter().filter_map(|what| {
+        let of = unwatched(plan, cells, what)?;
+        Some(format!("{}{of}", what.words()))
+    }));
     assumed
+}
+
+/// Where `what` could not be looked for, of everything that was judged beside noise; nothing more where that is everywhere.
+/// `None`: nowhere.
+fn unwatched(plan: &Plan, cells: &[CellVerdict], what: Unwatched) -> Option<String> {
+    let (mut lacking, mut seen) = (Vec::new(), false);
+    let tests = |cell: &&CellVerdict| {
+        plan.arrangements[cell.arrangement].sharing != SharingMode::Exclusive && !placebo::is(plan, cell.neighbour)
+    };
+    for cell in cells.iter().filter(tests) {
+        for series in cell.series.iter().filter(|s| was_judged(&s.verdict)) {
+            let name = format!("{} {} in {}", series.series, series.quantile, plan.arrangements[cell.arrangement].name);
+            if !series.unwatched.contains(&what) {
+                seen = true;
+            } else if !lacking.contains(&name) {
+                lacking.push(name);
+            }
+        }
+    }
+    let more = lacking.len().saturating_sub(NAMES);
+    let names = lacking.iter().take(NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match (lacking.is_empty(), seen, more) {
+        (true, ..) => None,
+        (false, false, _) => Some(String::new()),
+        (false, true, 0) => Some(format!(" at {names}")),
+        (false, true, more) => Some(format!(" at {names} and {more} more")),
+    }
 }
 
 /// Whether a mode promises a tenant something of its own.

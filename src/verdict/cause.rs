@@ -11,6 +11,7 @@ use crate::provenance::Provenance;
 use crate::run_dir::{ArmData, SeriesData};
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::{Counts, Durations, Pool};
+use crate::units::time_for_people;
 
 /// A change of a device time counts from this many ticks of the device's timer.
 const TICKS: f64 = 4.0;
@@ -74,7 +75,7 @@ fn found(s: &Symptoms<'_>) -> Found {
     };
     let queue = device_times(s, |data| &data.queue, q);
     let service = device_times(s, |data| &data.service, q);
-    let whole = || format!("{} → {} ({q})", duration(quiet_ns), duration(noisy_ns));
+    let whole = || format!("{} → {} ({q})", time_for_people(quiet_ns), time_for_people(noisy_ns));
     let (Some(queue), Some(service)) = (queue, service) else {
         if let Some(found) = clock(s, (quiet_ns, noisy_ns)) {
             return found;
@@ -90,7 +91,7 @@ fn found(s: &Symptoms<'_>) -> Found {
     if waited.max(worked) < TICKS * timer_tick_ns(s) || waited.max(0.0) + worked.max(0.0) < seen {
         return cause("host", format!("{}, most of it neither in the queue nor on the device{}", whole(), pauses(s)));
     }
-    let (before, after) = (duration(queue.0), duration(queue.1));
+    let (before, after) = (time_for_people(queue.0), time_for_people(queue.1));
     if waited >= worked && takes_turns(s) {
         cause("turns", format!("waits {after} for its turn ({q}), {before} when quiet"))
     } else if waited >= worked {
@@ -98,14 +99,14 @@ fn found(s: &Symptoms<'_>) -> Found {
         if let Some(each) = device_times(s, |data| &data.service, Quantile::P50)
             && each.1 > SLOWER * each.0
         {
-            let (from, to) = (duration(each.0), duration(each.1));
+            let (from, to) = (time_for_people(each.0), time_for_people(each.1));
             return cause("service", format!("{from} → {to} on the device (p50), and the next one waits for it"));
         }
         cause("queue", format!("waits {after} to start ({q}), {before} when quiet"))
     } else if let Some(found) = clock(s, service) {
         found
     } else {
-        cause("service", format!("{} → {} on the device ({q})", duration(service.0), duration(service.1)))
+        cause("service", format!("{} → {} on the device ({q})", time_for_people(service.0), time_for_people(service.1)))
     }
 }
 
@@ -116,7 +117,7 @@ fn cause(word: &'static str, text: String) -> Found {
 /// What the host's own pauses did, where they grew.
 fn pauses(s: &Symptoms<'_>) -> String {
     let told = |h: HostMoved| {
-        let (from, to) = (duration(h.quiet_ns), duration(h.noisy_ns));
+        let (from, to) = (time_for_people(h.quiet_ns), time_for_people(h.noisy_ns));
         format!("; the host's own pauses grew, {from} → {to} at most")
     };
     s.host.map_or_else(String::new, told)
@@ -187,7 +188,7 @@ fn served(s: &Symptoms<'_>) -> String {
         text = format!(", {:.0} of {:.0} requests/s served", completed as f64 / seconds, planned as f64 / seconds);
     }
     if let Some((_, service)) = device_times(s, |data| &data.service, s.quantile) {
-        text += &format!(", {} each on the device ({})", duration(service), s.quantile);
+        text += &format!(", {} each on the device ({})", time_for_people(service), s.quantile);
     }
     text
 }
@@ -231,41 +232,4 @@ fn timer_tick_ns(s: &Symptoms<'_>) -> f64 {
         plan.gpu().model.as_deref().is_some_and(|m| ["h100", "h200", "gh200"].iter().any(|h| m.starts_with(h)))
     };
     if hopper(s.cell.plan) { 64.0 } else { 1024.0 }
-}
-
-/// A length of time in words, three significant digits.
-fn duration(ns: f64) -> String {
-    let (value, unit) = match ns {
-        ..1e3 => (ns, "ns"),
-        ..1e6 => (ns / 1e3, "µs"),
-        ..1e9 => (ns / 1e6, "ms"),
-        _ => (ns / 1e9, "s"),
-    };
-    let digits = if value >= 99.95 || unit == "ns" {
-        0
-    } else if value >= 9.995 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.digits$} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_three_digits() {
-        for (ns, text) in [
-            (7.0, "7 ns"),
-            (4_000.0, "4.00 µs"),
-            (38_120.0, "38.1 µs"),
-            (2.1e6, "2.10 ms"),
-            (176e6, "176 ms"),
-            (3e9, "3.00 s"),
-        ] {
-            assert_eq!(duration(ns), text);
-        }
-    }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::cause::{self, Symptoms};
 use super::controls::GridControls;
 use super::decide::{Evidence, decide};
-use super::estimate::{Estimates, Levels, Sides, Tables, estimate, interval};
+use super::estimate::{Estimates, Sides, Tables, estimate, interval};
 use super::looks::Extent;
-use super::order::{self, Drift};
-use super::types::{CellVerdict, Control, Reason, RequirementState, SeriesVerdict, SloVerdict, Verdict};
+use super::order::{self, CarryOver, Drift};
+use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, SloVerdict, Unwatched, Verdict};
 use super::validity::{self, Findings};
-use super::{host, placebo, slo};
+use super::{host, slo};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
@@ -18,11 +18,6 @@ use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun, SeriesData};
 use crate::scenario::{Quantile, SharingMode};
 use crate::stats::{Counts, Durations};
-
-/// Family-wise level of the lower bounds of a cell, two per series × quantile: of the 5 % that false alarms may reach two
-/// fifths are kept, for a bootstrap over 17 blocks is narrow far out: at the whole of 5 % the six series of a cell, all on
-/// their margin, raise one in 5.1 % of synthetic runs.
-pub(super) const FALSE_ALARM: f64 = 0.03;
 
 /// One block of a cell: its quiet and its noisy arm.
 #[derive(Clone, Copy)]
@@ -59,7 +54,6 @@ pub(super) struct Judged {
 struct Common<'a> {
     findings: Findings,
     controls: &'a Controls,
-    placebo_missing: bool,
     not_awake: bool,
 }
 
@@ -106,7 +100,7 @@ pub(super) fn judge_cells(
             }
             if quiet != Some(victim) {
                 quiet = Some(victim);
-                slos.extend(cell.quiet_slos(run));
+                slos.extend(cell.quiet_slos(run, None));
             }
             let judged = cell.judge(run, controls, tables);
             cells.push(judged.cell);
@@ -182,12 +176,6 @@ impl<'a> Cell<'a> {
         self.plan.panel.iter().enumerate().filter_map(of_probe).sum()
     }
 
-    /// Levels of the bounds at a look: each lower bound has its part of the family's level, either view may decide.
-    fn levels(&self, extent: Extent) -> Levels {
-        let lower = FALSE_ALARM / (2 * self.family.max(1)) as f64 * extent.spends;
-        Levels { lower, upper: extent.upper() }
-    }
-
     /// Its name: the seat is named where the victim sits in several.
     fn name(&self) -> String {
         let several = self.arrangement.grids.iter().any(|grid| grid.victim != self.victim);
@@ -256,8 +244,6 @@ impl<'a> Cell<'a> {
         let common = Common {
             not_awake: validity::quiet_clock_is_lower(&all) == Some(true)
                 || rows.iter().any(|(_, q, _, e)| faster(*q, e)),
-            placebo_missing: !placebo::is(self.plan, self.neighbour)
-                && placebo::is_missing(run, self.arrangement_index, self.victim),
             findings,
             controls,
         };
@@ -269,9 +255,13 @@ impl<'a> Cell<'a> {
             let steeper = |d: &Drift| drift.is_none_or(|other| d.per_block.abs() > other.per_block.abs());
             drift = drifts.filter(steeper).or(drift);
         }
-        for note in subjects.iter().flat_map(|s| s.findings.notes.iter().cloned()) {
-            if !notes.contains(&note) {
-                notes.push(note);
+        // What moved stands; that it moved no further than it did rests on evidence that is not whole.
+        let moved = |s: &&SeriesVerdict| matches!(s.verdict, Verdict::Degraded | Verdict::Violated);
+        let short = |r: &&Reason| !matches!(r, Reason::Underpowered { .. });
+        let blocked = cell.series.iter().filter(moved).filter_map(|s| s.blocked.as_ref()).filter(short);
+        for note in blocked.chain(subjects.iter().flat_map(|s| &s.findings.notes)) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
             }
         }
         cell.notes = notes.into_iter().chain(drift.map(Drift::reason)).collect();
@@ -309,17 +299,23 @@ impl<'a> Cell<'a> {
         subjects.iter().filter(first).flat_map(of_subject).collect()
     }
 
-    /// The objectives of the victim's place in its quiet arms, over all grids of the place.
-    fn quiet_slos(&self, run: &RecordedRun) -> Vec<SloVerdict> {
+    /// The objectives of the victim's place in its quiet arms, over all grids of the place. `at`: those of one grid's probes
+    /// after the blocks of a look at it.
+    pub(super) fn quiet_slos(&self, run: &RecordedRun, at: Option<(usize, Extent)>) -> Vec<SloVerdict> {
         let mut slos = Vec::new();
-        for (index, probe) in self.plan.panel.iter().enumerate().filter(|(_, probe)| !probe.slos.is_empty()) {
+        let asked = |probe: usize| at.is_none_or(|(grid, _)| self.arrangement.grids[grid].probes.contains(&probe));
+        for (index, probe) in self.plan.panel.iter().enumerate() {
+            if probe.slos.is_empty() || !asked(index) {
+                continue;
+            }
             let grids = self.arrangement.grids.iter().enumerate();
             let grids = grids.filter(|(_, g)| g.victim == self.victim && g.probes.contains(&index));
             let (mut arms, mut extent, mut planned) = (Vec::new(), None, 0);
             for (grid, of) in grids {
-                let whole = Extent::of_quiet(run, self.arrangement_index, grid);
+                let looked = at.filter(|(at, _)| *at == grid).map(|(_, extent)| extent);
+                let whole = looked.unwrap_or_else(|| Extent::of_quiet(run, self.arrangement_index, grid));
                 planned += whole.blocks as usize;
-                extent = extent.filter(|e: &Extent| e.spends < whole.spends).or(Some(whole));
+                extent = extent.filter(|e: &Extent| e.alpha < whole.alpha).or(Some(whole));
                 let key = |block| ArmKey {
                     arrangement: self.arrangement_index,
                     grid,
@@ -339,7 +335,9 @@ impl<'a> Cell<'a> {
                 seat: self.seat(),
                 neighbour: None,
                 extent,
-                not_met: (arms.len() < planned).then_some(Reason::Incomplete),
+                not_met: (arms.len() < planned)
+                    .then_some(Reason::Incomplete)
+                    .or_else(|| validity::lost_while_quiet(run, self.arrangement_index, self.victim)),
                 not_missed: late.or(sleepy.then_some(Reason::TooFewCores)),
                 arms,
             };
@@ -402,7 +400,8 @@ impl<'a> Cell<'a> {
             Key::Number(u64::from(q.0)),
         ];
         let mut stream = Stream::new(self.plan.seed, &key);
-        estimate(&subject.sides, q, by, self.levels(subject.extent), deadline_ns(self.plan), &mut stream, tables)
+        let levels = subject.extent.levels(self.family);
+        estimate(&subject.sides, q, by, levels, deadline_ns(self.plan), &mut stream, tables)
     }
 
     /// A row, and a drift of its quiet arms that must be known and decides nothing.
@@ -432,11 +431,26 @@ impl<'a> Cell<'a> {
         let host_mediated = host.zip(tolerated);
         let host_mediated = host_mediated
             .map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
-        let (carried, drift) = self.quiet_arms(run, subject, q, by);
+        let (carried, drift, mut unwatched) = self.quiet_arms(run, subject, q, by);
+        if !host::is_watched(&subject.pairs, self.plan.inventory.provenance) {
+            unwatched.push(Unwatched::Host);
+        }
         let steep = drift.filter(|d| d.is_steep(margins.0)).map(Drift::reason);
         let blocks = subject.sides.arms.len() as u32;
         let least = subject.extent.least_for_isolated(self.plan);
-        let placebo = Reason::ControlNotMeasured { control: Control::Placebo };
+        let blocking = common
+            .findings
+            .noisy
+            .clone()
+            .or_else(|| subject.findings.noisy.clone())
+            .or(host_mediated)
+            .or(holes.then_some(Reason::TooFewRequests))
+            .or_else(|| controls.and_then(|c| c.blocking(self.neighbour, subject.series, q)));
+        let underpowered = e.underpowered(blocks, margins.0, least);
+        let blocked = blocking
+            .clone()
+            .or(common.not_awake.then_some(Reason::QuietArmNotAwake))
+            .or((blocks < least).then(|| underpowered.clone()));
         let verdict = decide(Evidence {
             invalid: controls
                 .and_then(|c| c.failed.clone())
@@ -449,17 +463,9 @@ impl<'a> Cell<'a> {
             // An early Isolated would promise more than its blocks have seen.
             upper: e.upper().filter(|_| blocks >= least),
             margins,
-            blocking: common
-                .findings
-                .noisy
-                .clone()
-                .or_else(|| subject.findings.noisy.clone())
-                .or(host_mediated)
-                .or(holes.then_some(Reason::TooFewRequests))
-                .or_else(|| controls.and_then(|c| c.blocking(self.neighbour, subject.series, q)))
-                .or(common.placebo_missing.then_some(placebo)),
+            blocking,
             not_awake: common.not_awake,
-            underpowered: e.underpowered(blocks, margins.0, least),
+            underpowered,
         });
         let cause = matches!(verdict, Verdict::Degraded | Verdict::Violated).then(|| {
             cause::of(&Symptoms {
@@ -472,7 +478,8 @@ impl<'a> Cell<'a> {
                 quiet_ns: e.quiet_ns,
                 noisy_ns: e.noisy_ns,
                 backlog: subject.findings.backlog,
-                host,
+                // One that was slower in the quiet arms is no cause of a slower noisy one.
+                host: host.filter(|moved| moved.change_ns > 0.0),
                 provenance: self.plan.inventory.provenance,
             })
         });
@@ -494,8 +501,10 @@ impl<'a> Cell<'a> {
             noisy_ns: e.noisy_ns.filter(|_| told),
             requests: (quiet.total(), noisy.total()),
             blocks,
-            level: subject.extent.alpha(),
+            level: subject.extent.passes,
             cause,
+            blocked,
+            unwatched,
             saturated,
             required: None,
             expected: None,
@@ -503,22 +512,32 @@ impl<'a> Cell<'a> {
         (row, drift.filter(|d| d.is_notable(margins.0)))
     }
 
-    /// What a noisy arm left in the quiet ones, and how they drift: of a quantile that an arm has for itself.
+    /// What a noisy arm left in the quiet ones, how they drift, and what of it could not be looked for: of a quantile that an
+    /// arm has for itself.
     fn quiet_arms(
         &self,
         run: &RecordedRun,
         subject: &Subject<'_>,
         q: Quantile,
         by: JudgedBy,
-    ) -> (Option<Reason>, Option<Drift>) {
-        if by != JudgedBy::Blocks {
-            return (None, None);
-        }
+    ) -> (Option<Reason>, Option<Drift>, Vec<Unwatched>) {
         let place = (self.arrangement_index, subject.grid);
-        let carried = order::carry_over(run, place, subject.extent, subject.series, q);
-        let quiet = subject.pairs.iter().zip(&subject.sides.arms);
+        let mut unwatched = Vec::new();
+        let carried = match order::carry_over(run, place, subject.extent, subject.series, (q, by)) {
+            CarryOver::Seen(reason) => Some(reason),
+            CarryOver::None => None,
+            CarryOver::NotLooked => {
+                unwatched.push(Unwatched::CarryOver);
+                None
+            }
+        };
+        let quiet = subject.pairs.iter().zip(&subject.sides.arms).filter(|_| by == JudgedBy::Blocks);
         let values = quiet.filter_map(|(pair, (quiet, _))| Some((pair.block, libm::log(quiet.quantile(q)?))));
-        (carried, Drift::of(&values.collect::<Vec<_>>()))
+        let values: Vec<(u32, f64)> = values.collect();
+        if !Drift::is_looked_for(&values) {
+            unwatched.push(Unwatched::Drift);
+        }
+        (carried, Drift::of(&values), unwatched)
     }
 }
 

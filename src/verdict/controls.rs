@@ -2,13 +2,15 @@
 //!
 //! A/A: quiet against quiet must come out Isolated. Presence: a neighbour's idle process against none. Sensitivity: the same
 //! noise inside the victim's own place must move the probe in its service time, else it would not show what comes from
-//! outside. A control that was planned and has no arm blocks Isolated: absent is never a pass.
+//! outside. A control that was planned and lacks arms blocks Isolated: absent is never a pass, and what is left may be what
+//! survived.
 
 use std::collections::BTreeMap;
 
-use super::cell::{self, FALSE_ALARM, counts, deadline_ns};
-use super::estimate::{Levels, Sides, Tables, estimate, interval, times};
-use super::looks::Extent;
+use super::cell::{self, counts, deadline_ns};
+use super::estimate::{BEYOND, Levels, Sides, Tables, estimate, interval, times};
+use super::looks::{Extent, FALSE_ALARM};
+use super::placebo;
 use super::types::{Control, ControlOutcome, ControlVerdict, Interval, Reason};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
@@ -16,13 +18,11 @@ use crate::plan::{Grid, Plan, exercised_channels};
 use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
-use crate::stats::{Counts, Durations, log_ratio, t_bounds};
+use crate::stats::{Counts, Durations, holm, log_ratio, t_bounds, t_exceeds};
 use crate::units::Share;
 
 /// Part of the requests whose device times must be known.
 const KNOWN: f64 = 0.9;
-/// Requests beyond a quantile that an arm must be expected to hold, for a quantile of the arm itself.
-const BEYOND: f64 = 10.0;
 
 /// What the controls of a grid say of its cells.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct GridControls {
     pub(super) rows: Vec<ControlVerdict>,
     /// One moved: nothing can be said of the grid's cells.
     pub(super) failed: Option<Reason>,
-    /// One was planned and has no arm: nothing is called Isolated.
+    /// One was planned and lacks arms: nothing is called Isolated.
     unmeasured: Option<Reason>,
     /// Quiet against quiet is not decided: this series × quantile is not called Isolated.
     undecided: BTreeMap<(String, Quantile), Reason>,
@@ -44,7 +44,7 @@ impl GridControls {
     pub(super) fn blocking(&self, neighbour: usize, series: &str, q: Quantile) -> Option<Reason> {
         let unexercised = || self.unexercised.get(&(neighbour, series.to_owned()));
         let undecided = || self.undecided.get(&(series.to_owned(), q));
-        self.unmeasured.as_ref().or_else(unexercised).or_else(undecided).cloned()
+        unexercised().or_else(undecided).or(self.unmeasured.as_ref()).cloned()
     }
 }
 
@@ -63,6 +63,9 @@ pub(super) fn of_grid(run: &RecordedRun, arrangement: usize, grid: usize, tables
     if let Some(of) = Of::new(run, arrangement, grid).filter(Of::begun) {
         of.presence(&mut controls);
         of.sensitivity(&mut controls);
+        if placebo::is_short(run, arrangement, of.grid.victim) {
+            controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Placebo });
+        }
     }
     controls
 }
@@ -163,8 +166,7 @@ impl<'a> Of<'a> {
             return;
         }
         let judged = self.judged();
-        let levels =
-            Levels { lower: FALSE_ALARM / (2 * judged.len().max(1)) as f64 * extent.spends, upper: extent.upper() };
+        let levels = extent.levels(judged.len());
         let (mut moved, mut open, mut worst) = (Vec::new(), Vec::new(), None::<(f64, String)>);
         let mut needed = Some(0);
         for (series, q, by) in judged {
@@ -180,12 +182,15 @@ impl<'a> Of<'a> {
             let mut stream = Stream::new(self.plan.seed, &key);
             let e = estimate(&sides, q, by, levels, deadline_ns(self.plan), &mut stream, tables);
             let margin = libm::log1p(self.plan.design.margins.of(q).0);
+            // An arm without requests would have counted as one that agrees.
+            let empty = |(a, b): &(Counts<'_>, Counts<'_>)| a.total() == 0 || b.total() == 0;
+            let holes = by == JudgedBy::Blocks && sides.arms.iter().any(empty);
             let text = e.ratio().map_or_else(|| "no requests".to_owned(), words);
             let slower = e.lower().is_some_and(|low| low > margin);
             let faster = e.upper().is_some_and(|high| high < -0.5 * margin);
             if slower || faster {
                 moved.push(format!("{series} {q} {text}"));
-            } else if e.upper().is_some_and(|high| high < margin) {
+            } else if !holes && e.upper().is_some_and(|high| high < margin) {
                 let size = e.ratio().map_or(0.0, |r| libm::fabs(libm::log(r.estimate)));
                 if worst.as_ref().is_none_or(|(other, _)| size > *other) {
                     worst = Some((size, format!("{series} {q} {text}")));
@@ -200,7 +205,11 @@ impl<'a> Of<'a> {
                 open.push(format!("{series} {q} {text}"));
             }
         }
-        let blocks = pairs.len();
+        let blocks = pairs.len() as u32;
+        let short = blocks < extent.blocks;
+        if short {
+            controls.unmeasured = Some(Reason::ControlNotMeasured { control: Control::Again });
+        }
         let (outcome, text) = if !moved.is_empty() {
             controls.failed = Some(Reason::ControlFailed { control: Control::Again });
             (ControlOutcome::Failed, format!("quiet against quiet moved over {blocks} blocks: {}", moved.join(", ")))
@@ -214,6 +223,8 @@ impl<'a> Of<'a> {
                 ControlOutcome::Undecided,
                 format!("quiet against quiet is too wide after {blocks} blocks: {open}; {decide}"),
             )
+        } else if short {
+            (ControlOutcome::NotMeasured, format!("{blocks} of {} pairs of quiet arms were recorded", extent.blocks))
         } else if let Some((_, worst)) = worst {
             (
                 ControlOutcome::Passed,
@@ -252,7 +263,9 @@ impl<'a> Of<'a> {
         }
         let judged: Vec<_> = self.judged().into_iter().filter(|(_, _, by)| *by == JudgedBy::Blocks).collect();
         let level = FALSE_ALARM / (2 * judged.len().max(1)) as f64;
-        let (mut moved, mut open, mut fine, mut worst) = (Vec::new(), 0, 0, None::<(f64, String)>);
+        let (mut open, mut fine, mut worst) = (0, 0, None::<(f64, String)>);
+        // What may have moved, and the p-values of slower and faster than the margin.
+        let (mut tested, mut p_values) = (Vec::new(), Vec::new());
         for (series, q, _) in judged {
             let of = |(alone, quiet): &(&ArmData, Vec<&ArmData>)| {
                 let ln = |arm: &ArmData| counts(arm, series).quantile(q).map(libm::log);
@@ -268,11 +281,13 @@ impl<'a> Of<'a> {
             let estimate = values.iter().sum::<f64>() / values.len() as f64;
             let margin = libm::log1p(self.plan.design.margins.of(q).0);
             let text = format!("{series} {q} {}", words(interval(estimate, Some(low), Some(high))));
-            if low > margin || high < -margin {
-                moved.push(text);
-                continue;
-            }
-            if high < margin && low > -margin {
+            let faster: Vec<f64> = values.iter().map(|value| -value).collect();
+            let sides = [t_exceeds(&values, margin), t_exceeds(&faster, margin)];
+            p_values.extend(sides.map(|p| p.unwrap_or(1.0)));
+            tested.push(text.clone());
+            // A generation without requests says nothing.
+            let whole = values.len() == generations.len();
+            if whole && high < margin && low > -margin {
                 fine += 1;
             } else {
                 open += 1;
@@ -281,14 +296,27 @@ impl<'a> Of<'a> {
                 worst = Some((libm::fabs(estimate), text));
             }
         }
+        let falls = holm(&p_values, FALSE_ALARM);
+        let moved: Vec<&str> = tested
+            .iter()
+            .zip(falls.chunks(2))
+            .filter(|(_, f)| f.contains(&true))
+            .map(|(text, _)| text.as_str())
+            .collect();
         let over = format!("{} of {planned} generations", generations.len());
         let worst = worst.map_or_else(String::new, |(_, text)| format!(", largest {text}"));
+        // Early looks end a grid, and its generations with it.
+        let extent = Extent::of_quiet(self.run, self.arrangement, self.index);
+        let least = planned.min(extent.blocks.div_ceil(each)) as usize;
         let (outcome, text) = if !moved.is_empty() {
             controls.failed.get_or_insert(Reason::ControlFailed { control: Control::Presence });
             (
                 ControlOutcome::Failed,
                 format!("an idle neighbour's process moves the victim, {over}: {}", moved.join(", ")),
             )
+        } else if generations.len() < least {
+            controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Presence });
+            (ControlOutcome::NotMeasured, format!("the victim was alone in {over}"))
         } else if open > 0 {
             let text = format!("no significant difference to an empty seat, {over}; {open} too wide to bound{worst}");
             (ControlOutcome::Undecided, text)

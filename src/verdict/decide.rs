@@ -69,7 +69,7 @@ fn weight(verdict: &Verdict) -> (u8, u8) {
             Reason::Timeouts { .. } => 10,
             Reason::Backlog => 9,
             Reason::HostMediated { .. } => 8,
-            Reason::ControlNotMeasured { .. } => 7,
+            Reason::ControlNotMeasured { .. } | Reason::ControlOff { .. } => 7,
             Reason::ChannelNotExercised { .. } => 6,
             Reason::ControlUndecided { .. } => 5,
             Reason::QuietArmNotAwake => 3,

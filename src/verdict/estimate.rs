@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::looks::ALPHA;
 use super::types::{Interval, Reason};
 use crate::random::Stream;
 use crate::run_dir::JudgedBy;
 use crate::scenario::Quantile;
 use crate::stats::{
-    Counts, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect, hodges_lehmann,
-    log_ratio, min_requests, normal_quantile, resolution,
+    Counts, LogBounds, Pool, SignedRank, blocks_to_decide, bootstrap_log_ratio, detectable_effect, expansion,
+    hodges_lehmann, least_blocks, log_ratio, normal_quantile, quantile_ranks, resolution,
 };
 
 /// The arms of two sides, block by block.
@@ -27,13 +26,18 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// Levels of one-sided bounds.
+/// Requests beyond a quantile that must be expected, of a single arm or of all that are pooled (verdict.md, "The design").
+pub(super) const BEYOND: f64 = 10.0;
+
+/// Levels of one-sided bounds at one look.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Levels {
     /// Of each lower bound.
     pub(super) lower: f64,
     /// Of each upper bound.
     pub(super) upper: f64,
+    /// More blocks are to come: what calibration found to suffice in all of them need not suffice yet.
+    pub(super) early: bool,
 }
 
 /// What is known of one series at one quantile. Bounds are on the log scale, without ε.
@@ -47,7 +51,9 @@ pub(super) struct Estimates {
     epsilon: f64,
     levels: Levels,
     /// Blocks with requests on both sides.
-    blocks: usize,
+    blocks: u32,
+    /// The side with fewer requests has enough for a bound of the quantile at the level of the lower bounds.
+    bounded: bool,
     /// Standard deviation of a block's difference: the larger of the two views.
     deviation: Option<f64>,
 }
@@ -82,21 +88,32 @@ pub(super) fn estimate(
         epsilon: 0.0,
         levels,
         blocks: 0,
+        bounded: false,
         deviation: None,
     };
-    let enough = min_requests(q, ALPHA);
-    if by == JudgedBy::TooFew || quiet.total() < enough || noisy.total() < enough {
+    let requests = quiet.total().min(noisy.total());
+    // Were they independent: the least that there must be. The highest of fewer need not reach the quantile.
+    let bounded = |level: f64| quantile_ranks(q, requests, level).high.is_some();
+    let too_early = levels.early && by == JudgedBy::Pooled && (requests as f64 * (1.0 - q.as_f64())) < BEYOND;
+    if by == JudgedBy::TooFew || !bounded(levels.upper) || too_early {
         return e;
     }
+    e.bounded = bounded(levels.lower);
     let known = [e.quiet_ns, e.noisy_ns].into_iter().flatten();
     e.epsilon = known.map(resolution).fold(0.0, f64::max);
     let pooled = bootstrap_log_ratio(quiet, noisy, q, (levels.lower, levels.upper), deadline_ns, stream);
     let root = libm::sqrt(sides.arms.len() as f64);
     e.deviation = pooled.and_then(|d| d.deviation).map(|d| d * root);
-    e.pooled = pooled.map(|d| Bounds { estimate: d.estimate, low: d.low, high: d.high });
+    // Lower bounds lie far out, over a dozen blocks at an early look, and either view may decide: there a percentile is too
+    // near. Of the upper bounds the wider one decides.
+    let low = |estimate: f64, low: Option<f64>| {
+        let further = expansion(levels.lower, sides.arms.len())?;
+        low.map(|low| estimate - further * (estimate - low).max(0.0))
+    };
+    e.pooled = pooled.map(|d| Bounds { estimate: d.estimate, low: low(d.estimate, d.low), high: d.high });
     let both = |(quiet, noisy): &&(Counts<'_>, Counts<'_>)| quiet.total() > 0 && noisy.total() > 0;
     let arms: Vec<_> = sides.arms.iter().filter(both).collect();
-    e.blocks = arms.len();
+    e.blocks = arms.len() as u32;
     if by == JudgedBy::Blocks {
         let ratios: Vec<LogBounds> =
             arms.iter().map(|(quiet, noisy)| log_ratio(quiet.quantile(q), noisy.quantile(q), deadline_ns)).collect();
@@ -115,8 +132,12 @@ pub(super) fn estimate(
 }
 
 impl Estimates {
-    /// L: the higher of the lower bounds, ε taken off. Their levels are chosen so that either may decide.
+    /// L: the higher of the lower bounds, ε taken off. Their levels are chosen so that either may decide. Below
+    /// [`least_blocks`] there is none, as for U, and none of fewer requests than a bound of the quantile takes.
     pub(super) fn lower(&self) -> Option<f64> {
+        if self.blocks < least_blocks(self.levels.lower) || !self.bounded {
+            return None;
+        }
         let bounds = [self.paired, self.pooled].into_iter().flatten().filter_map(|b| b.low);
         bounds.reduce(f64::max).map(|low| low - self.epsilon)
     }
@@ -148,15 +169,10 @@ impl Estimates {
             let z = if distance > 0.0 { z } else { normal_quantile(self.levels.lower) };
             blocks_to_decide(sd, distance.abs() - self.epsilon, z)
         });
-        let least = least.max(least_blocks(self.levels.upper) as u32);
+        let least = least.max(least_blocks(self.levels.upper));
         let needed = needed.map(|n| n.max(blocks + 1).max(least)).or((blocks < least).then_some(least));
         Reason::Underpowered { detectable, blocks_needed: needed }
     }
-}
-
-/// Fewest blocks for which the exact signed-rank bound at `level` exists: 0.5^n ≤ α, seven at 1 %.
-fn least_blocks(level: f64) -> usize {
-    libm::ceil(-libm::log2(level)) as usize
 }
 
 /// A ratio from bounds on the log scale.

@@ -3,6 +3,7 @@
 //! Proving isolation is a non-inferiority claim: the null hypothesis is that the neighbour slows the victim by at least
 //! the margin. Everything here serves that sentence, and whatever is absent is Inconclusive, never a pass.
 
+mod askable;
 mod assumed;
 mod cause;
 mod cell;
@@ -30,12 +31,12 @@ mod validity;
 mod warnings;
 
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
-pub use looks::decided;
+pub use looks::{decided, idle_looks};
 pub use observed::ObservedVerdict;
 pub(crate) use requirements::names as accept_names;
 pub use types::{
     Cause, CellVerdict, Control, ControlOutcome, ControlVerdict, Interval, Reason, RequirementState, RunVerdict,
-    Saturated, SeriesVerdict, SloState, SloVerdict, Verdict, Warning,
+    Saturated, SeriesVerdict, SloState, SloVerdict, Unwatched, Verdict, Warning,
 };
 pub use warnings::foreseen;
 
@@ -79,13 +80,14 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
     let hazards = hazards::judge(run);
     let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
     let states = states.chain(observed.iter().map(|o| o.requirement)).chain(hazards.iter().map(|h| h.requirement));
-    let requirement = states.chain([open]).max().unwrap_or(RequirementState::NotRequired);
+    let requirement =
+        states.chain([open, requirements::without_cells(plan, &cells)]).max().unwrap_or(RequirementState::NotRequired);
     RunVerdict {
         requires: requirement != RequirementState::NotRequired,
         requirement,
         scope_share: scope(plan, &cells),
         warnings: warnings::of(run, &cells),
-        assumed: assumed::of(run, &rows),
+        assumed: assumed::of(run, &rows, &cells),
         not_tested: not_tested(plan, &cells, &hazards),
         controls: rows,
         slos,
@@ -104,7 +106,7 @@ fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
     } else {
         let whole = Extent::at(&plan.design, usize::MAX);
         let tail = plan.design.judged.iter().any(|q| *q >= TAIL);
-        tail.then(|| episode_share(whole.blocks, whole.alpha()))
+        tail.then(|| episode_share(whole.blocks, whole.passes))
     }
 }
 

@@ -5,7 +5,7 @@ use super::looks::Extent;
 use super::types::Reason;
 use crate::backend::ArmKey;
 use crate::experiment::order;
-use crate::run_dir::RecordedRun;
+use crate::run_dir::{JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
 use crate::stats::{SignedRank, hodges_lehmann, normal_quantile};
 use crate::workload::PLACEBO;
@@ -19,32 +19,86 @@ const SEEN: f64 = 0.005;
 /// margin takes so much noise that no Isolated is lost by it.
 const CARRIED: f64 = 0.025;
 
+/// What was seen of a carry-over.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum CarryOver {
+    /// There is one: significant, and larger than half the margin.
+    Seen(Reason),
+    /// One that matters would have been seen.
+    None,
+    /// It could not be looked for: no second quiet arm, a quantile that no arm has for itself, or too few blocks in which one
+    /// quiet arm follows noise and the other does not. Nobody knows.
+    NotLooked,
+}
+
 /// Quiet arms after a noisy one against those after a quiet one, in the same block: two quiet arms to a block (A/A), of which
-/// only one follows noise. A difference that is significant and larger than half the margin; `None` where none is to be seen.
+/// only one follows noise.
 pub(super) fn carry_over(
+    run: &RecordedRun,
+    place: (usize, usize),
+    extent: Extent,
+    series: &str,
+    (q, by): (Quantile, JudgedBy),
+) -> CarryOver {
+    if by != JudgedBy::Blocks {
+        return CarryOver::NotLooked;
+    }
+    let differences = differences(run, place, extent, series, q).unwrap_or_default();
+    let Some(estimate) = hodges_lehmann(&differences) else { return CarryOver::NotLooked };
+    let table = SignedRank::new(differences.len());
+    let all_one_way = 0.5f64.powi(differences.len() as i32);
+    // Too few differences reach no such level: that all of them point one way is then what can be seen.
+    let level = CARRIED.max(all_one_way);
+    let slower = table.lower(&differences, level).is_some_and(|low| low > 0.0);
+    let faster = table.upper(&differences, level).is_some_and(|high| high < 0.0);
+    let large = libm::fabs(estimate) > 0.5 * libm::log1p(run.manifest.plan.design.margins.of(q).0);
+    match (slower || faster) && large {
+        true => CarryOver::Seen(Reason::CarryOver { ratio: libm::exp(estimate) }),
+        // So few may miss one.
+        false if all_one_way > CARRIED => CarryOver::NotLooked,
+        false => CarryOver::None,
+    }
+}
+
+/// ln of a quiet arm after noise ÷ one after quiet, of every block that has both. `None`: no block has two quiet arms.
+fn differences(
     run: &RecordedRun,
     (arrangement, grid): (usize, usize),
     extent: Extent,
     series: &str,
     q: Quantile,
-) -> Option<Reason> {
+) -> Option<Vec<f64>> {
     let plan = &run.manifest.plan;
     let planned = plan.arrangements.get(arrangement)?.grids.get(grid)?;
     if !plan.design.controls.again {
         return None;
     }
     let is_noise = |key: &ArmKey| key.neighbour.is_some_and(|n| plan.neighbours[n].workload != PLACEBO);
+    // Decided, and left out from then on: the tenants stay up.
+    let stopped = |key: &ArmKey| {
+        key.neighbour.is_some_and(|n| {
+            let of = Extent::of(run, arrangement, grid, n);
+            !of.last && key.block >= planned.first_block + of.blocks
+        })
+    };
     let each = plan.design.blocks_per_generation.max(1);
     let mut differences = Vec::new();
     // The arm before: none after a restart.
     let mut before: Option<ArmKey> = None;
     for block in planned.first_block..planned.first_block + extent.blocks {
-        if (block - planned.first_block).is_multiple_of(each) {
+        let keys = order(plan, arrangement, grid, block);
+        // Measured anew after an interruption: in another session than the blocks around it.
+        let anew = keys.iter().any(|key| run.lost_before.contains_key(key));
+        if anew || (block - planned.first_block).is_multiple_of(each) {
             before = None;
         }
         let mut after = [None, None];
-        for key in order(plan, arrangement, grid, block) {
-            let Some(arm) = run.arms.get(&key) else { continue };
+        for key in keys {
+            let Some(arm) = run.arms.get(&key) else {
+                // A lost arm restarts the tenants, and so does whoever goes on after an interruption.
+                before = before.filter(|_| stopped(&key));
+                continue;
+            };
             if let (None, Some(before)) = (key.neighbour, &before) {
                 let value = counts(arm, series).quantile(q).map(libm::log);
                 after[usize::from(is_noise(before))] = value;
@@ -54,15 +108,9 @@ pub(super) fn carry_over(
         if let [Some(quiet), Some(noisy)] = after {
             differences.push(noisy - quiet);
         }
+        before = before.filter(|_| !anew);
     }
-    let estimate = hodges_lehmann(&differences)?;
-    let table = SignedRank::new(differences.len());
-    // Fewer than six differences reach no such level: that all of them point one way is then what can be seen.
-    let level = CARRIED.max(0.5f64.powi(differences.len() as i32));
-    let slower = table.lower(&differences, level).is_some_and(|low| low > 0.0);
-    let faster = table.upper(&differences, level).is_some_and(|high| high < 0.0);
-    let large = libm::fabs(estimate) > 0.5 * libm::log1p(plan.design.margins.of(q).0);
-    ((slower || faster) && large).then(|| Reason::CarryOver { ratio: libm::exp(estimate) })
+    Some(differences)
 }
 
 /// The drift of a quantile of the quiet arms.
@@ -74,7 +122,16 @@ pub(super) struct Drift {
     pub(super) blocks: f64,
 }
 
+/// Fewest blocks whose order can be significant at [`SEEN`]: of six that all rise, Kendall's statistic is 15, of five 10, where
+/// 14.7 and 11.5 are needed.
+const LEAST: usize = 6;
+
 impl Drift {
+    /// Whether a drift of so many values can be seen at all.
+    pub(super) fn is_looked_for(values: &[(u32, f64)]) -> bool {
+        values.len() >= LEAST
+    }
+
     /// The drift of (block, ln q) where there is one: the median of the slopes between all pairs (H. Theil 1950, P. K. Sen
     /// 1968), where Kendall's statistic of order against value is significant (H. B. Mann 1945).
     pub(super) fn of(values: &[(u32, f64)]) -> Option<Self> {

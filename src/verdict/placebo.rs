@@ -3,9 +3,10 @@
 
 use super::cell;
 use super::estimate::times;
+use super::looks::Extent;
 use super::types::{CellVerdict, Control, ControlOutcome, ControlVerdict, Reason, SeriesVerdict, Verdict};
-use crate::backend::Purpose;
-use crate::plan::Plan;
+use crate::backend::{ArmKey, Purpose};
+use crate::plan::{Grid, Plan};
 use crate::run_dir::RecordedRun;
 use crate::scenario::SharingMode;
 use crate::workload::PLACEBO;
@@ -15,18 +16,27 @@ pub(super) fn is(plan: &Plan, neighbour: usize) -> bool {
     plan.neighbours[neighbour].workload == PLACEBO
 }
 
-/// Whether a victim's place was to have a placebo, and not one arm of it was recorded, though others were.
-pub(super) fn is_missing(run: &RecordedRun, arrangement: usize, victim: usize) -> bool {
+/// Whether a victim's place was to have a placebo, and lacks arms of it, or quiet ones to compare them with: of what is left
+/// nobody knows whether it is what survived.
+pub(super) fn is_short(run: &RecordedRun, arrangement: usize, victim: usize) -> bool {
     let plan = &run.manifest.plan;
     let grids = plan.arrangements[arrangement].grids.iter().enumerate().filter(|(_, grid)| grid.victim == victim);
-    let of: Vec<(usize, usize)> =
-        grids.flat_map(|(i, grid)| grid.neighbours.iter().filter(|n| is(plan, **n)).map(move |n| (i, *n))).collect();
-    let recorded = |(grid, neighbour): &(usize, usize)| {
-        let of =
-            |k: &&crate::backend::ArmKey| (k.arrangement, k.grid, k.purpose) == (arrangement, *grid, Purpose::Block);
-        run.arms.keys().filter(of).any(|k| k.neighbour == Some(*neighbour))
+    let mut of = grids.flat_map(|(i, grid)| grid.neighbours.iter().filter(|n| is(plan, **n)).map(move |n| (i, *n)));
+    of.any(|(grid, neighbour)| {
+        let (recorded, planned) = blocks(run, arrangement, grid, neighbour);
+        recorded < planned
+    })
+}
+
+/// Blocks of a grid that have both arms beside a neighbour, and how many it was to have, up to the look at which it stopped.
+fn blocks(run: &RecordedRun, arrangement: usize, grid: usize, neighbour: usize) -> (u32, u32) {
+    let first = run.manifest.plan.arrangements[arrangement].grids[grid].first_block;
+    let planned = Extent::of(run, arrangement, grid, neighbour).blocks;
+    let has = |block: u32, neighbour| {
+        run.arms.contains_key(&ArmKey { arrangement, grid, block, neighbour, purpose: Purpose::Block })
     };
-    !of.is_empty() && !of.iter().any(recorded)
+    let both = |block: &u32| has(*block, None) && has(*block, Some(neighbour));
+    ((first..first + planned).filter(both).count() as u32, planned)
 }
 
 /// A placebo that moves, either way, makes every other cell of its arrangement and place Inconclusive, whatever it shows.
@@ -48,10 +58,22 @@ pub(super) fn apply(run: &RecordedRun, cells: &mut [CellVerdict]) -> Vec<Control
             cell.series.iter().filter(moves).map(|s| format!("{} {}{}", s.series, s.quantile, ratio(s))).collect();
         let open: Vec<&SeriesVerdict> =
             cell.series.iter().filter(|s| matches!(s.verdict, Verdict::Inconclusive { .. })).collect();
+        let arrangement = &plan.arrangements[cell.arrangement];
+        let seat =
+            |grid: &Grid| arrangement.seats.get(grid.victim).map_or_else(|| grid.victim.to_string(), |s| s.id.clone());
+        let grids = arrangement.grids.iter().enumerate();
+        let grids = grids.filter(|(_, g)| g.neighbours.contains(&cell.neighbour) && seat(g) == cell.seat);
+        let (recorded, planned) = grids
+            .map(|(index, _)| blocks(run, cell.arrangement, index, cell.neighbour))
+            .fold((0, 0), |(a, b), (recorded, planned)| (a + recorded, b + planned));
         let (outcome, text) = if !moved.is_empty() {
             (ControlOutcome::Failed, format!("the neighbour's host loop alone moves the victim: {}", moved.join(", ")))
-        } else if cell.series.iter().all(|s| s.blocks == 0) {
-            (ControlOutcome::NotMeasured, "planned, and no block of it was recorded".to_owned())
+        } else if recorded < planned {
+            let text = match recorded {
+                0 => "planned, and no block of it was recorded".to_owned(),
+                _ => format!("{recorded} of {planned} blocks of it were recorded"),
+            };
+            (ControlOutcome::NotMeasured, text)
         } else if let Some(first) = open.first() {
             let why = match &first.verdict {
                 Verdict::Inconclusive { reason } => reason.words(),

@@ -1,7 +1,7 @@
 //! What was required and what was expected: by cell, by channel, by series.
 
 use super::decide::overall;
-use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, SloState, SloVerdict, Verdict};
+use super::types::{CellVerdict, Control, Reason, RequirementState, SeriesVerdict, SloState, SloVerdict, Verdict};
 use crate::channel::Channel;
 use crate::plan::{Plan, PlannedArrangement};
 use crate::run_dir::{Manifest, RecordedRun};
@@ -16,7 +16,8 @@ pub(super) fn requires(plan: &Plan) -> bool {
             return true;
         }
         // One that cannot run has no cells, and is asked for all the same.
-        let asked = arrangement.skipped.is_some() && rules.0.iter().any(|rule| decides(rule.word));
+        let asked = (arrangement.skipped.is_some() || arrangement.grids.is_empty())
+            && rules.0.iter().any(|rule| decides(rule.word));
         asked
             || arrangement.grids.iter().any(|grid| {
                 let series = || grid.probes.iter().flat_map(|probe| &plan.panel[*probe].series);
@@ -52,9 +53,15 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
         .map(|group| state(plan, group, &accepts))
         .max()
         .unwrap_or(RequirementState::NotRequired);
+    // What the data show is not met for want of a control alone: say so.
+    let shown = |group: &Group<'_>| {
+        asks_proof(group.word) && as_far_as_known(plan, group.word, &group.series) == RequirementState::Met
+    };
+    let off = !plan.design.controls.again && groups(&arrangement.require).iter().any(shown);
     let surprises = groups(&arrangement.expect).iter().flat_map(|group| surprises(&cell.name, group)).collect();
     cell.requirement = requirement;
     cell.surprises = surprises;
+    cell.notes.extend(off.then_some(Reason::ControlOff { control: Control::Again }));
 }
 
 /// Fills in whether the objectives hold where they are required. Returns what an arrangement that did not run leaves open.
@@ -82,6 +89,19 @@ pub(super) fn apply_to_slos(run: &RecordedRun, slos: &mut [SloVerdict]) -> Requi
     }
     let open = |(index, a): (usize, &PlannedArrangement)| {
         a.require.asks_objectives() && !slos.iter().any(|slo| slo.arrangement == index)
+    };
+    match plan.arrangements.iter().enumerate().any(open) {
+        true => RequirementState::Undecided,
+        false => RequirementState::NotRequired,
+    }
+}
+
+/// What arrangements leave open of which a verdict is required, and that have no cell at all.
+pub(super) fn without_cells(plan: &Plan, cells: &[CellVerdict]) -> RequirementState {
+    let asks = |rules: &Expectation| rules.0.iter().any(|rule| !matches!(rule.word, Word::Any | Word::Met));
+    let open = |(index, a): (usize, &PlannedArrangement)| {
+        // Hazards are judged without cells, and say themselves what is open.
+        a.hazards.is_empty() && asks(&a.require) && !cells.iter().any(|cell| cell.arrangement == index)
     };
     match plan.arrangements.iter().enumerate().any(open) {
         true => RequirementState::Undecided,
@@ -141,8 +161,22 @@ fn state(plan: &Plan, group: &Group<'_>, accepts: &[&Accept]) -> RequirementStat
     }
 }
 
-/// Whether the verdicts under one rule are what `require` asks. Without any (Skipped) nobody knows.
+/// Words that hold where a slowdown is proved *not* to be there.
+fn asks_proof(word: Word) -> bool {
+    matches!(word, Word::Isolated | Word::Degraded)
+}
+
+/// Whether the verdicts under one rule are what `require` asks. That there is no slowdown is shown by nothing but an
+/// experiment that tells quiet from quiet: with A/A off it is not met. What is there, is there.
 fn required(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementState {
+    match as_far_as_known(plan, word, series) {
+        RequirementState::Met if asks_proof(word) && !plan.design.controls.again => RequirementState::Undecided,
+        state => state,
+    }
+}
+
+/// The same as far as the data go. Without any (Skipped) nobody knows.
+fn as_far_as_known(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementState {
     if word == Word::Degraded {
         return series.iter().map(|s| no_worse_than_degraded(plan, s)).max().unwrap_or(RequirementState::Undecided);
     }
@@ -155,10 +189,11 @@ fn required(plan: &Plan, word: Word, series: &[&SeriesVerdict]) -> RequirementSt
 
 /// Asked of every series on its own: one that cannot be told from Degraded may still be Violated, and is not covered by
 /// another that is Degraded. An interval that lies below the violated margin is no worse, whichever side of the isolated
-/// one it is on.
+/// one it is on; but what keeps Isolated from being said makes its upper bound worth nothing here too.
 fn no_worse_than_degraded(plan: &Plan, series: &SeriesVerdict) -> RequirementState {
     let violated = 1.0 + plan.design.margins.of(series.quantile).1;
     let below = series.ratio.and_then(|ratio| ratio.high).is_some_and(|high| high < violated);
+    let below = below && series.blocked.is_none();
     match &series.verdict {
         Verdict::Isolated => RequirementState::Met,
         Verdict::Violated => RequirementState::NotMet,
@@ -230,6 +265,7 @@ mod tests {
     fn run() -> RecordedRun {
         let lab = Lab {
             blocks: 17,
+            again: true,
             panel: vec![("h2d", Channel::Pcie), ("launch", Channel::Launch)],
             neighbours: vec![("dma", "d2h", Channel::Pcie), ("hog", "hbm-read", Channel::HbmBandwidth)],
             ..Lab::default()
@@ -340,7 +376,7 @@ mod tests {
     /// An interval between the margins: nobody can tell Isolated from Degraded, and it is no worse than Degraded.
     #[test]
     fn an_interval_below_the_violated_margin_is_no_worse_than_degraded() {
-        let mut run = Lab { blocks: 17, ..Lab::default() }
+        let mut run = Lab { blocks: 17, again: true, ..Lab::default() }
             .run(|stream, draw| lognormal(stream) * if draw.neighbour.is_some() { 1.1 } else { 1.0 });
         for (word, state) in [(Word::Degraded, RequirementState::Met), (Word::Isolated, RequirementState::Undecided)] {
             run.manifest.plan.arrangements[0].require = rules(&[("default", word)]);
@@ -352,10 +388,80 @@ mod tests {
     /// Degraded, and perhaps Violated: that it is no better says nothing of whether it is no worse.
     #[test]
     fn degraded_that_may_be_violated_is_not_no_worse_than_degraded() {
-        let mut run = Lab { blocks: 17, ..Lab::default() }
+        let mut run = Lab { blocks: 17, again: true, ..Lab::default() }
             .run(|stream, draw| lognormal(stream) * if draw.neighbour.is_some() { 1.5 } else { 1.0 });
         run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Degraded)]);
         let cell = judge(&run).cells.remove(0);
         assert_eq!((cell.verdict.word(), cell.requirement), ("degraded", RequirementState::Undecided));
+    }
+
+    /// A victim that is slowed 1.3-fold, of which that it is no worse than Degraded is required.
+    fn no_worse(change: impl Fn(&mut RecordedRun)) -> CellVerdict {
+        let mut run = Lab { blocks: 17, again: true, ..Lab::default() }
+            .run(|stream, draw| lognormal(stream) * if draw.neighbour.is_some() { 1.3 } else { 1.0 });
+        run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Degraded)]);
+        change(&mut run);
+        judge(&run).cells.remove(0)
+    }
+
+    /// Degraded stands against what the neighbour can cause; that it is no worse rests on the same evidence as an Isolated.
+    #[test]
+    fn what_keeps_isolated_from_being_said_keeps_no_worse_from_being_met() {
+        let whole = no_worse(|_| ());
+        assert_eq!((whole.verdict.word(), whole.requirement), ("degraded", RequirementState::Met));
+        assert_eq!((&whole.series[0].blocked, &whole.notes), (&None, &vec![]));
+        let noisy = |run: &mut RecordedRun, how: fn(&mut crate::backend::ArmSummary)| {
+            run.arms.iter_mut().filter(|(key, _)| key.neighbour.is_some()).for_each(|(_, arm)| how(&mut arm.summary));
+        };
+        type Change<'a> = &'a dyn Fn(&mut RecordedRun);
+        let lost: Change<'_> = &|run| {
+            let key = run.arms.keys().rfind(|key| key.neighbour.is_some()).unwrap().clone();
+            run.arms.remove(&key);
+            run.lost.insert(key, "the tenant hung".to_owned());
+        };
+        let weak: Change<'_> = &|run| noisy(run, |s| s.neighbours[0].rate = 50.0);
+        let late: Change<'_> = &|run| noisy(run, |s| s.windows[0].late = 2);
+        let asleep: Change<'_> = &|run| noisy(run, |s| s.sm_mhz = Some(1_800.0));
+        let unshown: Change<'_> = &|run| run.manifest.plan.design.controls.sensitivity = 3;
+        for (why, change) in [("lost", lost), ("weak", weak), ("late", late), ("asleep", asleep), ("unshown", unshown)]
+        {
+            let cell = no_worse(change);
+            assert_eq!((cell.verdict.word(), cell.requirement), ("degraded", RequirementState::Undecided), "{why}");
+            let blocked = cell.series[0].blocked.as_ref().unwrap();
+            assert!(cell.notes.contains(blocked), "{why}: {:?}", cell.notes);
+        }
+        let found = no_worse(|run| {
+            lost(run);
+            run.manifest.plan.arrangements[0].require = rules(&[("default", Word::NotIsolated)]);
+        });
+        assert_eq!(found.requirement, RequirementState::Met, "that it is no better stands");
+    }
+
+    #[test]
+    fn without_quiet_against_quiet_nothing_is_proved_to_be_unslowed() {
+        use RequirementState::{Met, NotMet, Undecided};
+        let off = |ratio: f64, word| {
+            let mut run = Lab { blocks: 17, ..Lab::default() }
+                .run(|stream, draw| lognormal(stream) * if draw.neighbour.is_some() { ratio } else { 1.0 });
+            run.manifest.plan.arrangements[0].require = rules(&[("default", word)]);
+            let verdict = judge(&run);
+            let noted = verdict.cells[0].notes.contains(&Reason::ControlOff { control: Control::Again });
+            let warned = verdict.warnings.iter().any(|w| w.what.starts_with("the A/A control is off"));
+            (verdict.cells[0].requirement, noted, warned, exit_code(&verdict))
+        };
+        assert_eq!(off(1.0, Word::Isolated), (Undecided, true, true, 4));
+        assert_eq!(off(1.3, Word::Degraded), (Undecided, true, true, 4));
+        assert_eq!(off(2.5, Word::Isolated), (NotMet, false, true, 1));
+        assert_eq!(off(2.5, Word::NotIsolated), (Met, false, false, 0));
+    }
+
+    #[test]
+    fn an_arrangement_without_a_cell_meets_nothing() {
+        let mut run = run();
+        run.manifest.plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
+        run.manifest.plan.arrangements[0].grids.clear();
+        let verdict = judge(&run);
+        assert!(verdict.cells.is_empty() && verdict.requires);
+        assert_eq!(exit_code(&verdict), 4);
     }
 }

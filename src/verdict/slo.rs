@@ -9,7 +9,9 @@ use crate::plan::{Plan, PlannedProbe};
 use crate::random::{Key, Stream};
 use crate::run_dir::ArmData;
 use crate::scenario::{Quantile, Slo};
-use crate::stats::{Counts, OBJECTIVE_ARMS, Over, Pool, planned_requests, share_bounds};
+use crate::stats::{
+    Counts, Over, Pool, ShareBounds, objective_arms, objective_bounds, planned_requests, proportion_upper,
+};
 
 /// One side of a victim's place: its quiet arms, or its arms beside one neighbour.
 pub(super) struct Side<'a> {
@@ -42,34 +44,31 @@ impl Side<'_> {
         });
         let held: Vec<(u64, Counts<'_>)> = held.collect();
         let restarted = held.iter().any(|(generation, _)| *generation != held[0].0);
-        // Which side of the bound its own bucket lies on is not known: each end takes the worse.
-        let (least, most): (Vec<Over>, Vec<Over>) = held.iter().map(|(_, counts)| counts.over(slo.bound.0)).unzip();
-        let level = self.extent.alpha();
-        let bounds = |over: &[Over]| {
-            let who = self.neighbour.map_or("quiet", |n| self.plan.neighbours[n].name.as_str());
-            let key = [
-                Key::Name("objective"),
-                Key::Name(&self.plan.arrangements[self.arrangement].name),
-                Key::Name(&self.seat),
-                Key::Name(who),
-                Key::Name(&probe.name),
-                Key::Number(u64::from(slo.quantile.0)),
-            ];
-            share_bounds(over, (level, level), &mut Stream::new(self.plan.seed, &key))
-        };
-        let over = bounds(&least).zip(bounds(&most)).map(|(least, most)| Interval {
-            estimate: most.share,
-            low: Some(least.low),
-            high: Some(most.high),
-        });
+        let level = self.extent.alpha;
         let allowed = 1.0 - slo.quantile.as_f64();
+        let arms: Vec<Counts<'_>> = held.iter().map(|(_, counts)| *counts).collect();
+        let who = self.neighbour.map_or("quiet", |n| self.plan.neighbours[n].name.as_str());
+        // Not of the bound: what is drawn is the same whatever is asked for.
+        let key = [
+            Key::Name("objective"),
+            Key::Name(&self.plan.arrangements[self.arrangement].name),
+            Key::Name(&self.seat),
+            Key::Name(who),
+            Key::Name(&probe.name),
+            Key::Number(u64::from(slo.quantile.0)),
+        ];
+        let stream = Stream::new(self.plan.seed, &key);
+        let bounds = objective_bounds(&arms, slo.bound.0, allowed, (level, level), &stream);
+        let over = bounds.map(|b| Interval { estimate: b.share, low: Some(b.low), high: Some(b.high) });
+        let most: Vec<Over> = arms.iter().map(|arm| arm.over(slo.bound.0).1).collect();
+        let needed = objective_arms(level);
         let because = |reason: &Option<Reason>| reason.as_ref().map(|r| undecided(r.words()));
         // Shares of a handful of requests are all 0, and their bounds with them: fewer than independent requests would take
         // show nothing.
         let requests: u64 = most.iter().map(|over| over.total).sum();
         let enough = planned_requests(slo.quantile, most.iter().map(|over| over.over).sum(), level);
-        let state = if held.len() < OBJECTIVE_ARMS {
-            undecided(&format!("it has {} arms with requests, and takes {OBJECTIVE_ARMS}", held.len()))
+        let state = if held.len() < needed {
+            undecided(&format!("it has {} arms with requests, and takes {needed}", held.len()))
         } else if !restarted {
             undecided("its tenants were not restarted between any of its arms")
         } else if saturated.is_some() {
@@ -81,7 +80,7 @@ impl Side<'_> {
         } else if over.and_then(|o| o.low).is_some_and(|low| low > allowed) {
             because(&self.not_missed).unwrap_or(SloState::Missed)
         } else {
-            undecided("the share of requests over it lies too near to what it allows; take more blocks")
+            undecided(&why_open(&most, bounds, allowed, level))
         };
         SloVerdict {
             arrangement: self.arrangement,
@@ -98,6 +97,20 @@ impl Side<'_> {
             requirement: RequirementState::NotRequired,
         }
     }
+}
+
+/// Why bounds on both sides of what is allowed decide nothing: the share lies near to it, or few arms hold all that is over.
+fn why_open(most: &[Over], bounds: Option<ShareBounds>, allowed: f64, level: f64) -> String {
+    let (arms, held) = (most.len() as u64, most.iter().filter(|over| over.over > 0).count() as u64);
+    let few = bounds.is_some_and(|b| if b.share > allowed { b.low == 0.0 } else { b.high == 1.0 });
+    if few {
+        let up_to = 100.0 * proportion_upper(held, arms, level);
+        return format!(
+            "all requests over it lie in {held} of {arms} arms, too few to tell how many others hold (up to {up_to:.0} % of \
+             the arms hold some); take more blocks"
+        );
+    }
+    "the share of requests over it lies too near to what it allows; take more blocks".to_owned()
 }
 
 fn undecided(reason: &str) -> SloState {

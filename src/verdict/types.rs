@@ -39,8 +39,13 @@ pub enum Reason {
         /// Which.
         control: Control,
     },
-    /// A control that was planned has no arm.
+    /// A control that was planned has no arm, or fewer than were planned.
     ControlNotMeasured {
+        /// Which.
+        control: Control,
+    },
+    /// A control is off without which nothing that must hold can be shown to.
+    ControlOff {
         /// Which.
         control: Control,
     },
@@ -59,9 +64,10 @@ pub enum Reason {
         /// The channel.
         channel: Channel,
     },
-    /// The host itself was slower in the noisy arms, by more than a quarter of the margin at this quantile.
+    /// The host itself was slower in the arms of one side, by more than a quarter of the margin at this quantile. In the
+    /// quiet ones that hides interference.
     HostMediated {
-        /// By how much, nanoseconds.
+        /// By how much in the noisy arms, nanoseconds; negative: in the quiet ones.
         change_ns: f64,
         /// A quarter of the margin, nanoseconds.
         tolerated_ns: f64,
@@ -178,7 +184,7 @@ pub enum ControlOutcome {
     Undecided,
     /// It could not be run here.
     Impossible,
-    /// It was planned, and has no arm.
+    /// It was planned, and has no arm, or too few.
     NotMeasured,
     /// Not as it must be.
     Failed,
@@ -324,6 +330,13 @@ pub struct SeriesVerdict {
     pub level: f64,
     /// Why, where it is not isolated.
     pub cause: Option<Cause>,
+    /// What keeps it from being called Isolated, whatever its interval says. Nothing is proved to be no worse than a margin
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Reason>,
+    /// What could not be looked for: that there is none of it is assumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwatched: Vec<Unwatched>,
     /// The load was more than could be served in noisy arms. Of a probe with objectives no latency is reported then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saturated: Option<Saturated>,
@@ -331,6 +344,18 @@ pub struct SeriesVerdict {
     pub required: Option<Word>,
     /// What was expected of it, where something was.
     pub expected: Option<Word>,
+}
+
+/// What speaks against an Isolated where it is seen, and could not be looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unwatched {
+    /// What a noisy arm leaves in the quiet one after it.
+    CarryOver,
+    /// A drift of the quiet arms.
+    Drift,
+    /// Pauses of the host, by a thread that does nothing else.
+    Host,
 }
 
 /// Whether what was required holds.
@@ -442,9 +467,10 @@ impl Reason {
         match self {
             Self::ControlFailed { .. } => "a control failed",
             Self::ControlNotMeasured { .. } => "a control was not measured",
+            Self::ControlOff { .. } => "a control is off",
             Self::ControlUndecided { .. } => "a control is not decided",
             Self::ChannelNotExercised { .. } => "its channel was not exercised",
-            Self::HostMediated { .. } => "the host was slower too",
+            Self::HostMediated { .. } => "the host differed too",
             Self::DriverTrouble { .. } => "driver trouble",
             Self::ForeignWork { .. } => "foreign work on the GPU",
             Self::CarryOver { .. } => "carry-over",
@@ -464,6 +490,17 @@ impl Reason {
             Self::Incomplete => "arms are missing",
             Self::TooFewTrials { .. } => "too few trials",
             Self::Unproven { .. } => "not proven",
+        }
+    }
+}
+
+impl Unwatched {
+    /// That it was not looked for, in words.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::CarryOver => "carry-over not looked for",
+            Self::Drift => "drift of the quiet arms not looked for",
+            Self::Host => "host not watched by a thread of its own",
         }
     }
 }

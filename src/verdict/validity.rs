@@ -21,6 +21,8 @@ const CLOCK_TOLERANCE: f64 = 0.01;
 const PENDING: f64 = 0.99;
 /// Share of the noisy arms that may hold too long a gap.
 const GAPS_TOLERATED: f64 = 0.05;
+/// Requests without which a neighbour may be at the rate that is asked of it.
+const REQUESTS_TOLERATED: f64 = 3.0;
 
 /// What speaks against the data of a cell or a series.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +99,22 @@ fn lost(cell: &Cell<'_>, lost: &BTreeMap<ArmKey, String>) -> Option<Reason> {
     Some(Reason::ArmsLost { arms: lost.count() as u32, what })
 }
 
+/// Quiet arms of a victim's place that were lost, whether or not they were measured anew: those that are there may be the ones
+/// that survived.
+pub(super) fn lost_while_quiet(run: &RecordedRun, arrangement: usize, victim: usize) -> Option<Reason> {
+    let grids = &run.manifest.plan.arrangements[arrangement].grids;
+    let of_place = |key: &ArmKey| {
+        key.arrangement == arrangement
+            && grids.get(key.grid).is_some_and(|grid| grid.victim == victim)
+            && key.purpose == Purpose::Block
+            && key.neighbour.is_none()
+    };
+    let lost: Vec<&String> =
+        run.lost.iter().chain(&run.lost_before).filter(|(key, _)| of_place(key)).map(|(_, what)| what).collect();
+    let what = lost.first().map(|what| (*what).clone())?;
+    Some(Reason::ArmsLost { arms: lost.len() as u32, what })
+}
+
 /// What became worse with the GPU between the arms of a cell, where it is so grave that they are not of one machine any more.
 /// Within an arm it ends the arm.
 fn trouble(pairs: &[Pair<'_>]) -> Option<Reason> {
@@ -137,7 +155,8 @@ pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findi
     let noisy = Side::of(&pairs.iter().map(|pair| pair.noisy).collect::<Vec<_>>(), probe, series);
     let mut findings = Findings { quiet: quiet.reason(), ..Findings::default() };
     if findings.quiet.is_none() {
-        findings.noisy = noisy.reason();
+        // Of a window that nobody summed up nobody knows what was late or left open.
+        findings.noisy = noisy.reason().or((!quiet.whole || !noisy.whole).then_some(Reason::Incomplete));
         findings.backlog = noisy.backlog;
         if findings.noisy.is_none() {
             findings.notes.extend(noisy.below_tolerance());
@@ -155,6 +174,8 @@ pub(super) fn late(arms: &[&ArmData], probe: usize, series: &str) -> Option<Reas
 
 /// One side of a series' pairs.
 struct Side {
+    /// Every arm tells of the probe's window.
+    whole: bool,
     late: f64,
     censored: f64,
     failed: f64,
@@ -174,6 +195,7 @@ impl Side {
         let (censored, failed) = data.iter().fold((0, 0), |(c, f), s| (c + s.censored, f + s.failed));
         let all = data.iter().map(|s| s.latency.len()).sum::<u64>() + censored + failed;
         Self {
+            whole: arms.iter().all(|arm| arm.summary.windows.iter().any(|w| w.probe == probe)),
             late: share(late, planned),
             censored: share(censored, all),
             failed: share(failed, all),
@@ -228,16 +250,22 @@ pub(super) fn intensity(cell: &Cell<'_>, run: &RecordedRun, pairs: &BTreeMap<usi
         let solo = solo.and_then(|c| c.neighbours.iter().find(|n| n.neighbour == cell.neighbour));
         let total = mean(arms.iter().map(|arm| arm.neighbours.iter().map(|n| n.rate).sum())).unwrap_or(0.0);
         // Without a solo rate nobody knows how much was asked: that is no proof of noise.
-        let rate = solo.map(|s| s.solo_rate).filter(|solo| *solo > 0.0).map(|solo| total / solo);
+        let solo = solo.map(|s| s.solo_rate).filter(|solo| *solo > 0.0);
+        let rate = solo.map(|solo| total / solo);
         rates.extend(rate);
-        let achieved = rate.unwrap_or(0.0) / required_rate(cell, &grid.neighbour_seats);
-        let pending = if neighbour.duty == Share::percent(100) { least_pending(&arms) / PENDING } else { 1.0 };
+        let seats = &grid.neighbour_seats;
+        let required = required_rate(cell, seats);
+        let achieved = rate.unwrap_or(0.0) / required;
+        let pending = if neighbour.duty == Share::percent(100) { least_pending(&arms, seats) / PENDING } else { 1.0 };
         let weakest = achieved.min(pending);
         if weakest < 1.0 {
             reason = Some(Reason::NeighbourBelowIntensity { achieved: weakest });
         } else if reason.is_none() {
             let pause = neighbour.burst.0 as f64 * (1.0 - neighbour.duty.as_f64());
-            reason = too_long_a_gap(&arms, pause);
+            // What its own rate would allow grows with its own stall: the rate that is asked of a seat does not.
+            let of_seat = solo.map(|solo| required * solo / seats.len().max(1) as f64);
+            let requests = of_seat.map_or(0.0, |rate| REQUESTS_TOLERATED * 1e9 / rate);
+            reason = too_long_a_gap(&arms, seats, requests, pause);
         }
     }
     Intensity { reason, rate: mean(rates.into_iter()) }
@@ -251,27 +279,31 @@ fn required_rate(cell: &Cell<'_>, seats: &[usize]) -> f64 {
     if !seats.is_empty() && seats.iter().all(own_share) { 0.9 } else { 0.5 / (seats.len() + 1) as f64 }
 }
 
-/// Mean pending share of the seat that has the least; zero where no seat reported.
-fn least_pending(arms: &[&ArmSummary]) -> f64 {
-    let mut by_seat: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for neighbour in arms.iter().flat_map(|arm| &arm.neighbours) {
-        by_seat.entry(neighbour.seat).or_default().push(neighbour.pending);
-    }
-    by_seat.into_values().filter_map(|shares| mean(shares.into_iter())).reduce(f64::min).unwrap_or(0.0)
+/// Mean pending share of the seat that has the least. One that did not report had nothing pending that anybody knows of.
+fn least_pending(arms: &[&ArmSummary], seats: &[usize]) -> f64 {
+    let of_seat = |seat: &usize| mean(arms.iter().map(|arm| at(arm, *seat).map_or(0.0, |n| n.pending)));
+    seats.iter().filter_map(of_seat).reduce(f64::min).unwrap_or(0.0)
+}
+
+/// What the neighbour in `seat` did in an arm.
+fn at(arm: &ArmSummary, seat: usize) -> Option<&NeighbourSummary> {
+    arm.neighbours.iter().find(|n| n.seat == seat)
 }
 
 /// The longest stretch without progress, where more than 5 % of the arms hold one beyond a quarter of their shortest
-/// window, three requests of the neighbour's own rate, and `pause` (the silence that its duty asks for).
-fn too_long_a_gap(arms: &[&ArmSummary], pause: f64) -> Option<Reason> {
+/// window, `requests` (the time that three take at the rate that is asked of a seat), and `pause` (the silence that its duty
+/// asks for). A seat that did not report made no progress in any window.
+fn too_long_a_gap(arms: &[&ArmSummary], seats: &[usize], requests: f64, pause: f64) -> Option<Reason> {
     let mut longest = 0;
     let mut too_long = 0;
     for arm in arms {
         let window = arm.windows.iter().map(|w| w.length.0).min().unwrap_or(0) as f64;
-        let beyond = |n: &&NeighbourSummary| {
-            let requests = if n.rate > 0.0 { 3e9 / n.rate } else { 0.0 };
-            n.longest_gap.0 as f64 > f64::max(0.25 * window, requests) + pause
+        let all = arm.windows.iter().map(|w| w.length.0).sum::<u64>();
+        let tolerated = f64::max(0.25 * window, requests) + pause;
+        let gap = |seat: &usize| {
+            at(arm, *seat).map_or(Some(all), |n| Some(n.longest_gap.0).filter(|gap| *gap as f64 > tolerated))
         };
-        if let Some(gap) = arm.neighbours.iter().filter(beyond).map(|n| n.longest_gap.0).max() {
+        if let Some(gap) = seats.iter().filter_map(gap).max() {
             longest = longest.max(gap);
             too_long += 1;
         }

@@ -6,12 +6,13 @@ use jiff::civil::Date;
 
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{PLACEBO, cell, hazards, observed, requirements, scope_percent};
+use super::{PLACEBO, askable, cell, hazards, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange};
 use crate::plan::Plan;
+use crate::provenance::Provenance;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Arrivals, SharingMode};
-use crate::stats::{OBJECTIVE_ARMS, blocks_for_share, episode_share};
+use crate::stats::{blocks_for_share, episode_share, least_blocks, objective_arms};
 
 /// What is risky about a plan, and known before anything is measured: what `check` and `run` say first. `date` is the
 /// day by which accepted risks expire.
@@ -24,7 +25,8 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
         );
     }
-    let level = Extent::at(&plan.design, usize::MAX).alpha();
+    let whole = Extent::at(&plan.design, usize::MAX);
+    let level = whole.passes;
     let needed = blocks_for_share(plan.design.tier.scope(), level);
     if plan.design.blocks < needed && !plan.panel.is_empty() {
         warn(
@@ -37,6 +39,15 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             &format!("set `blocks` to {needed} or more"),
         );
     }
+    let family = plan.design.judged.len() * plan.panel.iter().map(|probe| probe.series.len()).sum::<usize>();
+    let levels = whole.levels(family);
+    let least = least_blocks(levels.lower).min(least_blocks(levels.upper));
+    if family > 0 && plan.design.blocks < least {
+        warn(
+            format!("{} blocks decide nothing: every bound takes {least} at least", plan.design.blocks),
+            "set `blocks` to what the tier's scope takes",
+        );
+    }
     for probe in plan.panel.iter().filter(|probe| matches!(probe.arrivals, Arrivals::Fixed(_))) {
         warn(
             format!("{} arrives at a fixed rate, which can lock in phase with time slices", probe.name),
@@ -44,12 +55,13 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
         );
     }
     let generations = plan.design.blocks.div_ceil(plan.design.blocks_per_generation.max(1));
-    let too_few = (plan.design.blocks as usize) < OBJECTIVE_ARMS || generations < 2;
+    let arms = objective_arms(whole.alpha);
+    let too_few = (plan.design.blocks as usize) < arms || generations < 2;
     for probe in plan.panel.iter().filter(|probe| !probe.slos.is_empty() && too_few) {
         let slos: Vec<String> = probe.slos.iter().map(|slo| format!("{} ≤ {}", slo.quantile, slo.bound)).collect();
         warn(
             format!("the objective of {} ({}) will not be decided", probe.name, slos.join(", ")),
-            &format!("take {OBJECTIVE_ARMS} blocks or more, with a restart of the tenants between some of them"),
+            &format!("take {arms} blocks or more, with a restart of the tenants between some of them"),
         );
     }
     for arrangement in plan.arrangements.iter().filter(|arrangement| arrangement.skipped.is_none()) {
@@ -80,6 +92,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             "review it: renew `until`, or remove the entry",
         );
     }
+    warnings.extend(askable::of(plan));
     warnings
 }
 
@@ -105,6 +118,17 @@ pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
                 run.arms.len()
             ),
             advice: "give the tenants access to NVML's clocks and throttle reasons".to_owned(),
+        });
+    }
+    // Virtual time has no health.
+    let ill = run.arms.values().filter(|arm| arm.summary.health.is_none()).count();
+    if ill > 0 && run.manifest.provenance != Provenance::Simulated {
+        warnings.push(Warning {
+            what: format!(
+                "health not readable: in {ill} of {} arms nobody knows whether the GPU was well",
+                run.arms.len()
+            ),
+            advice: "give crosstalk access to NVML's memory errors and PCIe link".to_owned(),
         });
     }
     warnings

@@ -5,6 +5,7 @@
 //! stamp is closed with. kernels/common.cuh is the other side of this file.
 
 use super::fault;
+use super::pattern;
 use crate::machine::{Demand, LaunchDemand};
 
 /// A kernel, as its executor, the simulator and the stand-in driver see it.
@@ -136,11 +137,16 @@ static FILL_CYCLE: Kernel = Kernel {
     reference: |l| (l.number(1) / l.number(2).max(1)) as u32,
 };
 
-/// Kernels that no workload names: they fill buffers, and stamp; and those that take a fault.
+/// Kernels that no workload names: they fill buffers, stamp, leave and look for patterns, and take faults.
 pub static SETUP: &[&Kernel] = &[
     &STAMP,
     &FILL_VECTORS,
     &FILL_CYCLE,
+    &pattern::FILL,
+    &pattern::CHECK,
+    &pattern::SCAN,
+    &pattern::SHARED_FILL,
+    &pattern::SHARED_SCAN,
     &fault::ILLEGAL_ADDRESS,
     &fault::MISALIGNED_ADDRESS,
     &fault::TRAP,
@@ -159,7 +165,7 @@ pub(super) fn vectors(bytes: u64) -> u32 {
 }
 
 /// A bijection of 32-bit words that looks random: what kernels make data and tags from (kernels/common.cuh).
-pub(super) fn mix(x: u32) -> u32 {
+pub(super) const fn mix(x: u32) -> u32 {
     let x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
     let x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);
     x ^ x >> 16

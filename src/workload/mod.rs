@@ -17,6 +17,7 @@ mod llm;
 mod memory;
 mod order;
 mod params;
+pub mod pattern;
 pub mod ptx;
 mod render;
 mod shape;

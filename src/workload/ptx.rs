@@ -45,6 +45,11 @@ static MODULES: &[Module] = &[
     module!("stamp"),
     module!("fill_vectors"),
     module!("fill_cycle"),
+    module!("pattern_fill"),
+    module!("pattern_check"),
+    module!("pattern_scan"),
+    module!("shared_fill"),
+    module!("shared_scan"),
     module!("empty"),
     module!("fma_pairs"),
     module!("tensor_wgmma", "tensor", Runs::Only(9, 0)),
@@ -206,6 +211,15 @@ mod tests {
         fill_cycle 3 256 z131072 131072 128 t1024
         fill_cycle 2 64 z67108864 67108864 2097152 t32
         fill_cycle 1 32 z1048576 1048576 4096 t256
+        pattern_fill 3 256 z65552 65552 81985529216486 1099511627776
+        pattern_fill 1 32 z4096 4096 7 1099511627776
+        pattern_check 2 256 p65536:81985529216486 65536 81985529216486 1099511627776 z256
+        pattern_check 3 256 p65552:7 65552 7 1099511627776 z256
+        pattern_scan 3 256 p65552:7 65552 7 z256
+        pattern_scan 2 256 p65536:8 65536 7 z256
+        pattern_scan 1 64 z4096 4096 81985529216486 z256
+        shared_fill 3 32 7
+        shared_scan 3 32 7 z256
         chase 8 32 c131072:128 131072 128 700
         chase 1 32 c16384:128 16384 128 16
         chase 3 32 c67108864:2097152 67108864 2097152 65

@@ -51,6 +51,10 @@ mod results;
 mod state;
 #[path = "cuda/streams.rs"]
 mod streams;
+#[path = "cuda/touch.rs"]
+mod touch;
+#[path = "shared/traces.rs"]
+mod traces;
 
 use entry::Code;
 

@@ -37,6 +37,9 @@ mod results;
 #[path = "shared/state.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod state;
+#[path = "shared/traces.rs"]
+#[expect(dead_code, reason = "the other library uses the rest")]
+mod traces;
 #[path = "nvml/usage.rs"]
 mod usage;
 

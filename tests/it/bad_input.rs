@@ -85,6 +85,7 @@ fn scenarios() {
         ("unknown-key.toml", "[design]", "[design]\nblokcs = 3"),
         ("no-unit.toml", "window = \"60ms\"", "window = 60"),
         ("zero.toml", "blocks = 6", "blocks = 0"),
+        ("looks.toml", "blocks = 6", "blocks = 24\nlooks = [1]"),
         ("panel.toml", "panel = [{ probe = \"launch\" }]", "panel = []"),
         ("newer.toml", "schema = 1", "schema = 2"),
         ("emoji.toml", "name = \"small\"", "name = \"../🔥 %s\""),
@@ -123,6 +124,7 @@ fn scenarios() {
             case(&["run", "unknown-key.toml"], 2, &["blokcs", "blocks"]),
             case(&["run", "no-unit.toml"], 2, &["design.window", "with its unit"]),
             case(&["run", "zero.toml"], 2, &["design.blocks: 0", "expected"]),
+            case(&["check", "looks.toml"], 2, &["design.looks", "after 1 blocks", "take it after 9 blocks"]),
             case(&["run", "panel.toml"], 2, &["panel", "at least one"]),
             case(&["run", "emoji.toml"], 2, &["a name of at most 64 letters, digits"]),
             case(&["run", "long.toml"], 2, &["a name of at most 64 letters, digits"]),
@@ -176,6 +178,17 @@ fn run_directories() {
         remove(&d.join("finished.json"));
         cut(&d.join("arms/ts/0000-quiet.parquet"), 100);
     });
+    // A line cut off within the log, and a line of somebody's with every sum to be made anew.
+    damage("torn", &|d| {
+        remove(&d.join("finished.json"));
+        edit(&d.join("events.jsonl"), "\"committed\":", "\"comm\n");
+    });
+    damage("forged", &|d| {
+        ["finished.json", "SHA256SUMS", "digest.json"].iter().for_each(|file| remove(&d.join(file)));
+        let mut log = std::fs::read(d.join("events.jsonl")).unwrap();
+        log.extend(b"{\"skipped\":{\"arrangement\":0,\"reason\":\"no such GPU\"}}\n");
+        std::fs::write(d.join("events.jsonl"), log).unwrap();
+    });
     scratch.folder("empty");
     scratch.folder("foreign");
     scratch.file("foreign/readme", "mine");
@@ -204,10 +217,22 @@ fn run_directories() {
             case(&["verify", "no-arm"], 2, &["0000-quiet.parquet is missing"]),
             case(&["verify", "short-arm"], 2, &["0000-quiet.parquet has changed"]),
             case(&["run", "--resume", "short-arm-unfinished"], 2, &["0000-quiet.parquet has changed"]),
+            case(
+                &["report", "torn"],
+                2,
+                &["torn: events.jsonl line ", "is damaged: expected an event", "measure again"],
+            ),
+            case(&["verify", "torn"], 2, &["torn: events.jsonl line "]),
+            case(&["verify", "forged"], 2, &["forged: events.jsonl is damaged: expected no arm of an arrangement"]),
+            case(&["run", "--resume", "forged"], 2, &["forged: events.jsonl is damaged: expected no arm"]),
             case(&["report", "empty"], 2, &["empty is not a run directory"]),
             case(&["verify", "foreign"], 2, &["foreign is not a run directory"]),
-            case(&["run", "--resume", "nowhere"], 2, &["nowhere is not a run directory"]),
-            case(&["report", "file"], 2, &["file is not a run directory"]),
+            case(
+                &["run", "--resume", "nowhere"],
+                2,
+                &["nowhere is not a run directory: there is nothing of that name"],
+            ),
+            case(&["report", "file"], 2, &["file is not a run directory: it is a file"]),
         ],
     );
 }

@@ -9,7 +9,13 @@ mod controls;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hazards_capacity;
+#[cfg(test)]
 mod hazards_fault;
+#[cfg(test)]
+mod hazards_integrity;
+#[cfg(test)]
+mod hazards_leftovers;
 #[cfg(test)]
 mod health;
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod hazard;
 mod host;
 
 use crate::backend::{ArmPlan, ArmRecord, Backend, BackendError, Company, Evidence, Session};
-use crate::gpu::{GpuModel, Inventory, Placement, simulated};
+use crate::gpu::{GpuModel, Inventory, Placement, find_model, simulated};
 use crate::hazard::Came;
 use crate::machine::{Done, Leak, Machine, Terms, Topology};
 use crate::observation::{Observation, Observed};
@@ -83,6 +83,16 @@ impl Backend for Simulator {
         session.restart(0, Company::Beside)?;
         Ok(Box::new(session))
     }
+}
+
+/// What a simulated machine tells of an observation that is asked of the backend, as a plan for one lays it out. `None`: its
+/// model is not known, or the arrangement cannot be laid out.
+pub(crate) fn told(plan: &Plan, (arrangement, grid): (usize, usize), observation: &Observation) -> Option<Observed> {
+    let planned = plan.arrangements.get(arrangement)?;
+    let grid = planned.grids.get(grid)?;
+    let model = plan.gpu().model.as_deref().and_then(find_model)?;
+    let topology = sharing::topology(planned.sharing, &planned.layout, &planned.seats, model).ok()?;
+    Some(ask::ask(&ask::Scene { planned, grid, topology: &topology, model }, observation))
 }
 
 struct SimSession<'a> {
@@ -202,7 +212,8 @@ impl Session for SimSession<'_> {
         self.state = None;
         let planned = &self.plan.arrangements[self.arrangement];
         let (grid, topology, model) = (&planned.grids[self.grid], &self.topology, self.simulator.model);
-        let scene = hazard::Scene { planned, grid, topology, model, seed: self.plan.seed };
+        let (leaks, seed) = (&self.simulator.leaks, self.plan.seed);
+        let scene = hazard::Scene { planned, grid, topology, model, leaks, seed };
         Ok(hazard::attempt(&scene, &self.plan.hazards[index]))
     }
 

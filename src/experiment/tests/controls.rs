@@ -39,7 +39,7 @@ fn the_second_quiet_arm_moves_no_other_and_never_follows_heat() {
 }
 
 /// Six blocks in three generations under MPS, where the first neighbour loads what the probe feels.
-fn shared() -> Plan {
+pub(super) fn shared() -> Plan {
     let mut plan = stand_in();
     plan.arrangements[0].sharing = SharingMode::Mps;
     plan.panel[0].channels = vec![Channel::HbmBandwidth];
@@ -48,10 +48,10 @@ fn shared() -> Plan {
     plan
 }
 
-struct Ran {
-    run: RecordedRun,
+pub(super) struct Ran {
+    pub(super) run: RecordedRun,
     backend: Failing,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl Ran {
@@ -64,13 +64,14 @@ impl Ran {
     }
 }
 
-fn ran(plan: &Plan, backend: Failing) -> Ran {
+pub(super) fn ran(plan: &Plan, backend: Failing) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let manifest = Manifest::new(jiff::civil::date(2026, 5, 1), Provenance::StandIn, "a stand-in", plan, "");
     let mut dir = RunDir::create(folder.path(), &manifest).unwrap();
     let mut recorded = RecordedRun::new(manifest);
     let ended = run(&backend, &mut dir, &mut recorded, &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(ended, Ended::Complete);
+    borne_out(folder.path(), true);
     Ran { run: recorded, backend, folder }
 }
 
@@ -139,6 +140,17 @@ fn a_control_that_cannot_be_run_is_recorded_and_costs_nothing_else() {
     }
 }
 
+/// What was run once is not impossible: what became of it later is a loss.
+#[test]
+fn a_control_that_fails_after_its_first_arm_has_lost_the_others() {
+    let refuse = |key: &ArmKey| (key.purpose == Purpose::Alone && key.block > 0).then_some(Reach::Arrangement);
+    let ran = ran(&shared(), Failing::new(refuse));
+    assert_eq!(ran.of(Purpose::Alone), [(0, None)]);
+    assert!(ran.dir().no_control.is_empty() && ran.run.given_up.is_empty());
+    let lost: Vec<_> = ran.dir().lost.keys().map(|key| (key.block, key.purpose)).collect();
+    assert_eq!(lost, [(2, Purpose::Alone)]);
+}
+
 #[test]
 fn a_pair_that_lost_an_arm_is_measured_anew_and_nothing_else_is() {
     let lost = ran(
@@ -159,7 +171,7 @@ fn a_pair_that_lost_an_arm_is_measured_anew_and_nothing_else_is() {
 }
 
 /// 24 blocks in generations of four, with a look at 12 of them; the first neighbour is ten times as slow.
-fn with_a_look() -> (Plan, Failing) {
+pub(super) fn with_a_look() -> (Plan, Failing) {
     let mut plan = shared();
     (plan.design.blocks, plan.design.blocks_per_generation) = (24, 4);
     plan.design.controls = Controls { again: true, presence: 12, sensitivity: 0 };

@@ -13,6 +13,7 @@ const EVENTS: &str = "events.jsonl";
 /// A run of three arms, not finished, and the bytes of its event log.
 fn three_arms(path: &Path) -> Vec<u8> {
     let mut dir = RunDir::create(path, &manifest()).unwrap();
+    dir.calibrated(&calibration(0)).unwrap();
     for key in &keys()[..3] {
         commit(&mut dir, key, &record(key)).unwrap();
     }
@@ -66,6 +67,8 @@ fn a_torn_event_within_the_log_or_in_a_finished_run_is_damage() {
     let log = three_arms(tmp.path());
     let second = log.iter().position(|b| *b == b'\n').unwrap() + 10;
     refused(tmp.path(), EVENTS, &[&log[..second], &log[second + 5..]].concat(), &["events.jsonl line 2"]);
+    let cut = [&log[..second], b"\n", &log[second..]].concat();
+    refused(tmp.path(), EVENTS, &cut, &["events.jsonl line 2", "EOF", "at column 9"]);
 
     let tmp = tempfile::tempdir().unwrap();
     finished(tmp.path());
@@ -77,6 +80,7 @@ fn a_torn_event_within_the_log_or_in_a_finished_run_is_damage() {
 fn a_crash_between_file_and_event_costs_that_arm_alone() {
     let tmp = tempfile::tempdir().unwrap();
     let mut dir = RunDir::create(tmp.path(), &manifest()).unwrap();
+    dir.calibrated(&calibration(0)).unwrap();
     let (first, second) = (&keys()[0], &keys()[1]);
     commit(&mut dir, first, &record(first)).unwrap();
     // Renamed, then killed: another attempt's bytes, and no event.
@@ -285,7 +289,25 @@ fn what_is_no_run_directory_is_named_as_such_and_left_alone() {
             let error = error.unwrap_err();
             assert!(matches!(error, RunDirError::NotARunDirectory { .. }), "{error}");
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+            let why = match path.file_name().and_then(|name| name.to_str()) {
+                Some("nothing") => "there is nothing of that name",
+                Some("notes.txt") => "it is a file",
+                _ => "it has no manifest.json",
+            };
+            assert!(error.to_string().contains(why), "{error}");
         }
+    }
+    for (text, found) in [
+        (r#"{"format":"crosstalk-run","version":0}"#, "found version 0"),
+        (r#"{"format":"crosstalk-run"}"#, "found no version"),
+        (r#"{"version":1}"#, "found no format"),
+        ("[]", "found no format"),
+        ("", "a JSON document, found EOF"),
+    ] {
+        fs::write(tmp.path().join("manifest.json"), text).unwrap();
+        let error = load(tmp.path()).unwrap_err().to_string();
+        assert!(error.contains("manifest.json is damaged") && error.contains(found), "{text}: {error}");
+        assert!(error.contains("take the run directory from a copy, or measure again"), "{error}");
     }
     let text = serde_json::to_vec(&serde_json::json!({ "format": "else", "version": 1 })).unwrap();
     fs::write(tmp.path().join("manifest.json"), text).unwrap();

@@ -17,14 +17,17 @@ use crate::plan::{Grid, Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe
 use crate::provenance::Provenance;
 use crate::run_dir::{
     ArmData, Calibration, Digest, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, RunDir,
-    RunDirError, encode, load,
+    RunDirError, counted, encode, load,
 };
-use crate::scenario::{Arrivals, Controls, Design, Expectation, Margins, MpsDaemon, Quantile, SharingMode, Tier};
+use crate::scenario::{Arrivals, Controls, Design, Expectation, Look, Margins, MpsDaemon, Quantile, SharingMode, Tier};
 use crate::units::{Nanos, Rate, Share};
 use crate::verdict::{RequirementState, RunVerdict};
 
 /// Series of the fixture's probe and of its mark.
 pub(super) const SERIES: [&str; 2] = ["llm-decode", "llm-decode/token"];
+
+/// At 100 requests a second: a tenth more than the 500 that p99 needs over two blocks.
+const WINDOW: Nanos = Nanos::millis(5_500);
 
 /// Commits one arm.
 pub(super) fn commit(dir: &mut RunDir, key: &ArmKey, record: &ArmRecord) -> Result<ArmData, RunDirError> {
@@ -46,13 +49,13 @@ pub(super) fn manifest() -> Manifest {
             blocks: 2,
             blocks_per_generation: 1,
             window: Nanos::millis(250),
-            max_window: Nanos::secs(1),
+            max_window: Nanos::secs(6),
             washout: Nanos::secs(1),
             drain: Nanos::millis(100),
             judged: vec![Quantile::P50, Quantile::P99],
             margins: Margins::default(),
-            looks: Vec::new(),
-            controls: Controls::default(),
+            looks: vec![Look { blocks: 1, spends: Share::percent(30) }, Look { blocks: 2, spends: Share::percent(70) }],
+            controls: Controls { again: true, presence: 1, sensitivity: 1 },
             max_duration: None,
         },
         panel: vec![PlannedProbe {
@@ -134,6 +137,7 @@ pub(super) fn keys() -> Vec<ArmKey> {
 }
 
 pub(super) fn calibration(arrangement: usize) -> Calibration {
+    let neighbour = |neighbour| NeighbourCalibration { neighbour, solo_rate: 0.1 + 0.2 };
     Calibration {
         arrangement,
         grid: 0,
@@ -141,10 +145,10 @@ pub(super) fn calibration(arrangement: usize) -> Calibration {
             probe: 0,
             closed_rate: Some(Rate::per_second(1_000)),
             rate: Rate::per_second(100),
-            window: Nanos::millis(250),
+            window: WINDOW,
             judged: vec![(Quantile::P50, JudgedBy::Blocks), (Quantile::P99, JudgedBy::Pooled)],
         }],
-        neighbours: vec![NeighbourCalibration { neighbour: 1, solo_rate: 0.1 + 0.2 }],
+        neighbours: vec![neighbour(0), neighbour(1)],
         turns: None,
     }
 }
@@ -173,8 +177,7 @@ pub(super) fn record(key: &ArmKey) -> ArmRecord {
         samples[i * 9 + 1].outcome = outcome;
     }
     samples[28] = Sample { sent: None, gpu_start: None, gpu_end: None, completed: None, ..samples[28] };
-    let window =
-        WindowSummary { start: Nanos::millis(5), length: Nanos::millis(250), planned: 200, ..Default::default() };
+    let window = WindowSummary { start: Nanos::millis(5), length: WINDOW, ..Default::default() };
     let summary = ArmSummary {
         windows: vec![window],
         neighbours: vec![NeighbourSummary { seat: 1, completed: salt, rate: 1.0 / 3.0, ..Default::default() }],
@@ -190,7 +193,15 @@ pub(super) fn record(key: &ArmKey) -> ArmRecord {
         }],
         ..Default::default()
     };
-    ArmRecord { series: SERIES.map(str::to_owned).to_vec(), samples, summary }
+    with_counts(0, ArmRecord { series: SERIES.map(str::to_owned).to_vec(), samples, summary })
+}
+
+/// With the counts of windows that its samples make; `series` is the place of the probe's first series.
+fn with_counts(series: usize, mut record: ArmRecord) -> ArmRecord {
+    let windows = std::mem::take(&mut record.summary.windows);
+    let windows = windows.iter().enumerate().map(|(index, window)| counted(window, index, series, &record));
+    record.summary.windows = windows.collect();
+    record
 }
 
 fn health(salt: u64) -> GpuHealth {
@@ -328,6 +339,9 @@ pub(super) fn any_record() -> impl Strategy<Value = ArmRecord> {
     (1..4u16).prop_flat_map(|series| {
         let names = (0..series).map(|i| format!("probe {i}/mark")).collect::<Vec<_>>();
         (prop::collection::vec(any_sample(series), 0..300), any_summary())
-            .prop_map(move |(samples, summary)| ArmRecord { series: names.clone(), samples, summary })
+            // None of these series is one of the plan's probe.
+            .prop_map(move |(samples, summary)| {
+                with_counts(usize::MAX, ArmRecord { series: names.clone(), samples, summary })
+            })
     })
 }

@@ -54,7 +54,7 @@ fn arms_of_controls_and_what_stopped_read_back_and_are_verified() {
     dir.finish(&cells).unwrap();
     let after = load(tmp.path()).unwrap();
     assert!(after.arms == before.arms && after.arms.len() == 16, "histograms of controls are kept apart");
-    assert_eq!((after.stopped[&(0, 0, 1)], after.runs(0, 0, 1, 1), after.runs(0, 0, 0, 1)), (0, true, true));
+    assert_eq!((after.stopped[&(0, 0, 1)], after.runs(0, 0, 1, 1), after.runs(0, 0, 0, 1)), (0, false, true));
     assert_eq!(after.no_control[&(1, 0, Purpose::Within)], "9 GiB of 8 GiB");
     assert_eq!(verify(tmp.path()).unwrap().arms, 16);
     let files: Vec<String> = tree(tmp.path()).into_keys().collect();
@@ -68,11 +68,17 @@ fn arms_of_controls_and_what_stopped_read_back_and_are_verified() {
 
 #[test]
 fn a_stop_of_nobody_is_damage() {
-    let tmp = tempfile::tempdir().unwrap();
-    let mut dir = unfinished(tmp.path());
-    dir.stopped(0, 7, 1, 0).unwrap();
-    let error = load(tmp.path()).unwrap_err().to_string();
-    assert!(error.contains("a neighbour of a grid of the plan"), "{error}");
+    for (stop, expected) in [
+        ((0, 7, 1, 0), "a grid of the plan"),
+        ((0, 0, 9, 0), "a neighbour of a grid of the plan"),
+        ((0, 0, 1, 1), "a look of the plan before the last one"),
+    ] {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut dir = unfinished(tmp.path());
+        dir.stopped(stop.0, stop.1, stop.2, stop.3).unwrap();
+        let error = load(tmp.path()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("events.jsonl line 16"), "{error}");
+    }
 }
 
 #[test]
@@ -172,12 +178,12 @@ fn a_resumed_run_goes_on_and_ends_like_any_other() {
     let encoded = second.iter().map(|key| encode(dir.manifest(), key, &record(key)).unwrap()).collect();
     let data = dir.commit_encoded(encoded).unwrap();
     assert_eq!(data.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), second);
-    dir.skipped(1, "no").unwrap();
+    dir.given_up(1, "no").unwrap();
     let run = load(tmp.path()).unwrap();
     dir.finish(&Digest::build(&run, &verdict()).unwrap()).unwrap();
 
     let verified = verify(tmp.path()).unwrap();
-    assert_eq!((verified.arms, verified.run.skipped[&1].as_str()), (12, "no"));
+    assert_eq!((verified.arms, verified.run.given_up[&1].as_str()), (12, "no"));
     let error = RunDir::resume(tmp.path()).unwrap_err();
     assert!(matches!(error, RunDirError::Finished { .. }), "{error}");
 

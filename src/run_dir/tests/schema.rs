@@ -41,21 +41,25 @@ fn objects(at: &str, value: &Value, found: &mut Vec<String>) {
 #[test]
 fn all_that_a_run_writes_validates_and_nothing_more() {
     let tmp = tempfile::tempdir().unwrap();
-    let mut dir = unfinished(tmp.path());
+    let mut dir = RunDir::create(tmp.path(), &manifest()).unwrap();
+    dir.calibrated(&calibration(0)).unwrap();
+    for key in &keys()[..6] {
+        commit(&mut dir, key, &record(key)).unwrap();
+    }
     dir.skipped(1, "no").unwrap();
     dir.stopped(0, 0, 1, 0).unwrap();
     dir.no_control(0, 0, Purpose::Within, "too large").unwrap();
     dir.arranged(0, 0, Some(1), Company::Alone, Evidence::default()).unwrap();
     dir.note(&Note::Interrupted {}).unwrap();
-    drop(dir);
-    let (dir, run) = RunDir::resume(tmp.path()).unwrap();
+    dir.note(&Note::Resumed {}).unwrap();
+    let run = load(tmp.path()).unwrap();
     dir.finish(&Digest::build(&run, &verdict()).unwrap()).unwrap();
     load(tmp.path()).unwrap();
 
     let validator = jsonschema::validator_for(&run_schema()).unwrap();
     let documents = documents(tmp.path());
-    // Three files; the log's header, two calibrations, twelve arms, one arrangement skipped, three of controls and looks, two notes.
-    assert_eq!(documents.len(), 3 + 1 + 2 + 12 + 1 + 3 + 2);
+    // Three files; the log's header, a calibration, six arms, one arrangement skipped, three of controls and looks, two notes.
+    assert_eq!(documents.len(), 3 + 1 + 1 + 6 + 1 + 3 + 2);
     for document in &documents {
         assert_eq!(errors(&validator, document), Vec::<String>::new(), "{document}");
         let mut all = Vec::new();

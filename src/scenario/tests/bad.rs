@@ -169,3 +169,42 @@ fn designs_that_contradict_themselves() {
          margins = { p50 = [\"25%\", \"5%\"], p99 = [\"10%\"] }\n\n[victim]",
     )])));
 }
+
+#[test]
+fn names_that_are_channels() {
+    // "pcie" loads memory, and "launch" is a channel that "storm" is named by.
+    assert_snapshot!(told(&spoilt(&[(
+        "[[arrangement]]",
+        "[[neighbour]]\nname = \"pcie\"\nnoise = \"hbm-read\"\n\n[[neighbour]]\nname = \"block-slots\"\n\
+         noise = \"compute-burst\"\n\n[[neighbour]]\nname = \"storm\"\nnoise = \"compute-burst\"\n\n\
+         [[neighbour]]\nname = \"slo\"\nnoise = \"d2h\"\n\n[[arrangement]]",
+    )])));
+}
+
+#[test]
+fn what_is_written_twice() {
+    let risk = "[[accept]]\ncell = \"sliced@0/hog\"\nchannel = \"hbm-bandwidth\"\nreason = \"again\"\nby = \"me\"\n\
+                until = 2027-06-30\n\n[[accept]]";
+    assert_snapshot!(told(&spoilt(&[
+        (
+            "{ probe = \"launch\" }",
+            "{ probe = \"launch\", arrivals = { poisson = \"9/s\" }, slo = { p99 = \"50ms\", \"p99.0\" = \"9s\" } }",
+        ),
+        ("[[accept]]", risk),
+        ("\"hog/llm-decode/token\" = \"any\"", "hog = \"any\", \"hog/*\" = \"isolated\""),
+    ])));
+}
+
+#[test]
+fn comparisons_without_a_partner() {
+    let alone = "tenants = 2\nobserve = { alone = \"any\" }";
+    let other = "[[arrangement]]\nname = \"other\"\nsharing = \"mps\"\ntenants = 2\n\n[[accept]]";
+    let told = [
+        told(&spoilt(&[("tenants = 2", alone)])),
+        told(&spoilt(&[("tenants = 2", alone), ("[[accept]]", other)])),
+        told(&spoilt(&[("tenants = 2", "tenants = 2\nagainst = \"othre\""), ("[[accept]]", other)])),
+        told(&spoilt(&[("tenants = 2", "tenants = 2\nagainst = \"other\""), ("[[accept]]", other)])),
+        told(&spoilt(&[("tenants = 2", "tenants = 2\nagainst = \"sliced\"")])),
+    ];
+    assert_snapshot!(told.join("\n"));
+}

@@ -43,7 +43,7 @@ fn of_capacity(c: &Capacity) -> Found {
     }
     let took = |a: &&Attempt| a.step == Step::Take && a.outcome == Outcome::Ok;
     let held: u64 = c.neighbour.iter().filter(took).map(|a| a.asked).sum();
-    let most = c.neighbour_beside.map_or(held, |reach| reach.total.max(held));
+    let most = c.neighbour_beside.map_or(held, |reach| reach.total);
     let Some(began) = c.neighbour.iter().find(took).map(|a| a.at) else {
         return unproven(unit, 0, "the neighbour got no memory at all: nothing was tried".to_owned());
     };

@@ -107,7 +107,7 @@ fn without_device_times_the_cause_says_so() {
     change(&mut run, false, |s| s.host_pause = Some(Nanos::micros(30)));
     let cause = judge(&run).cells.remove(0).series.remove(0).cause.unwrap();
     assert_eq!(cause.word, "host");
-    let ends = "; the host's own pauses grew, 30.0 µs → 40.0 ms at most; not through hbm-bandwidth";
+    let ends = "; the host's own pauses grew, 30 µs → 40 ms at most; not through hbm-bandwidth";
     assert!(cause.text.ends_with(ends), "{}", cause.text);
 }
 

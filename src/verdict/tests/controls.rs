@@ -113,6 +113,22 @@ fn quiet_against_quiet_that_cannot_say_blocks_isolated_alone() {
     assert_eq!(violated.cells[0].verdict, Verdict::Violated);
 }
 
+/// One quiet arm without a request is none that agrees with the other.
+#[test]
+fn a_quiet_arm_without_requests_decides_no_control() {
+    let [unslowed, violated] = both(|run| {
+        again(run, 1.0);
+        let arm = run.arms.iter_mut().find(|(key, _)| key.purpose == Purpose::Again).unwrap().1;
+        arm.series.clear();
+    });
+    assert_eq!(row(&unslowed, Control::Again).0, ControlOutcome::Undecided);
+    assert!(matches!(
+        unslowed.cells[0].verdict,
+        Verdict::Inconclusive { reason: Reason::ControlUndecided { control: Control::Again, .. } }
+    ));
+    assert_eq!(violated.cells[0].verdict, Verdict::Violated);
+}
+
 /// Planned and absent is no pass; planned and impossible is said, and planned by nobody is said too.
 #[test]
 fn a_control_without_an_arm_blocks_isolated_unless_it_cannot_be_run() {
@@ -158,10 +174,50 @@ fn presence_fails_only_where_it_moves_significantly() {
             assert_eq!(verdict.cells[0].verdict, failed, "{ratio}");
         }
     }
-    // Two generations are no proof of anything, and contradict nothing.
+    // Two generations are no proof of anything, and contradict nothing: the scope says so.
     let [unslowed, _] = both(|run| alone(run, 2, 1.4));
     assert_eq!(row(&unslowed, Control::Presence).0, ControlOutcome::Undecided);
     assert_eq!(unslowed.cells[0].verdict, Verdict::Isolated);
+    assert!(unslowed.assumed.contains(&"presence control undecided in pair".to_owned()), "{:?}", unslowed.assumed);
+}
+
+/// What is left of a control may be what survived: it counts whole or not at all, but what moved has moved.
+#[test]
+fn a_control_that_lacks_an_arm_was_not_measured() {
+    let last = |run: &mut RecordedRun, purpose: Purpose| {
+        let key = run.arms.keys().rfind(|key| key.purpose == purpose).unwrap().clone();
+        run.arms.remove(&key);
+    };
+    type Plan = fn(&mut RecordedRun, f64);
+    let cases: [(Control, Purpose, Plan, &str); 2] = [
+        (Control::Again, Purpose::Again, again, "23 of 24 pairs of quiet arms were recorded"),
+        (Control::Presence, Purpose::Alone, |run, r| alone(run, 6, r), "the victim was alone in 5 of 6 generations"),
+    ];
+    for (control, purpose, plan, text) in cases {
+        let [unslowed, violated] = both(|run| {
+            plan(run, 1.0);
+            last(run, purpose);
+        });
+        assert_eq!(row(&unslowed, control), (ControlOutcome::NotMeasured, text));
+        assert_eq!(unslowed.cells[0].verdict, inconclusive(Reason::ControlNotMeasured { control }));
+        assert_eq!(violated.cells[0].verdict, Verdict::Violated);
+        let [moved, _] = both(|run| {
+            plan(run, 1.5);
+            last(run, purpose);
+        });
+        assert_eq!(row(&moved, control).0, ControlOutcome::Failed);
+    }
+    // A grid that ended at an early look is whole with the generations that it had.
+    use crate::scenario::Look;
+    use crate::units::Share;
+    let [stopped, _] = both(|run| {
+        alone(run, 6, 1.0);
+        let look = |blocks, percent| Look { blocks, spends: Share::percent(percent) };
+        run.manifest.plan.design.looks = vec![look(11, 50), look(24, 50)];
+        run.stopped.insert((0, 0, 0), 0);
+        run.arms.retain(|key, _| key.block < 12);
+    });
+    assert_ne!(row(&stopped, Control::Presence).0, ControlOutcome::NotMeasured);
 }
 
 #[test]
@@ -201,7 +257,7 @@ fn sensitivity_is_one_of_a_probe_and_a_neighbour() {
 }
 
 #[test]
-fn a_placebo_without_a_single_arm_blocks_isolated() {
+fn a_placebo_that_lacks_arms_blocks_isolated() {
     let neighbours = vec![("idle", "idle", Channel::Host), ("hog", "hbm-read", Channel::HbmBandwidth)];
     for (ratio, expected) in
         [(1.0, inconclusive(Reason::ControlNotMeasured { control: Control::Placebo })), (2.5, Verdict::Violated)]
@@ -212,10 +268,16 @@ fn a_placebo_without_a_single_arm_blocks_isolated() {
         });
         let whole = judge(&run);
         assert_eq!(row(&whole, Control::Placebo).0, ControlOutcome::Passed);
-        run.arms.retain(|key, _| key.neighbour != Some(0));
-        let verdict = judge(&run);
-        assert_eq!(row(&verdict, Control::Placebo).0, ControlOutcome::NotMeasured);
-        assert_eq!(verdict.cells[1].verdict, expected);
+        for (kept, text) in [
+            (23, "23 of 24 blocks of it were recorded"),
+            (1, "1 of 24 blocks of it were recorded"),
+            (0, "planned, and no block of it was recorded"),
+        ] {
+            run.arms.retain(|key, _| key.neighbour != Some(0) || key.block < kept);
+            let verdict = judge(&run);
+            assert_eq!(row(&verdict, Control::Placebo), (ControlOutcome::NotMeasured, text));
+            assert_eq!(verdict.cells[1].verdict, expected, "{kept}");
+        }
     }
 }
 
@@ -240,7 +302,14 @@ fn what_was_not_shown_is_said() {
     let verdict = judge(&untouched());
     assert_eq!(
         verdict.assumed,
-        ["A/A control not run", "host placebo not run", "presence control not run", "sensitivity control not run"]
+        [
+            "A/A control not run",
+            "host placebo not run",
+            "presence control not run",
+            "sensitivity control not run",
+            "carry-over not looked for",
+            "host not watched by a thread of its own",
+        ]
     );
     let mut run = untouched();
     run.manifest.plan.panel[0].channels.push(Channel::Pcie);
@@ -248,10 +317,10 @@ fn what_was_not_shown_is_said() {
     run.manifest.device = "GPU 0; exclusive use assumed: nobody can say who uses GPU GPU-0".to_owned();
     let assumed = judge(&run).assumed;
     assert_eq!(assumed[0], "exclusive use assumed: nobody can say who uses GPU GPU-0");
-    assert_eq!(assumed.last().unwrap(), "no sensitivity control exists for pcie");
+    assert!(assumed.contains(&"no sensitivity control exists for pcie".to_owned()), "{assumed:?}");
     // What one process shares has neither.
     let mut run = Lab { sharing: SharingMode::Streams, ..Lab::default() }.run(|s, _| lognormal(s));
-    assert_eq!(judge(&run).assumed, ["A/A control not run", "host placebo not run"]);
+    assert_eq!(judge(&run).assumed[..3], ["A/A control not run", "host placebo not run", "carry-over not looked for"]);
     // It promises SMs of its own, and has no control that shows what noise does among them.
     run.manifest.plan.arrangements[0].sharing = SharingMode::GreenContexts;
     assert!(judge(&run).assumed.contains(&"sensitivity control not run".to_owned()));

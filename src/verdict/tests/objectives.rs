@@ -5,8 +5,8 @@ use super::super::*;
 use super::{change, untouched};
 use crate::random::Stream;
 use crate::run_dir::SeriesData;
-use crate::scenario::{Expectation, Quantile, Rule, Slo, Word};
-use crate::units::Nanos;
+use crate::scenario::{Expectation, Look, Quantile, Rule, Slo, Word};
+use crate::units::{Nanos, Share};
 
 /// Asks for a p99 within `micros`.
 fn asking(mut run: RecordedRun, micros: u64) -> RecordedRun {
@@ -65,6 +65,52 @@ fn too_few_arms_or_tenants_that_were_never_restarted_decide_nothing() {
     assert_eq!(reason, "its tenants were not restarted between any of its arms");
 }
 
+/// One request each in three noisy arms of 24 takes a millisecond, and nobody knows how many
+/// arms hold such. Where the others differ, a stricter bound tells; where all others are equal, nothing does.
+#[test]
+fn what_few_arms_hold_is_met_where_a_stricter_bound_is_and_else_said_to_be_rare() {
+    let of = |spread: f64| {
+        let run = Lab::default().run_of(|stream, draw| {
+            let mut data = SeriesData::default();
+            let slow = draw.neighbour.is_some() && [3, 9, 17].contains(&draw.block);
+            for request in 0..1_000 {
+                let usual = 1e5 * libm::exp(spread * stream.normal());
+                record(&mut data, if slow && request == 0 { 1e6 } else { usual });
+            }
+            data
+        });
+        judge(&asking(run, 500)).slos.remove(1).state
+    };
+    assert_eq!(of(0.3), SloState::Met);
+    let SloState::Undecided { reason } = of(0.0) else { panic!("decided by three arms") };
+    let expected = "all requests over it lie in 3 of 24 arms, too few to tell how many others hold (up to 36 % of the arms \
+                    hold some); take more blocks";
+    assert_eq!(reason, expected);
+}
+
+/// Violated after ten blocks, and an objective takes twelve arms.
+#[test]
+fn a_stop_waits_for_a_required_objective_that_can_still_be_decided() {
+    let run = |blocks: u32, required: bool, bound: u64| {
+        let mut run = asking(Lab { blocks, ..Lab::default() }.run(super::slowed(2.5)), bound);
+        let look = |blocks, percent| Look { blocks, spends: Share::percent(percent) };
+        run.manifest.plan.design.looks = vec![look(10, 10), look(24, 20), look(48, 70)];
+        run.manifest.plan.design.looks.retain(|look| look.blocks < blocks);
+        run.manifest.plan.design.looks.push(look(blocks, 70));
+        let rule = Rule { key: Expectation::SLO.to_owned(), word: Word::Met };
+        run.manifest.plan.arrangements[0].require = Expectation(if required { vec![rule] } else { Vec::new() });
+        run
+    };
+    let at = |run: &RecordedRun| [0, 1].map(|look| decided(run, 0, 0, 0, look));
+    assert_eq!(at(&run(48, false, 5_000)), [true, true]);
+    assert_eq!(at(&run(48, true, 5_000)), [false, true]);
+    // Missed beside the neighbour and met in the quiet arms; and open in the quiet arms alone, at their own p99.
+    assert_eq!(at(&run(48, true, 300)), [false, true]);
+    assert_eq!(at(&run(48, true, 201)), [false, false]);
+    // With eleven blocks in all it never will be.
+    assert!(decided(&run(11, true, 5_000), 0, 0, 0, 0));
+}
+
 /// Two requests an arm, none of them over: every share is 0, and so are its bounds.
 #[test]
 fn a_handful_of_requests_meets_no_objective() {
@@ -83,6 +129,11 @@ fn what_the_data_do_not_show_is_neither_met_nor_missed() {
     let mut run = asking(untouched(), 500);
     change(&mut run, true, |s| s.neighbours[0].rate = 50.0);
     assert_eq!(states(&judge(&run)), [(None, "met"), (Some(0), "undecided")]);
+    // A quiet arm that was lost and measured anew: the others may be those that survived.
+    let mut run = asking(untouched(), 500);
+    let key = run.arms.keys().find(|key| key.neighbour.is_none()).unwrap().clone();
+    run.lost_before.insert(key, "the tenant hung".to_owned());
+    assert_eq!(states(&judge(&run))[0], (None, "undecided"));
     let mut run = asking(Lab::default().run(sometimes_slow), 500);
     change(&mut run, true, |s| s.windows[0].late = 500);
     assert_eq!(states(&judge(&run))[1], (Some(0), "undecided"));

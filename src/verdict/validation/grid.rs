@@ -182,6 +182,21 @@ fn looks(bank: &Bank, truth: Truth, q: Quantile, trials: u64) -> Row {
     Row::of(&case, truth, q, "pair with looks", trials)
 }
 
+/// Six series, all of them at the margin, looked at early: where lower bounds lie farthest out, over the fewest blocks.
+fn six_with_looks(bank: &Bank, truth: Truth, trials: u64) -> Row {
+    let q = Quantile::P50;
+    let case = Case { looks: true, series: 6, ..Case::pair(bank, 48, q, Effect::of(truth.ratio(q))) };
+    Row::of(&case, truth, q, "six series with looks", trials)
+}
+
+/// Pooled quantiles at the fewest blocks for which a lower bound exists: 0.5⁷ = 0.8 % ≤ 1.5 %. 150 requests per arm make
+/// ten beyond the p99 in all.
+fn fewest(bank: &Bank, truth: Truth, trials: u64) -> Row {
+    let q = Quantile::P99;
+    let judged = vec![(q, JudgedBy::Pooled)];
+    Row::of(&Case { judged, ..Case::pair(bank, 7, q, Effect::of(truth.ratio(q))) }, truth, q, "pooled", trials)
+}
+
 /// Every noise at the isolated margin, where both errors are likeliest, at the fewest blocks of any tier.
 #[test]
 fn reduced_every_noise_at_the_isolated_margin() {
@@ -202,6 +217,8 @@ fn reduced_designs_at_the_isolated_margin() {
         many(&drifting, Truth::Isolated, Quantile::P50, 300),
         pooled(&Bank::new(Kind::Lognormal, 30), Truth::Isolated, TRIALS),
         looks(&light, Truth::Isolated, Quantile::P50, 600),
+        fewest(&Bank::new(Kind::Lognormal, 150), Truth::Isolated, TRIALS),
+        fewest(&Bank::new(Kind::RunToRun, 150), Truth::Isolated, TRIALS),
     ];
     rows.extend(six(&light, Truth::Isolated, 600));
     assert_all_hold(&rows);
@@ -245,17 +262,22 @@ fn full_grid() {
                 rows.extend(six(&bank, Truth::Isolated, TRIALS));
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| many(&bank, truth, q, TRIALS)));
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| looks(&bank, truth, q, TRIALS)));
+                if matches!(kind, Kind::Lognormal | Kind::RunToRun) {
+                    rows.push(six_with_looks(&bank, Truth::Isolated, TRIALS));
+                }
             }
             if q == Quantile::P99 {
                 rows.push(looks(&bank, Truth::Isolated, q, TRIALS));
                 let few = Bank::new(kind, 30);
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| pooled(&few, truth, TRIALS)));
+                let few = Bank::new(kind, 150);
+                rows.extend([Truth::Isolated, Truth::Violated].map(|truth| fewest(&few, truth, TRIALS)));
                 if matches!(kind, Kind::Lognormal | Kind::RunToRun | Kind::Pareto) {
                     rows.extend([rare(&bank, 10.0, TRIALS), rare(&bank, 5.0, TRIALS)]);
                 }
                 rows.extend(slo::rows(&bank, TRIALS));
             }
-            eprintln!("{q} {}: {:.0?}", kind.words(), start.elapsed());
+            eprintln!("{q} {}: {} rows, {:.0?}", kind.words(), rows.len(), start.elapsed());
         }
     }
     // An effect at p99.9 alone, all three judged: every latency beyond p99.5, at either margin.

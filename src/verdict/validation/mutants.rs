@@ -145,9 +145,10 @@ fn the_binomial_bound_meets_objectives_that_are_missed() {
     let bank = Bank::new(Kind::Autoregression, 1_000);
     let bound = slo::bound(&bank, 0.015);
     let met = each(200, |seed| {
-        let over = slo::over(&bank, 24, bound, seed);
-        let (all, total) = over.iter().fold((0, 0), |(o, t), arm| (o + arm.over, t + arm.total));
-        (proportion_upper(all, total, 0.01) <= 0.01, slo::met(&over, seed) == Some(true))
+        let arms = slo::drawn(&bank, 24, seed);
+        let over = arms.iter().map(|arm| arm.counts().over(bound).1);
+        let (all, total) = over.fold((0, 0), |(o, t), arm| (o + arm.over, t + arm.total));
+        (proportion_upper(all, total, 0.01) <= 0.01, slo::met(&arms, bound, seed) == Some(true))
     });
     let mutant = met.iter().filter(|(mutant, _)| *mutant).count();
     assert!(mutant >= 30, "the binomial bound met {mutant} of 200");

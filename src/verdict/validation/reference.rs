@@ -140,7 +140,7 @@ fn a_whole_cell_has_the_bounds_of_scipy_and_numpy() {
         let (quiet, noisy) = (histograms(&case.quiet), histograms(&case.noisy));
         let counts = |(quiet, noisy)| (Counts::new(quiet, 0), Counts::new(noisy, 0));
         let sides = Sides::new(quiet.iter().zip(&noisy).map(counts).collect());
-        let levels = Levels { lower: case.levels.0, upper: case.levels.1 };
+        let levels = Levels { lower: case.levels.0, upper: case.levels.1, early: false };
         let mut stream = Stream::new(1, &[Key::Name("reference")]);
         let q = Quantile(case.quantile);
         let e = estimate(&sides, q, JudgedBy::Blocks, levels, 1e9, &mut stream, &mut Tables::new());

@@ -4,8 +4,9 @@ use super::grid::Row;
 use super::noise::{Bank, Kind, recorded};
 use super::trial::each;
 use crate::random::{Key, Stream};
+use crate::run_dir::SeriesData;
 use crate::scenario::Quantile;
-use crate::stats::{Over, blocks_for_share, share_bounds};
+use crate::stats::{Counts, blocks_for_share, objective_bounds};
 
 /// "p99 ≤ bound": one request in a hundred may be over.
 const ALLOWED: f64 = 0.01;
@@ -18,12 +19,11 @@ fn arms(bank: &Bank) -> u32 {
     (1.25 * f64::from(blocks_for_share(held.min(0.9), 0.01))).ceil().max(17.0) as u32
 }
 
-/// What is over `bound` in every arm of one trial.
-pub(super) fn over(bank: &Bank, arms: u32, bound: u64, seed: u64) -> Vec<Over> {
+/// The arms of one trial.
+pub(super) fn drawn(bank: &Bank, arms: u32, seed: u64) -> Vec<SeriesData> {
     let mut stream = Stream::new(seed, &[Key::Name("objective trial")]);
     let levels = bank.levels(&mut stream, arms as usize);
-    let of = |level: f64, stream: &mut Stream| recorded(bank.draw(stream), level, None).counts().over(bound).1;
-    levels.into_iter().map(|level| of(level, &mut stream)).collect()
+    levels.into_iter().map(|level| recorded(bank.draw(&mut stream), level, None)).collect()
 }
 
 /// The bound that a share `truth` of the noise's requests exceeds, at the levels of its arms.
@@ -40,9 +40,10 @@ pub(super) fn bound(bank: &Bank, truth: f64) -> u64 {
 }
 
 /// Met, or missed, at the stated error rates; `None`: undecided.
-pub(super) fn met(over: &[Over], seed: u64) -> Option<bool> {
-    let mut stream = Stream::new(seed, &[Key::Name("objective")]);
-    let bounds = share_bounds(over, (0.01, 0.01), &mut stream)?;
+pub(super) fn met(arms: &[SeriesData], bound: u64, seed: u64) -> Option<bool> {
+    let arms: Vec<Counts<'_>> = arms.iter().map(SeriesData::counts).collect();
+    let stream = Stream::new(seed, &[Key::Name("objective")]);
+    let bounds = objective_bounds(&arms, bound, ALLOWED, (0.01, 0.01), &stream)?;
     if bounds.high <= ALLOWED { Some(true) } else { (bounds.low > ALLOWED).then_some(false) }
 }
 
@@ -57,7 +58,7 @@ pub(super) fn rows(bank: &Bank, trials: u64) -> Vec<Row> {
     let row = |percent: f64| {
         let bound = bound(bank, percent / 100.0);
         let row = move |trials| {
-            let found = each(trials, |seed| met(&over(bank, arms, bound, seed), seed));
+            let found = each(trials, |seed| met(&drawn(bank, arms, seed), bound, seed));
             let count = |met| found.iter().filter(|found| **found == met).count() as u64;
             Row {
                 noise: bank.kind.words(),

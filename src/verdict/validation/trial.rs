@@ -6,11 +6,12 @@ use crate::channel::Channel;
 use crate::experiment::order;
 use crate::random::{Key, Stream};
 use crate::run_dir::{JudgedBy, RecordedRun};
-use crate::scenario::{Look, Quantile, Tier};
+use crate::scenario::{Quantile, Tier};
 use crate::stats::proportion_upper;
-use crate::units::Share;
+use crate::verdict::cell::{Cell, Controls};
+use crate::verdict::estimate::Tables;
 use crate::verdict::synthetic::{Draw, Lab};
-use crate::verdict::{RunVerdict, Verdict, decided, judge};
+use crate::verdict::{RunVerdict, Verdict, controls, decide, decided, judge};
 
 const PANEL: [(&str, Channel); 6] = [
     ("launch", Channel::Launch),
@@ -36,7 +37,7 @@ pub(super) struct Case<'a> {
     pub(super) effect: Effect,
     /// All quiet arms first, then all noisy ones: what crosstalk does not do.
     pub(super) sequential: bool,
-    /// The acceptance tier's looks: a tenth of the error rates after a quarter of the blocks, a fifth after half.
+    /// The acceptance tier's looks.
     pub(super) looks: bool,
     /// A second quiet arm in every block.
     pub(super) again: bool,
@@ -101,10 +102,9 @@ impl<'a> Case<'a> {
             recorded(arm.values, arm.level, arm.effect)
         });
         if self.looks {
-            let looks = [(self.blocks / 4, 10), (self.blocks / 2, 20), (self.blocks, 70)];
-            let look = |(blocks, percent)| Look { blocks, spends: Share::percent(percent) };
-            run.manifest.plan.design.looks = looks.map(look).to_vec();
-            run.manifest.plan.design.tier = Tier::Acceptance;
+            let design = &mut run.manifest.plan.design;
+            design.looks = Tier::Acceptance.looks(self.blocks, design.blocks_per_generation);
+            design.tier = Tier::Acceptance;
         }
         run
     }
@@ -175,11 +175,18 @@ impl<'a> Case<'a> {
         (judge(&run), run)
     }
 
-    /// Verdicts of a cell in trials `0 … trials`; of several neighbours every trial has another one.
+    /// Verdicts of a cell in trials `0 … trials`. Of several neighbours every trial has another one, and the other cells,
+    /// which share its quiet arms and tell nothing new, are not judged.
     pub(super) fn verdicts(&self, trials: u64) -> Vec<Verdict> {
         each(trials, |seed| {
-            let (mut verdict, _) = self.verdict(seed);
-            verdict.cells.swap_remove(seed as usize % self.neighbours).verdict
+            if self.neighbours == 1 {
+                return self.verdict(seed).0.cells.swap_remove(0).verdict;
+            }
+            let (run, mut tables) = (self.run(seed), Tables::new());
+            let controls = Controls::from([((0, 0), controls::of_grid(&run, 0, 0, &mut tables))]);
+            let cell = Cell::at_look(&run, 0, 0, seed as usize % self.neighbours, usize::MAX).unwrap();
+            let cell = cell.judge(&run, &controls, &mut tables).cell;
+            decide::overall(cell.verdict, &cell.series)
         })
     }
 }

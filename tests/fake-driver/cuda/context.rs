@@ -72,7 +72,8 @@ impl Process {
     /// have ended.
     fn welcome(&self, shared: &Shared) -> Result<(), Code> {
         let Membership::Client { server, .. } = self.member else { return Ok(()) };
-        let reached = |slot: usize| shared.slots[slot].role == Role::Client(server) && shared.struck(slot) & blast::REFUSES != 0;
+        let reached =
+            |slot: usize| shared.slots[slot].role == Role::Client(server) && shared.struck(slot) & blast::REFUSES != 0;
         let mut reached = (0..shared.slots.len()).filter(|slot| reached(*slot)).peekable();
         match reached.peek() {
             None => Ok(()),

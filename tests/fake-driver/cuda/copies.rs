@@ -39,6 +39,7 @@ impl Process {
         });
         let id = made.map_err(|_| results::OUT_OF_MEMORY)?;
         let address = tables.heap.insert(bytes, handle, Some(id));
+        self.hand_over(&mut tables, address, bytes);
         drop(tables);
         self.host_call(context.host, call(gpu.part.model.driver.alloc_us, 2))?;
         Ok(address)
@@ -49,6 +50,7 @@ impl Process {
         let (_, context) = current(&tables)?;
         let id = tables.heap.at(address).and_then(|allocation| allocation.id).ok_or(results::INVALID_VALUE)?;
         let allocation = tables.heap.remove(address).ok_or(results::INVALID_VALUE)?;
+        tables.traced.remove(&address);
         let owner = tables.contexts.get(&allocation.context).cloned().ok_or(results::INVALID_CONTEXT)?;
         tables.sums.retain(|state, _| *state < address || *state >= address + allocation.bytes);
         let gpu = self.gpu(owner.gpu)?;
@@ -114,6 +116,7 @@ impl Process {
         // SAFETY: the caller of the copy says that as many bytes can be written there.
         let out = unsafe { std::slice::from_raw_parts_mut(to.cast::<u8>(), kept) };
         tables.heap.read(from, out);
+        self.see_through(&tables, from, out);
         Ok(())
     }
 
@@ -125,6 +128,8 @@ impl Process {
         }
         let mut data = vec![0; bytes.min((self.loaded.config.contents_kib << 10) as usize)];
         tables.heap.read(from, &mut data);
+        self.see_through(&tables, from, &mut data);
+        self.overwrite(&tables, to, bytes as u64);
         tables.heap.write(to, &data);
         Ok(())
     }
@@ -262,6 +267,7 @@ entry_points! {
             return Err(results::INVALID_VALUE);
         }
         tables.heap.fill(address, bytes as u64, value);
+        process.overwrite(&tables, address, bytes as u64);
         clear_sums(&mut tables, address, bytes as u64);
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::entry::{Code, Out, entry_points};
 use crate::process::{Tables, current, process};
 use crate::results;
 use crate::streams::{Effect, Step};
+use crate::touch::Touch;
 
 /// A kernel of a module.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,12 @@ fn launch(
     params: *const *const c_void,
 ) -> Result<Step, Code> {
     let mut args = Vec::with_capacity(kernel.params.len());
+    let mut given = Vec::with_capacity(kernel.params.len());
     for (index, param) in kernel.params.iter().enumerate() {
+        given.push(match param {
+            ParamType::U32 => u64::from(argument::<u32>(params, index)?),
+            ParamType::U64 | ParamType::Pointer => argument(params, index)?,
+        });
         args.push(match param {
             ParamType::U32 => Arg::U32(argument(params, index)?),
             ParamType::U64 => Arg::U64(argument(params, index)?),
@@ -61,6 +67,7 @@ fn launch(
         return Err(results::ILLEGAL_ADDRESS);
     }
     let launch = LaunchArgs { grid, block, args: &args };
+    let touch = Touch::of(tables, kernel, grid, &given)?;
     let effect = match kernel.symbol.strip_prefix("fault_") {
         Some("endless") => {
             let words = argument(params, 0)?;
@@ -70,7 +77,7 @@ fn launch(
             Effect::Spin { words, state, stamp, sequence }
         }
         Some(fault) => Effect::Fault(fault),
-        None => Effect::Launch { state, adds: (kernel.reference)(&launch), stamp, sequence },
+        None => Effect::Launch { state, adds: (kernel.reference)(&launch), stamp, sequence, touch },
     };
     Ok(Step::Run { demand: (kernel.demand)(&launch), times: 1, effect })
 }

@@ -1,7 +1,7 @@
 //! What a process of the driver API holds: its devices, contexts, modules, streams and allocations, under one lock.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crosstalk::gpu::parse_mig_uuid;
@@ -66,6 +66,10 @@ pub(crate) struct Tables {
     /// Sums of kernels since the last stamp, by the address of their state.
     pub(crate) sums: BTreeMap<u64, u32>,
     pub(crate) launches: u64,
+    /// Launches that held memory to a pattern.
+    pub(crate) checks: u64,
+    /// Allocations in which a pattern may lie.
+    pub(crate) traced: BTreeSet<u64>,
     /// Contexts and those whose memory they reach.
     pub(crate) peers: Vec<(u64, u64)>,
     /// Allocations handed out to other processes so far.

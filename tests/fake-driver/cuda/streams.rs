@@ -15,6 +15,7 @@ use crate::entry::{Code, Out, entry_points};
 use crate::process::{Process, Tables, current, process};
 use crate::results;
 use crate::state::{Completion, IN_FLIGHT, monotonic};
+use crate::touch::Touch;
 
 /// How long before an event the service thread stops sleeping, nanoseconds.
 const EARLY: u64 = 20_000;
@@ -53,6 +54,7 @@ pub(crate) enum Effect {
         adds: u32,
         stamp: Option<u64>,
         sequence: u32,
+        touch: Option<Touch>,
     },
     /// A copy to the device, of what the source held when it was queued.
     ToDevice {
@@ -226,6 +228,7 @@ impl Process {
                 Some(&Step::Fill { address, bytes, value }) => {
                     heap.fill(address, bytes, value);
                     stream.pending.pop_front();
+                    self.overwrite(tables, address, bytes);
                 }
             }
         }
@@ -313,14 +316,19 @@ impl Process {
             eprintln!("crosstalk stand-in driver: work ended out of order: a defect of the stand-in");
         }
         stream.ended = completion.ended;
-        let gpu = stream.gpu;
+        let (gpu, slot) = (stream.gpu, stream.slot);
         match effect {
             Effect::Nothing => {}
+            Effect::ToDevice { to, data } => {
+                tables.heap.write(to, &data);
+                self.overwrite(tables, to, data.len() as u64);
+            }
             Effect::Fault(fault) => self.fault(tables, handle, fault),
             Effect::Spin { .. } => eprintln!("crosstalk stand-in driver: an endless kernel ended by itself"),
-            Effect::ToDevice { to, data } => tables.heap.write(to, &data),
             Effect::ToHost { from, to, bytes } => self.to_host(tables, from, to, bytes),
-            Effect::Launch { state, adds, stamp, sequence } => {
+            Effect::Launch { state, adds, stamp, sequence, touch } => {
+                let changed = touch.map_or(0, |touch| self.touch(tables, (gpu, slot), touch));
+                let adds = adds.wrapping_sub(changed as u32);
                 let sum = tables.sums.entry(state).or_default();
                 *sum = sum.wrapping_add(adds);
                 let Some(stamp) = stamp else { return };
@@ -359,7 +367,8 @@ impl Process {
             }
             _ => None,
         };
-        let stopped: Vec<(u64, u32)> = tables.streams.iter().filter_map(stopped).filter(|(_, word)| *word != 0).collect();
+        let stopped: Vec<(u64, u32)> =
+            tables.streams.iter().filter_map(stopped).filter(|(_, word)| *word != 0).collect();
         for (handle, _) in &stopped {
             let Some(stream) = tables.streams.get_mut(handle) else { continue };
             let Ok(gpu) = self.gpu(stream.gpu) else { continue };
@@ -386,7 +395,9 @@ impl Process {
 
     /// A kernel of a stream takes a fault: its context is lost, and perhaps others.
     fn fault(&self, tables: &mut Tables, stream: u64, fault: &str) {
-        let Some((context, gpu, slot)) = tables.streams.get(&stream).map(|s| (s.context, s.gpu, s.slot)) else { return };
+        let Some((context, gpu, slot)) = tables.streams.get(&stream).map(|s| (s.context, s.gpu, s.slot)) else {
+            return;
+        };
         let fault = fault.replace('_', "-");
         if let Ok(gpu) = self.gpu(gpu) {
             gpu.with(|shared, _| shared.strike(slot, &fault, gpu.part.share));
@@ -438,6 +449,7 @@ impl Process {
         // SAFETY: it lies in pinned memory of this process, which is only freed under the lock of the tables.
         let out = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, kept) };
         tables.heap.read(from, out);
+        self.see_through(tables, from, out);
     }
 
     /// Waits until a stream is idle.
@@ -499,7 +511,7 @@ fn batch(stream: &mut Stream) -> Vec<(Demand, u32, Effect)> {
     while let Some(Step::Run { demand, times, effect }) = stream.pending.front() {
         if let (
             Some((last, n, Effect::Launch { state: s, adds: a, stamp: None, .. })),
-            Effect::Launch { state, adds, stamp: None, .. },
+            Effect::Launch { state, adds, stamp: None, touch: None, .. },
         ) = (batch.last_mut(), effect)
             && last == demand
             && s == state

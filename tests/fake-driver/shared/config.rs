@@ -153,6 +153,11 @@ pub(crate) struct Gpu {
     /// Values of GPM metrics, whatever happens. Others are what the machine does, where it tells, or not supported.
     #[serde(default)]
     pub(crate) gpm_metrics: Vec<GpmMetric>,
+    /// What a process left in memory is cleared before another gets it, as a driver does.
+    #[serde(default = "yes")]
+    pub(crate) scrubs: bool,
+    /// All but this.
+    pub(crate) unscrubbed: Option<Unscrubbed>,
     /// Persistence mode.
     #[serde(default = "yes")]
     pub(crate) persistence: bool,
@@ -165,6 +170,15 @@ pub(crate) struct Gpu {
     /// Xid events that happen, milliseconds after the first process came up.
     #[serde(default)]
     pub(crate) xids: Vec<Xid>,
+}
+
+/// A piece of memory that is never cleared.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unscrubbed {
+    /// Where it begins, in the memory of each GPU instance or of the whole GPU.
+    pub(crate) at_mib: u64,
+    pub(crate) kib: u64,
 }
 
 /// What a hypervisor made of a GPU, by the driver's numbers.
@@ -381,6 +395,8 @@ pub(crate) struct Fault {
     /// The device falls off the bus (Xid 79) this many real milliseconds after the first process came up. A file `lost`
     /// beside stand-in.toml does the same at once.
     pub(crate) device_lost_after_ms: Option<u64>,
+    /// A word of memory changes by itself.
+    pub(crate) flip: Option<Flip>,
     /// Sums of kernels are off by one from this launch of a process on.
     pub(crate) wrong_result_from: Option<u64>,
     /// What a context gets that takes a fault itself, and what the device reports.
@@ -434,6 +450,16 @@ pub(crate) enum Among {
     ComputeInstances,
     /// GPU instances.
     Mig,
+}
+
+/// One bit of a word that is to hold a pattern changes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flip {
+    /// Just before this launch of `pattern_check` of a process, counted from 1.
+    pub(crate) before_check: u64,
+    /// Where in the range that it checks, bytes.
+    pub(crate) offset: u64,
 }
 
 /// A result that an entry point returns whatever it is asked.

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::blast;
 use crate::config::Among;
 use crate::parts::{CONTEXTS, Part};
+use crate::traces::Traces;
 
 /// Queues of a machine.
 const QUEUES: usize = 64;
@@ -99,6 +100,10 @@ pub(crate) struct Shared {
     /// Model time in which launches of each context were on the SMs, nanoseconds, looked at in steps; and up to when.
     pub(crate) ran: [u64; CONTEXTS],
     looked: u64,
+    /// What kernels have left in memory.
+    pub(crate) traces: Traces,
+    /// Xid events that happened, the newest last.
+    pub(crate) lost: u32,
     /// Domain of the memory of each place.
     domains: [u32; CONTEXTS],
     /// What reached each context of another's fault: a word as [`blast`] has it.
@@ -115,6 +120,7 @@ pub(crate) struct Shared {
 impl Shared {
     fn copy_from(&mut self, from: &Self) {
         self.machine.copy_from(&from.machine);
+        self.traces.copy_from(&from.traces);
         self.slots = from.slots;
         for (mine, theirs) in self.completions.iter_mut().zip(&from.completions) {
             mine.len = theirs.len;
@@ -430,6 +436,8 @@ impl Device {
                 (&raw mut (*shared).counted).write([0; CONTEXTS]);
                 (&raw mut (*shared).ran).write([0; CONTEXTS]);
                 (&raw mut (*shared).looked).write(0);
+                (&raw mut (*shared).traces).write_bytes(0, 1);
+                (&raw mut (*shared).lost).write(0);
                 let mut domains = [0; CONTEXTS];
                 for (place, domain) in domains.iter_mut().enumerate() {
                     let compute = self.part.topology.computes.get(place / self.part.share.max(1));

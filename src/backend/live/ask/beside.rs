@@ -9,7 +9,7 @@ use crate::tenant::protocol::{Load, Loaded, NoiseOrder, Order, PROTOCOL, Reply};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 
-use super::super::seat::{Berth, Fault, Launch, Tenant, end_all, kill_all};
+use super::super::seat::{Berth, Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::super::session::{LiveSession, ask, environment};
 use super::{Stop, fell, untold};
 
@@ -50,6 +50,16 @@ impl Spot {
     }
 }
 
+/// One that did not answer.
+pub(in crate::backend::live) struct Fallen {
+    /// Its index.
+    pub(in crate::backend::live) index: usize,
+    /// How its process ended, where it did.
+    pub(in crate::backend::live) died: Option<String>,
+    /// What that means, unless it was to be expected.
+    pub(in crate::backend::live) stop: Stop,
+}
+
 /// Processes that are up. Dropped, they are killed.
 pub(in crate::backend::live) struct Beside<'s, 'a> {
     session: &'s LiveSession<'a>,
@@ -73,6 +83,18 @@ impl<'s, 'a> Beside<'s, 'a> {
         let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
         beside.order(|_| hello.clone(), session.live.settings.deadlines.hello)?;
         Ok(beside)
+    }
+
+    /// Starts one more, once nobody is there but these and the tenants of the arms. Its index.
+    pub(in crate::backend::live) fn add(&mut self, spot: Spot) -> Result<usize, Stop> {
+        self.check_exclusive()?;
+        self.launch(spot)?;
+        let index = self.tenants.len() - 1;
+        let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
+        let limit = self.session.live.settings.deadlines.hello;
+        let asked = ask(&mut self.tenants[index..], |_| hello.clone(), limit);
+        asked.map_err(|(_, fault)| self.fell(index, fault))?;
+        Ok(index)
     }
 
     fn launch(&mut self, spot: Spot) -> Result<(), Stop> {
@@ -125,6 +147,60 @@ impl<'s, 'a> Beside<'s, 'a> {
         }
     }
 
+    /// Asks each of which there is a question, all at once, and waits for all.
+    ///
+    /// # Errors
+    /// Who did not answer, and how its process ended where it did.
+    pub(in crate::backend::live) fn ask_each(
+        &mut self,
+        questions: Vec<Option<Question>>,
+    ) -> Result<Vec<Option<Answer>>, Fallen> {
+        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let mut given = Ok(());
+        for (index, (tenant, question)) in self.tenants.iter_mut().zip(questions).enumerate() {
+            let Some(question) = question else { continue };
+            given = tenant.order(&Order::Ask(question), limit).map_err(|fault| (index, fault));
+            if given.is_err() {
+                break;
+            }
+        }
+        let collected = given.and_then(|()| collect(&mut self.tenants, Nanos::MAX, Nanos::MAX, &mut |_| {}));
+        let replies = collected.map_err(|(index, fault)| {
+            let died = if let Fault::Died { .. } = &fault { Some(fault.to_string()) } else { None };
+            Fallen { index, died, stop: self.fell(index, fault) }
+        })?;
+        let answer = |reply| if let Some(Reply::Answered(answer)) = reply { Some(answer) } else { None };
+        Ok(replies.into_iter().map(answer).collect())
+    }
+
+    /// Asks the one at `index` alone; how it ended, or what befell its context, where it has no answer for that.
+    pub(in crate::backend::live) fn ask_mortal(
+        &mut self,
+        index: usize,
+        question: Question,
+    ) -> Result<Result<Answer, String>, Stop> {
+        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let asked = ask(&mut self.tenants[index..=index], |_| Order::Ask(question.clone()), limit);
+        match asked.map_err(|(_, fault)| fault) {
+            Ok(replies) => match replies.into_iter().flatten().next() {
+                Some(Reply::Answered(answer)) => Ok(Ok(answer)),
+                _ => untold("a process beside the tenants did not answer its question"),
+            },
+            Err(fault @ Fault::Died { .. }) => Ok(Err(fault.to_string())),
+            Err(fault) => match &fault {
+                Fault::Refused(failed) if !failed.usable => Ok(Err(fault.to_string())),
+                _ => Err(self.fell(index, fault)),
+            },
+        }
+    }
+
+    /// Loads a program in the one at `index`.
+    pub(in crate::backend::live) fn load_one(&mut self, index: usize, load: Load) -> Result<(), Stop> {
+        let limit = self.session.live.settings.deadlines.load;
+        let asked = ask(&mut self.tenants[index..=index], |_| Order::Load(load.clone()), limit);
+        asked.map(drop).map_err(|(_, fault)| self.fell(index, fault))
+    }
+
     /// Loads a program in each.
     pub(in crate::backend::live) fn load(&mut self, load: impl Fn(usize) -> Load) -> Result<Vec<Loaded>, Stop> {
         let limit = self.session.live.settings.deadlines.load;
@@ -161,6 +237,21 @@ impl<'s, 'a> Beside<'s, 'a> {
     pub(in crate::backend::live) fn check_exclusive(&self) -> Result<(), Stop> {
         let ours: Vec<u32> = ours(self.session).into_iter().chain(self.tenants.iter().map(Tenant::pid)).collect();
         Ok(self.session.live.watch().check_exclusive(&ours)?)
+    }
+
+    /// Ends the one that was added last.
+    pub(in crate::backend::live) fn end_last(&mut self) -> Result<(), Stop> {
+        let last = self.tenants.split_off(self.tenants.len().saturating_sub(1));
+        Self { session: self.session, tenants: last }.end()
+    }
+
+    /// Kills them as they are.
+    pub(in crate::backend::live) fn kill(mut self) -> Result<(), Stop> {
+        let before_kill = |pid| self.session.before_kill(pid);
+        match kill_all(&mut self.tenants, &before_kill) {
+            Some(stuck) => Err(Stop::Lost(crate::backend::BackendError::device(stuck))),
+            None => Ok(()),
+        }
     }
 
     /// Ends them.

@@ -83,6 +83,6 @@ impl<'s, 'a> Loads<'s, 'a> {
 }
 
 /// Waits in wall-clock time, between orders.
-pub(super) fn sleep(length: Nanos) {
+pub(in crate::backend::live) fn sleep(length: Nanos) {
     std::thread::sleep(Duration::from_nanos(length.0));
 }

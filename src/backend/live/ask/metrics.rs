@@ -126,8 +126,11 @@ mod tests {
 
     #[test]
     fn a_source_of_both_is_no_source_of_each() {
-        let of =
-            |active: Result<f64, &str>| Telemetry { active: active.map_err(str::to_owned), memory_used: Ok(1 << 30) };
+        let of = |active: Result<f64, &str>| Telemetry {
+            active: active.map_err(str::to_owned),
+            memory_used: Ok(1 << 30),
+            memory_total: None,
+        };
         let each = [of(Ok(0.0)), of(Ok(0.9))];
         assert_eq!(utilisation(&of(Ok(0.9)), &each, true), Says::Activity { victim: 0.0, neighbour: 0.9 });
         assert_eq!(utilisation(&of(Ok(0.9)), &each, false), Says::Whole("0.90".to_owned()));

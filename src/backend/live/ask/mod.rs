@@ -9,10 +9,10 @@ mod all_reduce;
 pub(super) mod beside;
 mod ipc;
 mod layout_change;
-mod load;
+pub(super) mod load;
 mod metrics;
 mod peers;
-mod visibility;
+pub(super) mod visibility;
 
 use crate::backend::BackendError;
 use crate::observation::{

@@ -41,7 +41,7 @@ pub(super) fn ask(session: &mut LiveSession<'_>, pair: &Pair) -> Result<Observed
 }
 
 /// The GPU under test as it is now: its instances may have been made for this arrangement.
-pub(super) fn now(session: &LiveSession<'_>) -> Result<Gpu, Stop> {
+pub(in crate::backend::live) fn now(session: &LiveSession<'_>) -> Result<Gpu, Stop> {
     let machine = session.live.watch().machine()?;
     let uuid = &session.live.gpu().uuid;
     match machine.gpus.into_iter().find(|gpu| gpu.uuid == *uuid) {

@@ -119,11 +119,7 @@ struct Trier<'t, 's> {
 
 impl Trier<'_, '_> {
     /// One trial, and why the device is lost over it where it is. `early`: events from before its fault.
-    fn trial(
-        &self,
-        fault: Option<FaultKind>,
-        early: &mut Vec<XidSeen>,
-    ) -> Result<(FaultTrial, Option<String>), Stop> {
+    fn trial(&self, fault: Option<FaultKind>, early: &mut Vec<XidSeen>) -> Result<(FaultTrial, Option<String>), Stop> {
         let mut beside = Beside::start(self.session, vec![self.spot(VICTIM), self.spot(NEIGHBOUR)])?;
         // Coming is no fault: everything is loaded before the victim serves.
         self.ready(&mut beside, NEIGHBOUR, FaultQuestion::Prepare { fault })?;
@@ -338,12 +334,7 @@ impl Trier<'_, '_> {
 
     /// Somebody new comes in the neighbour's place: beside the victim at first, and where that is refused, once the victim
     /// has gone.
-    fn newcomer(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> Newcomer {
+    fn newcomer(&self, beside: &mut Beside<'_, '_>, recovery: &mut Vec<String>, lost: &mut Option<String>) -> Newcomer {
         let begun = now();
         let mut newcomer = Newcomer::default();
         let beside_victim = begun + (self.settle * 3).clamp(Nanos::millis(300), Nanos::secs(5));

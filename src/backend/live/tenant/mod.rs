@@ -24,6 +24,8 @@ mod watch;
 mod window;
 mod witness;
 mod witness_fault;
+mod witness_memory;
+mod witness_pattern;
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;

@@ -2,10 +2,13 @@
 
 use super::gpu::failed;
 use super::witness_fault::{self, Faulty};
+use super::witness_memory::CudaStore;
+use super::witness_pattern::Patterns;
 use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, read, write};
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
 use crate::nccl::{Identity, Nccl, NcclError};
+use crate::tenant::memory::Holder;
 use crate::tenant::protocol::Failed;
 use crate::tenant::question::{Answer, Borrowed, DeviceLine, PeersSeen, Question, Reduced, Refusal, pattern};
 use crate::units::Nanos;
@@ -24,13 +27,15 @@ const REDUCTIONS: u32 = 20;
 /// What it holds. Memory is dropped before the context that it lives in: fields in this order.
 #[derive(Default)]
 pub(super) struct Witness {
+    memory: Option<Holder<CudaStore>>,
+    patterns: Option<Patterns>,
     pub(super) faulty: Faulty,
     lent: Vec<DeviceBuffer>,
     home: Option<Primary>,
 }
 
 /// What ends an answer early.
-enum Stop {
+pub(super) enum Stop {
     /// The driver refuses what was asked for: that is the answer.
     Refused(Refusal),
     /// It could not be asked.
@@ -50,7 +55,7 @@ impl From<Failed> for Stop {
 }
 
 /// The driver's refusal of what is asked; a lack of memory is none.
-fn refusal(error: CudaError) -> Stop {
+pub(super) fn refusal(error: CudaError) -> Stop {
     if error.code == Some(OUT_OF_MEMORY) {
         return Stop::Failed(error.into());
     }
@@ -120,6 +125,21 @@ impl Witness {
                 reduce(driver, identity, rank, ranks).map(Answer::Reduced)
             }
             Question::Meet {} => meet(),
+            Question::Memory(question) => {
+                let memory = match &mut self.memory {
+                    Some(memory) => memory,
+                    none => none.insert(Holder::new(CudaStore::new(driver, Device::get(driver, 0)?))),
+                };
+                Ok(Answer::Memory(memory.answer(question)))
+            }
+            Question::Pattern(question) => {
+                self.home(driver)?;
+                let patterns = match &mut self.patterns {
+                    Some(patterns) => patterns,
+                    none => none.insert(Patterns::new(driver, &Device::get(driver, 0)?)?),
+                };
+                patterns.answer(question).map(Answer::Pattern)
+            }
             Question::Fault(question) => match self.faulty.answer(driver, question) {
                 Ok(answer) => Ok(Answer::Fault(answer)),
                 // A lack of memory is an answer, too.

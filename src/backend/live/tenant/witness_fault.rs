@@ -225,12 +225,13 @@ impl Stage {
         let buffer = zeroed(driver, WRITTEN)?;
         let writes = SETUP.iter().find(|kernel| kernel.symbol == "fill_vectors");
         let writes = writes.ok_or_else(|| CudaError::other("kernels", "there is no fill_vectors: a defect"))?;
-        let program =
-            launch_once(writes, 2, 256, vec![Arg::Buffer(0), Arg::U64(WRITTEN), Arg::U32(7)]);
+        let program = launch_once(writes, 2, 256, vec![Arg::Buffer(0), Arg::U64(WRITTEN), Arg::U32(7)]);
         let (function, buffers) = (&mut |kernel: &Kernel| kernels.function(kernel), [buffer.address()]);
         let states = [state.address(); STREAMS];
-        let request =
-            compile(&program, Site { driver, function, streams: &streams, buffers: &buffers, states, slots: 1, noise: false })?;
+        let request = compile(
+            &program,
+            Site { driver, function, streams: &streams, buffers: &buffers, states, slots: 1, noise: false },
+        )?;
         let sms = device.sms()?;
         Ok(Self { request, asked: 0, _buffer: buffer, state, streams, kernels, sms, context, driver })
     }

@@ -8,8 +8,10 @@ mod leftovers;
 
 use crate::gpu::GpuModel;
 use crate::hazard::{CAPACITY, Came, FAULT, Hazard, INTEGRITY, LEFTOVERS};
-use crate::machine::Topology;
+use crate::machine::{Leak, Topology};
 use crate::plan::{Grid, PlannedArrangement, PlannedHazard};
+use crate::scenario::SharingMode;
+use crate::sharing::one_process;
 use crate::workload::{Params, resolve_fields};
 
 /// An arrangement in which a hazard is tried.
@@ -18,7 +20,19 @@ pub(super) struct Scene<'a> {
     pub(super) grid: &'a Grid,
     pub(super) topology: &'a Topology,
     pub(super) model: &'a GpuModel,
+    /// Isolation that is broken on purpose.
+    pub(super) leaks: &'a [Leak],
     pub(super) seed: u64,
+}
+
+/// The context of the first neighbour, where it is another process on this GPU.
+fn neighbour(scene: &Scene<'_>) -> Result<usize, String> {
+    let mode = scene.planned.sharing;
+    if one_process(mode) {
+        return Err("victim and neighbour live in one process: to the driver they are one".to_owned());
+    }
+    let first = scene.grid.neighbour_seats.first().filter(|_| mode != SharingMode::Exclusive);
+    first.copied().ok_or_else(|| "no neighbour is on a GPU here".to_owned())
 }
 
 /// How each is tried.

@@ -76,7 +76,11 @@ impl Beside<'_, '_> {
         let tenant = &mut self.tenants[index];
         if tenant.kill() {
             let state = state_of(tenant.pid()).map_or_else(|| "?".to_owned(), |state| state.to_string());
-            return Err(format!("pid {} ({}) was killed and is still there, in state {state}", tenant.pid(), tenant.who));
+            return Err(format!(
+                "pid {} ({}) was killed and is still there, in state {state}",
+                tenant.pid(),
+                tenant.who
+            ));
         }
         Ok(tenant.ended_by(now()).unwrap_or_else(|| "ended".to_owned()))
     }
