@@ -11,16 +11,16 @@ use crate::run_dir::{Note, RecordedRun, RunDir};
 
 /// One hazard in one place of the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Due {
-    pub(super) arrangement: usize,
+pub(crate) struct Due {
+    pub(crate) arrangement: usize,
     /// Index of the first grid with that place.
     pub(super) grid: usize,
     pub(super) victim: usize,
-    pub(super) hazard: usize,
+    pub(crate) hazard: usize,
 }
 
 /// What the plan asks for and `run` has not, in order.
-pub(super) fn due(run: &RecordedRun) -> Vec<Due> {
+pub(crate) fn due(run: &RecordedRun) -> Vec<Due> {
     let plan = &run.manifest.plan;
     let mut all: Vec<Due> = (0..plan.arrangements.len()).flat_map(|index| of(plan, index)).collect();
     let made = |due: &Due| {

@@ -229,7 +229,6 @@ fn of_grid(
         between: between * arms,
         windows: windows * arms,
         controls: arm * (blocks * again) + alone + within,
-        hazards: Nanos::ZERO,
         early: arm * (saved * (each + again)) + (TENANTS + TENANT * seats) * (saved / per_generation),
         stretch: stretch * (arms + blocks * again),
         hazards: Nanos::ZERO,
@@ -302,6 +301,7 @@ mod tests {
             windows: Nanos::millis(18 * 60),
             // A quiet arm more in each block; and after each of three generations, new tenants and one arm.
             controls: Nanos::millis(6 * (1_200 + 70 + 60) + 3 * (2_300 + 1_200 + 70 + 60)),
+            hazards: Nanos::ZERO,
             early: Nanos::ZERO,
             stretch: Nanos::ZERO,
         };

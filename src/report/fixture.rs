@@ -299,6 +299,7 @@ pub(super) fn verdict() -> RunVerdict {
             advice: "prefer Poisson arrivals".to_owned(),
         }],
         observed: Vec::new(),
+        hazards: Vec::new(),
         not_tested: vec!["tlb".to_owned(), "nvlink".to_owned()],
     }
 }

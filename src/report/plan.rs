@@ -392,6 +392,7 @@ mod tests {
             between: Nanos::secs(240),
             windows: Nanos::secs(windows),
             controls: Nanos::secs(70),
+            hazards: Nanos::ZERO,
             early: Nanos::ZERO,
             stretch: Nanos::secs(90),
         };

@@ -14,6 +14,7 @@ use super::{Calibration, RecordedRun, RunDirError};
 use crate::backend::{ArmKey, ArmRecord, Purpose, WindowSummary};
 use crate::experiment::blocks;
 use crate::experiment::calibration::{auto_rate, judged};
+use crate::experiment::hazards_due;
 use crate::observation;
 use crate::plan::{Grid, Plan, PlannedArrangement};
 use crate::scenario::Arrivals;
@@ -67,6 +68,12 @@ pub(super) fn event(plan: &Plan, line: usize, event: &Event) -> Result<(), RunDi
             let has = has_block(plan, of_grid(*arrangement, *grid)?, *block);
             known(line, has.then_some(()), "a block of the plan", || format!("block {block}"))
         }
+        Event::Tried(one) => {
+            let planned = of_arrangement(one.arrangement)?;
+            let is_one = planned.hazards.contains(&one.hazard) && planned.grids.iter().any(|g| g.victim == one.victim);
+            let found = || format!("hazard {} at seat {} of arrangement {}", one.hazard, one.victim, one.arrangement);
+            known(line, is_one.then_some(()), "a hazard of the plan", found)
+        }
         Event::Observed { arrangement, observed } => {
             let here = of_arrangement(*arrangement)?;
             let asked = here.observe.iter().any(|asked| asked.id == observed.id);
@@ -82,6 +89,11 @@ pub(super) fn event(plan: &Plan, line: usize, event: &Event) -> Result<(), RunDi
         Event::Note(Note::ObservationLost { arrangement, id, .. }) => {
             of_arrangement(*arrangement)?;
             known(line, observation::find(id).map(drop), "the id of an observation", || format!("{id:?}"))
+        }
+        Event::Note(Note::HazardLost { arrangement, name, .. }) => {
+            of_arrangement(*arrangement)?;
+            let planned = plan.hazards.iter().any(|hazard| hazard.name == *name);
+            known(line, planned.then_some(()), "the name of a hazard of the plan", || format!("{name:?}"))
         }
         Event::Note(Note::Interrupted {} | Note::Resumed {}) => Ok(()),
     }
@@ -289,6 +301,11 @@ fn observed(run: &RecordedRun) -> Result<(), RunDirError> {
 /// A finished run has everything that its plan has, or an event that says why not.
 fn whole(run: &RecordedRun) -> Result<(), RunDirError> {
     let plan = &run.manifest.plan;
+    if let Some(missing) = hazards_due(run).first() {
+        let (name, arrangement) = (&plan.hazards[missing.hazard].name, &plan.arrangements[missing.arrangement].name);
+        let found = format!("none of {name} in {arrangement}");
+        return Err(RunDirError::damaged(EVENTS, "every hazard of the plan", found));
+    }
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
         if run.skipped.contains_key(&index) || run.given_up.contains_key(&index) {
             continue;
@@ -298,7 +315,9 @@ fn whole(run: &RecordedRun) -> Result<(), RunDirError> {
             let found = format!("none of {} in {}", asked.id, arrangement.name);
             return Err(RunDirError::damaged(EVENTS, "every observation of the plan", found));
         }
-        for (number, grid) in arrangement.grids.iter().enumerate() {
+        // Where hazards alone are tried there are no arms.
+        let grids = arrangement.grids.iter().enumerate().filter(|(_, grid)| !grid.neighbours.is_empty());
+        for (number, grid) in grids {
             whole_grid(run, index, arrangement, number, grid)?;
         }
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::cell::{self, counts, deadline_ns};
-use super::estimate::{BEYOND, Levels, Sides, Tables, estimate, interval, times};
+use super::estimate::{BEYOND, Sides, Tables, estimate, interval, times};
 use super::looks::{Extent, FALSE_ALARM};
 use super::placebo;
 use super::types::{Control, ControlOutcome, ControlVerdict, Interval, Reason};

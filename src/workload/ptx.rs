@@ -12,8 +12,8 @@ pub struct Module {
     pub name: &'static str,
     /// Its entry point.
     pub symbol: &'static str,
-    /// The text that the driver compiles when it loads the module.
-    pub text: &'static CStr,
+    /// The text that the driver compiles when it loads the module, with the NUL that ends it.
+    terminated: &'static str,
     runs: Runs,
 }
 
@@ -34,7 +34,7 @@ macro_rules! module {
         Module {
             name: $name,
             symbol: $symbol,
-            text: terminated(concat!(include_str!(concat!("../../kernels/ptx/", $name, ".ptx")), "\0")),
+            terminated: concat!(include_str!(concat!("../../kernels/ptx/", $name, ".ptx")), "\0"),
             runs: $runs,
         }
     };
@@ -75,14 +75,6 @@ static MODULES: &[Module] = &[
     module!("fault_endless"),
 ];
 
-/// A constant's text as C reads it.
-const fn terminated(text: &'static str) -> &'static CStr {
-    match CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("PTX holds no NUL"), // while compiling
-    }
-}
-
 /// The module that serves `symbol` on a part of this compute capability (major, minor): None below 7.0, and for a symbol
 /// that no kernel has.
 pub fn module(symbol: &str, compute_capability: (u32, u32)) -> Option<&'static Module> {
@@ -96,6 +88,11 @@ pub fn modules(compute_capability: (u32, u32)) -> impl Iterator<Item = &'static 
 }
 
 impl Module {
+    /// The text that the driver compiles, as C reads it: up to the NUL that ends it, and PTX holds no other.
+    pub fn text(&self) -> &'static CStr {
+        CStr::from_bytes_until_nul(self.terminated.as_bytes()).unwrap_or_default()
+    }
+
     fn runs_on(&self, compute_capability: (u32, u32)) -> bool {
         match self.runs {
             Runs::From(major, minor) => compute_capability >= (major, minor),
@@ -148,7 +145,7 @@ mod tests {
         for part in PARTS {
             for (symbol, kernel) in &kernels {
                 let found = module(symbol, part).unwrap_or_else(|| panic!("nothing serves {symbol} on {part:?}"));
-                let text = found.text.to_str().expect("text");
+                let text = found.text().to_str().expect("text");
                 let mut wanted: Vec<_> =
                     kernel.params.iter().map(|p| if *p == ParamType::U32 { ".u32" } else { ".u64" }).collect();
                 wanted.extend([".u64", ".u64", ".u32"]);
@@ -178,7 +175,7 @@ mod tests {
     #[test]
     fn targets_and_versions_are_those_that_old_drivers_take() {
         for m in MODULES {
-            let text = m.text.to_str().expect("text");
+            let text = m.text().to_str().expect("text");
             let (target, version) = match m.runs {
                 Runs::From(major, minor) => (format!("sm_{major}{minor}"), "7.8"),
                 Runs::Only(major, minor) => (format!("sm_{major}{minor}a"), "8.0"),

@@ -224,6 +224,7 @@ pub(super) fn verdict() -> RunVerdict {
         scope_share: Some(0.1 + 0.2),
         warnings: Vec::new(),
         observed: Vec::new(),
+        hazards: Vec::new(),
         controls: Vec::new(),
         slos: Vec::new(),
         assumed: Vec::new(),

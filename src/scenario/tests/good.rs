@@ -9,7 +9,7 @@ use crate::field::Value;
 use crate::observation::Asked;
 use crate::scenario::{
     Accept, Arrangement, Arrivals, Controls, Design, Expectation, LayoutEntry, Look, Margins, MpsDaemon, Neighbour,
-    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, TimeSlice, Word, keys, read, read_at_tier,
+    Probe, Quantile, Rule, Scenario, SharingMode, Slo, Tier, TimeSlice, Trial, Word, keys, read, read_at_tier,
     reference_markdown, schema,
 };
 use crate::units::{Bytes, Nanos, Rate, Share};
@@ -301,6 +301,14 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     })
 }
 
+/// A hazard with parameters of its own.
+fn trial() -> Trial {
+    let hazard = &crate::hazard::CAPACITY;
+    let given = [("how", "leak"), ("limit", "60GiB")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let params = crate::workload::resolve_fields(hazard.id, hazard.params, &given.into()).unwrap();
+    Trial { name: "takes-memory".to_owned(), hazard, params }
+}
+
 /// A scenario over this panel, these neighbours and arrangements of these names.
 fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) -> impl Strategy<Value = Scenario> {
     let some_of = |n: usize| subsequence((0..n).collect::<Vec<_>>(), 1..=n);
@@ -329,6 +337,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         layout,
                         panel,
                         neighbours,
+                        hazards: vec![0],
                         victim_at: None,
                         neighbour_at: None,
                         require: Expectation(require),
@@ -360,6 +369,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
             design,
             panel: panel.clone(),
             neighbours: neighbours.clone(),
+            hazards: vec![trial()],
             arrangements,
             accepted,
             allow_faults: allow.0,

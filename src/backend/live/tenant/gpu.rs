@@ -380,7 +380,7 @@ impl Kernels {
         let index = match known {
             Some(index) => index,
             None => {
-                self.loaded.push((module.name, Module::load(self.driver, module.text)?));
+                self.loaded.push((module.name, Module::load(self.driver, module.text())?));
                 self.loaded.len() - 1
             }
         };
