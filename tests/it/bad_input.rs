@@ -81,7 +81,7 @@ fn devices() {
 fn scenarios() {
     let scratch = Scratch::new();
     let long = "x".repeat(65);
-    let changed: [(&str, &str, &str); 8] = [
+    let changed: [(&str, &str, &str); 9] = [
         ("unknown-key.toml", "[design]", "[design]\nblokcs = 3"),
         ("no-unit.toml", "window = \"60ms\"", "window = 60"),
         ("zero.toml", "blocks = 6", "blocks = 0"),
