@@ -140,7 +140,7 @@ pub const CLAIMS: &[Claim] = &[
         "a rare 50 GB cold start takes a service down, and looks like its own fault",
         H100,
         true,
-        "a service of 32 GiB runs out of memory as a cold start of 50 GiB comes, and has no room to start again",
+        "a service of 32 GiB runs out of memory as a cold start of 50 GiB comes, and gets its memory no more as it starts again",
     ),
     by_run(
         "ts-compute",
