@@ -309,7 +309,8 @@ impl<S: Store> Holder<S> {
 
     /// Takes one piece more. The largest that is to be asked for next; 0: it has enough, or gets no more.
     fn take(&mut self, most: u64, piece: u64) -> u64 {
-        let asked = piece.min(most.saturating_sub(self.held()));
+        // Whole grains: a driver gives no less, and parts of one would be lost to everybody.
+        let asked = piece.min(most.saturating_sub(self.held())) / GRAIN * GRAIN;
         if asked < GRAIN {
             return 0;
         }
@@ -352,7 +353,7 @@ impl<S: Store> Holder<S> {
         let free = seen.map(|(free, _)| free);
         // More than there is in all is refused in any case.
         let all = seen.map_or(u64::MAX / 2, |(_, all)| all);
-        let ceiling = most.unwrap_or(all).min(all);
+        let ceiling = most.unwrap_or(all).min(all) / GRAIN * GRAIN;
         let before = std::mem::take(&mut self.pieces);
         let (mut total, mut piece) = (0, (ceiling / PIECES / GRAIN * GRAIN).max(GRAIN));
         while total + GRAIN <= ceiling {

@@ -55,7 +55,7 @@ fn under_time_slicing_the_victim_runs_out_of_memory_and_it_is_the_neighbours_doi
     let _alone = alone();
     let machine = StandIn::new("[[gpu]]\nmodel = \"h100-sxm\"\n");
     let arrangement = "sharing = \"time-slicing\"\ntenants = 2\nrequire = { capacity = \"isolated\" }";
-    let (record, judged) = tried(&machine, arrangement, "", 1);
+    let (record, judged) = tried(&machine, arrangement, "until_oom = true", 1);
     assert_eq!((judged["verdict"].as_str(), judged["requirement"].as_str()), (Some("violated"), Some("not-met")));
 
     let work = attempts(&record, "victim", "work");

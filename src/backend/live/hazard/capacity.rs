@@ -158,8 +158,9 @@ mod tests {
         let stores: std::collections::BTreeSet<_> =
             instances.iter().map(|i| of_device(&gpu, &i.uuid).unwrap().0).collect();
         assert_eq!(stores.len(), instances.len(), "each has its own");
-        let id = instances[0].gpu_instance;
-        instances[1].gpu_instance = id;
+        for instance in &mut instances[..2] {
+            instance.gpu_instance = Some(3);
+        }
         gpu.instances = instances;
         let [a, b] = [0, 1].map(|i| of_device(&gpu, &gpu.instances[i].uuid).unwrap().0);
         assert_eq!(a, b);

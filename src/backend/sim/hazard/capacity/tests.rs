@@ -48,7 +48,7 @@ fn of_victim(record: &Capacity, step: Step) -> Vec<Outcome> {
 
 #[test]
 fn tenants_that_take_turns_have_one_memory() {
-    let record = capacity(TIME_SLICING, &[], &[]);
+    let record = capacity(TIME_SLICING, &[], &[("until_oom", "true")]);
     assert_eq!(record.promised, [None, None]);
     let work = of_victim(&record, Step::Work);
     assert!(work.len() >= 480 && work.contains(&Outcome::Oom) && work[..30].iter().all(|o| *o == Outcome::Ok));
