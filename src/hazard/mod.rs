@@ -8,6 +8,7 @@ mod catalogue;
 mod record;
 mod render;
 mod timeline;
+mod xids;
 
 pub(crate) use catalogue::takes;
 pub use catalogue::{CAPACITY, CATALOGUE, FAULT, FaultKind, Hazard, INTEGRITY, LEFTOVERS, Leave, find};
@@ -17,3 +18,4 @@ pub use record::{
 };
 pub use render::{list_json, markdown, table};
 pub use timeline::{Fragmentation, Refused, Side};
+pub use xids::foretold;

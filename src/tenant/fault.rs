@@ -28,6 +28,11 @@ pub enum FaultQuestion {
     },
     /// End at once, with everything held and running.
     Leave {},
+    /// Ask NVML who is on a GPU: of a process that may be killed where the call does not return.
+    Listed {
+        /// UUID of the whole GPU.
+        gpu: String,
+    },
     /// Take a context and serve requests, one in flight, until asked for the account.
     Serve {
         /// Between two requests.
@@ -53,6 +58,11 @@ pub enum FaultAnswer {
     Worked {},
     /// To [`FaultQuestion::Commit`].
     Committed(Committed),
+    /// To [`FaultQuestion::Listed`].
+    Listed {
+        /// The processes; absent: it is not told here.
+        pids: Option<Vec<u32>>,
+    },
     /// To [`FaultQuestion::Serve`]: the first request is done.
     Serving {},
     /// To [`FaultQuestion::Account`]: times of errors are of the clock.

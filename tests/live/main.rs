@@ -11,6 +11,8 @@ mod faults;
 #[cfg(test)]
 mod hazards_capacity;
 #[cfg(test)]
+mod hazards_fault;
+#[cfg(test)]
 mod hazards_integrity;
 #[cfg(test)]
 mod hazards_leftovers;

@@ -382,7 +382,7 @@ impl Process {
             let (started, mut tickets) = (stream.ended, Vec::new());
             for (ticket, effect) in &mut stream.running {
                 if let Effect::Spin { state, stamp, sequence, .. } = *effect {
-                    *effect = Effect::Launch { state, adds: 0, stamp, sequence };
+                    *effect = Effect::Launch { state, adds: 0, stamp, sequence, touch: None };
                 }
                 tickets.push(*ticket);
             }

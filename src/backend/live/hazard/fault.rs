@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::super::ask::beside::{Beside, Spot};
+use super::super::ask::beside::{Beside, Spot, Visible};
 use super::super::ask::{Pair, Stop, untold};
 use super::super::seat::Fault;
 use super::super::session::{LOST, LiveSession};
@@ -32,6 +32,8 @@ const BEYOND: Nanos = Nanos::secs(10);
 const ENDS: Nanos = Nanos::secs(5);
 /// Between two steps of the ladder.
 const STEP: Nanos = Nanos::secs(2);
+/// The server of MPS lets go of a client within this.
+const LETS_GO: Nanos = Nanos::millis(500);
 /// A kernel runs for so long before its process is ended.
 const RUNS: Nanos = Nanos::millis(100);
 /// Tries of a newcomer: the first pause, the longest, and all of them.
@@ -146,7 +148,7 @@ impl Trier<'_, '_> {
             self.see_off(&mut beside, index, &mut recovery, &mut lost);
         }
         if lost.is_none() {
-            lost = self.drained(&beside);
+            lost = self.drained(&mut beside);
         }
         let around = self.xids();
         let codes = act.code.iter().chain(victim.errors.iter().map(|(code, _)| code));
@@ -281,6 +283,10 @@ impl Trier<'_, '_> {
         if matches!(self.session.planned().sharing, SharingMode::Mps | SharingMode::MigMps) {
             self.session.before_kill(pid);
             recovery.push(format!("MPS was told to terminate client {pid}"));
+            // So that its kernels are gone before it is.
+            if let Some(how) = beside.ended_by(index, now() + LETS_GO) {
+                return how;
+            }
         }
         beside.signal(index, Signal::TERM);
         recovery.push(format!("SIGTERM to pid {pid}"));
@@ -384,28 +390,40 @@ impl Trier<'_, '_> {
         }
     }
 
-    /// Nobody of ours is left on the GPU, as far as NVML tells; otherwise why the device is lost.
-    fn drained(&self, beside: &Beside<'_, '_>) -> Option<String> {
+    /// Nobody of ours is left on the GPU, as far as NVML tells; otherwise why the device is lost. A process without a GPU
+    /// asks: where NVML does not return after a fault, that one hangs and is killed.
+    fn drained(&self, beside: &mut Beside<'_, '_>) -> Option<String> {
         let pids: Vec<u32> = (0..beside.len()).map(|index| beside.pid(index)).collect();
-        let (watch, uuid) = (self.session.live.watch(), &self.session.site().gpu().uuid);
+        let asks = match beside.join(self.spot(NEIGHBOUR).seeing(Visible::Set(String::new()))) {
+            Ok(asks) => asks,
+            Err(Stop::Untold(why)) => return Some(format!("no process comes up after a fault: {why}; {DO}")),
+            Err(Stop::Lost(error)) => return Some(error.what),
+        };
+        let gpu = &self.session.site().gpu().uuid;
         let until = now() + FORGETS;
-        loop {
-            match watch.processes_on(uuid) {
-                Err(error) => return Some(error.what),
-                // It is not told here who is there: before the next trial nobody else can be seen either.
-                Ok(Err(_)) => return None,
-                Ok(Ok(there)) => {
-                    let left = there.iter().find(|process| pids.contains(&process.pid))?;
-                    if now() >= until {
-                        return Some(format!(
-                            "pid {} has ended, and the driver lists it on {uuid} after {FORGETS}: {DO}",
-                            left.pid
-                        ));
+        let left = loop {
+            match ask(beside, asks, FaultQuestion::Listed { gpu: gpu.clone() }, BEYOND) {
+                // Where it is not told who is there, nobody else could be seen before the next trial either.
+                Ok(Answer::Fault(FaultAnswer::Listed { pids: None })) => break None,
+                Ok(Answer::Fault(FaultAnswer::Listed { pids: Some(there) })) => {
+                    match there.iter().find(|pid| pids.contains(pid)) {
+                        None => break None,
+                        Some(left) if now() >= until => {
+                            break Some(format!(
+                                "pid {left} has ended, and the driver lists it on {gpu} after {FORGETS}: {DO}"
+                            ));
+                        }
+                        Some(_) => rest(Nanos::millis(50)),
                     }
                 }
+                Ok(other) => break Some(format!("asked who is on {gpu}, a process answered {other:?}: {DO}")),
+                Err(fault) => break Some(format!("NVML does not say who is on {gpu}: {fault}; {DO}")),
             }
-            rest(Nanos::millis(50));
-        }
+        };
+        let mut lost = left;
+        let mut steps = Vec::new();
+        self.see_off(beside, asks, &mut steps, &mut lost);
+        lost
     }
 
     /// The Xid events since the last call.

@@ -8,6 +8,7 @@ use crate::cuda::peer::{IpcHandle, Mapped, Primary, can_access_peer, hand_out, r
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, Stream, settle_default_stream};
 use crate::host::clock::now;
 use crate::nccl::{Identity, Nccl, NcclError};
+use crate::tenant::fault::FaultQuestion;
 use crate::tenant::memory::Holder;
 use crate::tenant::protocol::Failed;
 use crate::tenant::question::{Answer, Borrowed, DeviceLine, PeersSeen, Question, Reduced, Refusal, pattern};
@@ -78,6 +79,9 @@ impl Witness {
     ) -> Result<Answer, Failed> {
         let answered = match question {
             Question::Meet {} => meet(),
+            Question::Fault(FaultQuestion::Listed { gpu }) => {
+                witness_fault::listed(&gpu).map(Answer::Fault).map_err(|error| Stop::Failed(failed(error)))
+            }
             other => driver().map_err(Stop::from).and_then(|driver| {
                 let init = driver.init();
                 // Where a fault was taken, that a process does not come up is what is asked for.

@@ -11,6 +11,7 @@ use super::request::Request;
 use crate::cuda::{Context, CudaError, Device, DeviceBuffer, Driver, PinnedBuffer, SUCCESS, Stream};
 use crate::hazard::{FaultKind, Service};
 use crate::host::clock::now;
+use crate::nvml::Nvml;
 use crate::tenant::Region;
 use crate::tenant::fault::{Committed, FaultAnswer, FaultQuestion};
 use crate::tenant::protocol::Failed;
@@ -87,6 +88,8 @@ impl Faulty {
             FaultQuestion::Commit { patience } => self.commit(patience).map(FaultAnswer::Committed),
             // As a program that returns from its main function does: whoever has asked to be told at the end is told.
             FaultQuestion::Leave {} => std::process::exit(0),
+            // Answered before there is a driver (see the witness): whoever asks NVML has no device.
+            FaultQuestion::Listed { gpu } => listed(&gpu).map_err(|error| Stop::Failed(failed(error))),
             FaultQuestion::Serve { pause } => {
                 let region = self.region.clone();
                 self.serving = Some(Serving::start(driver, pause, region)?);
@@ -164,6 +167,13 @@ impl Faulty {
             Err(_) => told(&format!("the destruction of its context did not return within {patience}"), None, true),
         }
     }
+}
+
+/// Who is on `gpu`, by NVML.
+pub(super) fn listed(gpu: &str) -> Result<FaultAnswer, String> {
+    let nvml = Nvml::load().map_err(|error| error.to_string())?;
+    let pids = nvml.processes(gpu).ok().map(|there| there.iter().map(|process| process.pid).collect());
+    Ok(FaultAnswer::Listed { pids })
 }
 
 /// Whether the fault happens to somebody who runs an endless kernel.
