@@ -20,9 +20,9 @@ use observe::turns;
 use sessions::{Context, GivenUp, Happened, Sessions};
 
 pub(crate) use blocks::order;
+pub(crate) use hazards::due as hazards_due;
 pub use length::{Length, PlaceLength, TooLong, lengths, one_place_each, too_long};
 pub use looks::planned_arms;
-pub(crate) use hazards::due as hazards_due;
 pub(crate) use observe::{observing, untold};
 
 /// The generation in which a session calibrates: its allocations are those of no block.

@@ -44,6 +44,7 @@ builtin![
     "certify/a30-mig-off",
     "certify/a30-mig-on",
     "certify/no-mig",
+    "faults",
     "claims/mig-compute",
     "claims/mig-l2",
     "claims/mig-bandwidth",

@@ -10,12 +10,12 @@ use crate::support::stand_in::StandIn;
 
 const MIG: &str = "[[gpu]]\nmodel = \"a30\"\nmig = [\"2g.12gb\", \"2g.12gb\"]\n";
 const KERNELS: [&str; 5] = ["assert", "trap", "illegal-address", "misaligned-address", "stack-overflow"];
-const PROCESSES: [&str; 6] =
-    ["terminated", "interrupted", "killed", "exit-dirty", "context-destroyed", "endless"];
+const PROCESSES: [&str; 6] = ["terminated", "interrupted", "killed", "exit-dirty", "context-destroyed", "endless"];
 
 /// Trials of each fault and mode: one in a plain `cargo test` and in CI, more on demand: 100 rounds in all, say.
 fn times() -> u64 {
-    let rounds = std::env::var("CROSSTALK_FAULT_ROUNDS").map_or(0, |n| n.parse().expect("CROSSTALK_FAULT_ROUNDS is a number"));
+    let rounds =
+        std::env::var("CROSSTALK_FAULT_ROUNDS").map_or(0, |n| n.parse().expect("CROSSTALK_FAULT_ROUNDS is a number"));
     // Eleven faults in three modes.
     u64::max(1, u64::div_ceil(rounds, 33))
 }
@@ -25,7 +25,7 @@ fn scenario(fault: &str, times: u64, modes: &[&str]) -> String {
         modes.iter().map(|mode| format!("[[arrangement]]\nname = \"{mode}\"\nsharing = \"{mode}\"\n")).collect();
     format!(
         "schema = 1\nname = \"faults\"\nallow_faults = true\n[[hazard]]\nname = \"fault\"\nhazard = \"fault\"\nparams = {{ fault = \
-         \"{fault}\", times = {times}, settle = \"250ms\" }}\n{arrangements}"
+         \"{fault}\", times = {times}, settle = \"150ms\" }}\n{arrangements}"
     )
 }
 
@@ -49,7 +49,9 @@ fn codes(trial: &Value) -> BTreeSet<u64> {
 }
 
 fn xids(trial: &Value) -> BTreeSet<u64> {
-    trial["xids"].as_array().map_or_else(BTreeSet::new, |all| all.iter().filter_map(|xid| xid["code"].as_u64()).collect())
+    trial["xids"]
+        .as_array()
+        .map_or_else(BTreeSet::new, |all| all.iter().filter_map(|xid| xid["code"].as_u64()).collect())
 }
 
 /// The victim and whoever came later saw nothing of it.
@@ -86,7 +88,8 @@ fn under_time_slicing_and_mig_a_fault_stays_with_its_own_and_every_control_is_cl
                 Some(process) => assert!(PROCESSES.contains(&process) && own.is_none(), "{trial:#}"),
             }
             // Where its process was killed, the GPU says so; and a clean end is no event.
-            let died = fault.is_some_and(|f| ["terminated", "interrupted", "killed", "exit-dirty", "endless"].contains(&f));
+            let died =
+                fault.is_some_and(|f| ["terminated", "interrupted", "killed", "exit-dirty", "endless"].contains(&f));
             assert_eq!(xids(trial).contains(&45), died, "{trial:#}");
         }
         let ended = |fault: &str| {
@@ -116,7 +119,10 @@ fn under_mps_a_fault_is_that_of_every_client_and_nobody_new_comes_until_they_hav
                 assert!(newcomer["why"].as_str().unwrap().contains("807"), "{trial:#}");
                 assert!(!newcomer["started_ns"].is_null(), "{trial:#}");
                 let steps = trial["recovery"].as_array().unwrap();
-                assert!(steps.iter().any(|step| step.as_str().unwrap().contains("the victim, whose process was ended")), "{trial:#}");
+                assert!(
+                    steps.iter().any(|step| step.as_str().unwrap().contains("the victim, whose process was ended")),
+                    "{trial:#}"
+                );
             }
             Some("endless") => {
                 untouched(trial);
@@ -146,9 +152,7 @@ fn each_fault_reaches_whom_the_machine_says_in_each_mode() {
     let blast = |machine: &str, among: &str, more: &str| {
         format!("{machine}[fault]\nblast = [{{ fault = \"all\", among = \"{among}\", {more} }}]\n")
     };
-    for (machine, mode, among) in
-        [(A30, "time-slicing", "time-slicing"), (A30, "mps", "mps"), (MIG, "mig", "mig")]
-    {
+    for (machine, mode, among) in [(A30, "time-slicing", "time-slicing"), (A30, "mps", "mps"), (MIG, "mig", "mig")] {
         let machine = StandIn::new(&blast(machine, among, "code = 999"));
         let all = trials(Run::start(&machine, "run", &scenario("all", times(), &[mode]), &[]), 0, &["999"]);
         assert_no_tenants(&machine);
@@ -188,4 +192,43 @@ fn an_xid_of_device_loss_stops_the_run_with_what_was_tried_until_then() {
     // A control and the trial over which the device was lost.
     assert_eq!(all.len(), 2, "{all:#?}");
     assert!(xids(&all[1]).contains(&119), "{all:#?}");
+}
+
+#[test]
+fn what_does_not_end_is_ended_step_by_step_and_every_step_is_recorded() {
+    let _alone = alone();
+    let machine = StandIn::new(&format!("{A30}[fault]\nhang = [{{ symbol = \"cuCtxDestroy_v2\", ms = 600000 }}]\n"));
+    let patience = [("CROSSTALK_STAND_IN_PATIENCE", "4s")];
+    let all = trials(Run::start_with(&machine, "run", &scenario("trap", 1, &["time-slicing"]), &patience), 0, &[]);
+    assert_no_tenants(&machine);
+    // Nobody leaves cleanly here, so that the trial without a fault shows nothing either.
+    assert!(all.iter().any(|trial| trial["fault"].is_null() && trial["act"]["happened"] == false), "{all:#?}");
+    for trial in &all {
+        let steps: Vec<&str> = trial["recovery"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(steps[0].contains("was told to end, and did not within"), "{steps:#?}");
+        assert!(steps[1].starts_with("SIGTERM to pid"), "{steps:#?}");
+        assert!(trial["act"]["ended"].as_str().unwrap().contains("signal 15"), "{trial:#}");
+    }
+}
+
+#[test]
+fn a_controller_that_is_killed_over_a_fault_leaves_nobody_and_the_run_goes_on() {
+    let _alone = alone();
+    let rounds = std::env::var("CROSSTALK_FAULT_ROUNDS").map_or(2, |n| n.parse::<u64>().expect("a number"));
+    let machine = StandIn::new(A30);
+    let toml = scenario("endless", 3, &["time-slicing"]);
+    for round in 0..rounds.min(20) {
+        let mut run = if round == 0 { Run::start(&machine, "run", &toml, &[]) } else { Run::resume(&machine, "run") };
+        assert!(run.until(|run| run.tenants().len() >= 2), "nobody came up");
+        // At another moment each time: while they load, serve, hang, or are ended.
+        std::thread::sleep(std::time::Duration::from_millis(100 + round * 173 % 900));
+        run.kill();
+        assert_no_tenants(&machine);
+    }
+    let all = trials(Run::resume(&machine, "run"), 0, &[]);
+    assert_no_tenants(&machine);
+    assert_eq!(all.len(), 6);
+    for trial in &all {
+        untouched(trial);
+    }
 }
