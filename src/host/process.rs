@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_signal_reaches_it_and_its_state_is_told() {
-        let mut process = shell("trap '' INT; read never");
+        let mut process = shell("trap '' INT; exec sleep 1000");
         let pid = process.id();
         let until = now() + Nanos::secs(20);
         while state_of(pid) != Some('S') && now() < until {

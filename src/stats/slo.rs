@@ -91,14 +91,16 @@ pub fn objective_bounds(
     let rows = pool.buckets().iter().enumerate();
     // What takes no resampling settles most of them: Student's t alone, and how often a resample holds no arm of those that
     // hold any, when no multiple of its deviation is enough.
+    let freedom = u32::try_from(arms.iter().filter(|arm| arm.total() > 0).count()).ok()?.checked_sub(1)?;
+    let t = (t_quantile(PART * alpha.0, freedom)?, t_quantile(PART * alpha.1, freedom)?);
     let within = |over: &[Over], reach: fn(f64, f64, f64) -> bool| {
         let held = over.iter().filter(|arm| arm.over > 0).count() as f64;
         let none = libm::pow(1.0 - held / over.len() as f64, over.len() as f64);
-        if held > 0.0 && none > 2.0 * PART * alpha.1 {
+        if held > 0.0 && none > 4.0 * PART * alpha.1 {
             return false;
         }
         let shares: Vec<f64> = over.iter().filter(|a| a.total > 0).map(|a| a.over as f64 / a.total as f64).collect();
-        t_bounds(&shares, (PART * alpha.0, PART * alpha.1)).is_some_and(|(low, high)| reach(low, high, allowed))
+        mean_and_error(&shares).is_some_and(|(mean, error, _)| reach(mean - t.0 * error, mean + t.1 * error, allowed))
     };
     if above {
         let stricter = rows.filter(|(_, bucket)| bucket.highest() <= bound_ns).map(|(row, _)| pool.over(row));
@@ -182,13 +184,13 @@ mod tests {
         assert_eq!((b.low, b.high), (0.0, 1.0));
     }
 
-    /// 24 arms of a thousand requests, of which ten to each lie at 1 to 10 ms, so that each bound is exceeded by fewer; and two
-    /// arms hold one far off.
+    /// 24 arms of a thousand requests, of which one or two lie at each of 1 to 10 ms, so that each bound is exceeded by fewer;
+    /// and two arms hold one far off.
     fn spread() -> Vec<Durations> {
         let arm = |arm: u64| {
             let mut durations = Durations::default();
             (0..990).for_each(|_| durations.record(100_000));
-            (1..=10).for_each(|ms| durations.record(ms * 1_000_000 - arm));
+            (1..=10).for_each(|ms| (0..=arm % 2).for_each(|_| durations.record(ms * 1_000_000 - arm)));
             (0..u64::from(arm.is_multiple_of(12))).for_each(|_| durations.record(1_000_000_000));
             durations
         };
@@ -212,7 +214,7 @@ mod tests {
         assert!((objective(&arms, 20, 0.005).share - 2.0 / 1_001.0 / 24.0).abs() < 1e-6);
     }
 
-    /// And a stricter one is missed wherever a looser one is: 3 ms with eight in a thousand over it, against 2 ‰.
+    /// And a stricter one is missed wherever a looser one is: 3 ms with seven or fourteen in a thousand over it, against 2 ‰.
     #[test]
     fn a_stricter_objective_is_missed_wherever_a_looser_one_is() {
         let arms = spread();
