@@ -10,6 +10,7 @@ use crate::units::Nanos;
 use crate::verdict::{HazardVerdict, RequirementState, RunVerdict, Verdict, after_fault};
 
 use super::format::{count, nine_digits};
+use super::memory::MemoryHere;
 use super::model::{RequiredOf, Requirement, RunReport, VerdictWord, Why};
 use super::terminal::verdict_word;
 use super::text::{Line, Page, Tint};
@@ -47,6 +48,9 @@ pub struct HazardHere {
     pub required: Option<String>,
     /// Whether that holds.
     pub requirement: RequirementState,
+    /// Of `capacity`: who could take how much, and who ran out of it when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryHere>,
     /// Of faults: what each did to others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blast: Vec<Blast>,
@@ -109,6 +113,10 @@ fn one(plan: &Plan, run: &RecordedRun, v: &HazardVerdict) -> HazardHere {
         text: v.text.clone(),
         required: v.required.map(|word| word.id().to_owned()),
         requirement: v.requirement,
+        memory: match came {
+            Some(Came::Capacity(capacity)) => Some(super::memory::of(capacity)),
+            _ => None,
+        },
         blast: match came {
             Some(Came::Faults(faults)) => blast(faults),
             _ => Vec::new(),
@@ -185,6 +193,11 @@ pub(super) fn section(page: &mut Page, run: &RunReport) {
             line.push(tint, word);
         }
         page.paragraph(line, 2, 4);
+    }
+    for h in &run.hazards {
+        if let Some(memory) = &h.memory {
+            super::memory::section(page, &h.name, memory);
+        }
     }
     let faults: Vec<&HazardHere> = run.hazards.iter().filter(|h| !h.blast.is_empty()).collect();
     for h in faults {

@@ -238,6 +238,10 @@ fn of_faults(f: &Faults) -> Found {
             None => {}
         }
     }
+    if let (Some(why), Some(fault)) = (&f.lost, acts.last().and_then(|trial| trial.fault)) {
+        let text = format!("the device was lost over {}: {why}", fault.id());
+        return Found { verdict: Verdict::Violated, unit, hits: shown.len() as u64 + 1, of, text };
+    }
     kinds.dedup();
     if let Some(first) = shown.first() {
         let hits = shown.len() as u64;
