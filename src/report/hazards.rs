@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hazard::{Came, FaultKind, FaultTrial, Faults, find};
+use crate::hazard::{Came, FAULT, FaultKind, FaultTrial, Faults, find};
 use crate::plan::{Plan, PlannedArrangement};
 use crate::run_dir::RecordedRun;
 use crate::units::Nanos;
@@ -242,6 +242,28 @@ fn blast_line(b: &Blast) -> Vec<Line> {
         time(b.newcomer_ns, "never"),
         list(&b.xids),
     ]
+}
+
+/// What `check` says before the first fault: what the driver may report, and what Kubernetes does with it.
+pub(super) fn foretold(page: &mut Page, plan: &Plan) {
+    let faults: Vec<&str> = plan
+        .hazards
+        .iter()
+        .filter(|hazard| hazard.hazard == FAULT.id)
+        .map(|hazard| hazard.params.get("fault").map_or("all", String::as_str))
+        .collect();
+    let kinds: Vec<FaultKind> = FaultKind::ALL
+        .into_iter()
+        .filter(|kind| faults.iter().any(|word| FaultKind::of_word(word).contains(kind)))
+        .collect();
+    let lines = crate::hazard::foretold(&kinds);
+    if lines.is_empty() {
+        return;
+    }
+    page.heading("Before the first fault");
+    for line in lines {
+        page.paragraph(Line::of(Tint::Plain, &line), 2, 4);
+    }
 }
 
 /// What `check` says of the hazards of an arrangement.

@@ -129,7 +129,7 @@ fn integrity(changed: [u64; 3], trespass: Option<Trespass>) -> Found {
         budget: GIB,
         checks,
         trespasses: trespass.into_iter().collect(),
-        died: None,
+        ..Integrity::default()
     }))
 }
 
@@ -166,7 +166,7 @@ fn trial(fault: Option<FaultKind>, change: impl FnOnce(&mut FaultTrial)) -> Faul
 }
 
 fn faults(trials: Vec<FaultTrial>) -> Found {
-    judged::of(&Came::Faults(Faults { trials }))
+    judged::of(&Came::Faults(Faults { trials, lost: None }))
 }
 
 const TRAP: Option<FaultKind> = Some(FaultKind::Trap);
@@ -192,6 +192,9 @@ fn a_fault_counts_by_what_the_driver_says_or_by_coming_twice() {
     assert_eq!(faults(vec![control(), trial(TRAP, died), trial(TRAP, died)]).verdict, Verdict::Violated);
     let held = |t: &mut FaultTrial| t.victim.gaps_ns[1] = Nanos::secs(5);
     unproven(&faults(vec![control(), trial(TRAP, held)]), "held up");
+    let gone = Faults { trials: vec![control(), trial(TRAP, |_| {})], lost: Some("Xid 79".to_owned()) };
+    let found = judged::of(&Came::Faults(gone));
+    assert_eq!((&found.verdict, found.hits), (&Verdict::Violated, 1), "{}", found.text);
     unproven(&faults(vec![trial(TRAP, |_| {})]), "without a fault to compare with");
     unproven(&faults(vec![control(), trial(TRAP, |t| t.act.happened = false)]), "no fault came about");
 }
