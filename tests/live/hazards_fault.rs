@@ -10,12 +10,12 @@ use crate::support::stand_in::StandIn;
 
 const MIG: &str = "[[gpu]]\nmodel = \"a30\"\nmig = [\"2g.12gb\", \"2g.12gb\"]\n";
 const KERNELS: [&str; 5] = ["assert", "trap", "illegal-address", "misaligned-address", "stack-overflow"];
-const PROCESSES: [&str; 6] =
-    ["terminated", "interrupted", "killed", "exit-dirty", "context-destroyed", "endless"];
+const PROCESSES: [&str; 6] = ["terminated", "interrupted", "killed", "exit-dirty", "context-destroyed", "endless"];
 
 /// Trials of each fault and mode: one in a plain `cargo test` and in CI, more on demand: 100 rounds in all, say.
 fn times() -> u64 {
-    let rounds = std::env::var("CROSSTALK_FAULT_ROUNDS").map_or(0, |n| n.parse().expect("CROSSTALK_FAULT_ROUNDS is a number"));
+    let rounds =
+        std::env::var("CROSSTALK_FAULT_ROUNDS").map_or(0, |n| n.parse().expect("CROSSTALK_FAULT_ROUNDS is a number"));
     // Eleven faults in three modes.
     u64::max(1, u64::div_ceil(rounds, 33))
 }
@@ -49,7 +49,9 @@ fn codes(trial: &Value) -> BTreeSet<u64> {
 }
 
 fn xids(trial: &Value) -> BTreeSet<u64> {
-    trial["xids"].as_array().map_or_else(BTreeSet::new, |all| all.iter().filter_map(|xid| xid["code"].as_u64()).collect())
+    trial["xids"]
+        .as_array()
+        .map_or_else(BTreeSet::new, |all| all.iter().filter_map(|xid| xid["code"].as_u64()).collect())
 }
 
 /// The victim and whoever came later saw nothing of it.
@@ -86,7 +88,8 @@ fn under_time_slicing_and_mig_a_fault_stays_with_its_own_and_every_control_is_cl
                 Some(process) => assert!(PROCESSES.contains(&process) && own.is_none(), "{trial:#}"),
             }
             // Where its process was killed, the GPU says so; and a clean end is no event.
-            let died = fault.is_some_and(|f| ["terminated", "interrupted", "killed", "exit-dirty", "endless"].contains(&f));
+            let died =
+                fault.is_some_and(|f| ["terminated", "interrupted", "killed", "exit-dirty", "endless"].contains(&f));
             assert_eq!(xids(trial).contains(&45), died, "{trial:#}");
         }
         let ended = |fault: &str| {
@@ -116,7 +119,10 @@ fn under_mps_a_fault_is_that_of_every_client_and_nobody_new_comes_until_they_hav
                 assert!(newcomer["why"].as_str().unwrap().contains("807"), "{trial:#}");
                 assert!(!newcomer["started_ns"].is_null(), "{trial:#}");
                 let steps = trial["recovery"].as_array().unwrap();
-                assert!(steps.iter().any(|step| step.as_str().unwrap().contains("the victim, whose process was ended")), "{trial:#}");
+                assert!(
+                    steps.iter().any(|step| step.as_str().unwrap().contains("the victim, whose process was ended")),
+                    "{trial:#}"
+                );
             }
             Some("endless") => {
                 untouched(trial);
@@ -146,9 +152,7 @@ fn each_fault_reaches_whom_the_machine_says_in_each_mode() {
     let blast = |machine: &str, among: &str, more: &str| {
         format!("{machine}[fault]\nblast = [{{ fault = \"all\", among = \"{among}\", {more} }}]\n")
     };
-    for (machine, mode, among) in
-        [(A30, "time-slicing", "time-slicing"), (A30, "mps", "mps"), (MIG, "mig", "mig")]
-    {
+    for (machine, mode, among) in [(A30, "time-slicing", "time-slicing"), (A30, "mps", "mps"), (MIG, "mig", "mig")] {
         let machine = StandIn::new(&blast(machine, among, "code = 999"));
         let all = trials(Run::start(&machine, "run", &scenario("all", times(), &[mode]), &[]), 0, &["999"]);
         assert_no_tenants(&machine);
