@@ -26,8 +26,8 @@ const CHURNS: u32 = 2;
 /// From one attempt of the victim to the next, in the mean. Long against an allocation (0.1 ms), and short enough for hundreds
 /// of them in seconds.
 const EVERY: Nanos = Nanos::millis(2);
-/// The victim's attempts in one answer at most.
-const IN_ONE: u64 = 500;
+/// The victim's attempts in one answer at most: large amounts take tens of milliseconds each, and an answer has a deadline.
+const IN_ONE: u64 = 100;
 
 /// What is tried.
 #[derive(Clone, Debug)]
@@ -234,10 +234,11 @@ impl<T: Tenants> Trial<'_, T> {
         let answer = self.one(who, MemoryQuestion::Open { sizes })?;
         if answer.sizes.is_empty() {
             let name = ["victim", "neighbour"][who];
-            let how = answer.attempts.last().map_or("no answer".to_owned(), |a| match a.outcome {
-                Outcome::Error(code) => format!("driver code {code}"),
-                _ => "out of memory".to_owned(),
-            });
+            let how = match answer.attempts.last().map(|attempt| attempt.outcome) {
+                Some(Outcome::Oom) => "out of memory".to_owned(),
+                Some(Outcome::Error(code)) => format!("driver code {code}"),
+                _ => "the driver does not say how much memory there is".to_owned(),
+            };
             return Err(Halt::Untold(format!("the {name} gets no context here even alone: {how}")));
         }
         self.view(who, "alone", &answer);
@@ -262,8 +263,17 @@ impl<T: Tenants> Trial<'_, T> {
     /// Context and budget, each an attempt.
     fn begin(&mut self) -> Step<T> {
         let opened = self.victim(MemoryQuestion::Open { sizes: Vec::new() })?;
-        if opened.seen.is_some() {
-            self.victim(MemoryQuestion::Hold { bytes: self.record.budget - self.record.working })?;
+        if opened.seen.is_some() { self.hold() } else { Ok(()) }
+    }
+
+    /// Takes the budget: in one piece, or in such as could be had alone.
+    fn hold(&mut self) -> Step<T> {
+        let mut left = self.record.budget - self.record.working;
+        let piece = self.record.victim_alone.map_or(left, |reach| reach.largest).max(GRAIN);
+        while left > 0 {
+            let bytes = left.min(piece);
+            self.victim(MemoryQuestion::Hold { bytes })?;
+            left -= bytes;
         }
         Ok(())
     }
@@ -326,7 +336,7 @@ impl<T: Tenants> Trial<'_, T> {
         self.one(VICTIM, MemoryQuestion::Give { to: 0 })?;
         let asked = capped(self.record.victim_alone);
         self.record.victim_beside = self.one(VICTIM, MemoryQuestion::Reach { most: asked })?.reach;
-        self.victim(MemoryQuestion::Hold { bytes: self.record.budget - self.record.working })?;
+        self.hold()?;
         // What it took is known; in one piece it has to try.
         self.one(NEIGHBOUR, MemoryQuestion::Give { to: 0 })?;
         let reach = self.one(NEIGHBOUR, MemoryQuestion::Reach { most: self.record.limit })?.reach;
@@ -360,7 +370,7 @@ impl<T: Tenants> Trial<'_, T> {
         if seen.seen.is_none() {
             self.begin()?;
         } else if seen.held == 0 {
-            self.victim(MemoryQuestion::Hold { bytes: self.record.budget - self.record.working })?;
+            self.hold()?;
         }
         self.work(times + self.terms.attempts.saturating_sub(self.asked))?;
         let answer = self.one(VICTIM, MemoryQuestion::See {})?;

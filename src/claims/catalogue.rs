@@ -23,10 +23,12 @@ const H100: &str = "h100-sxm";
 
 /// Every claim.
 pub const CLAIMS: &[Claim] = &[
-    not_yet(
+    by_run(
         "mig-memory",
         "a leak or a hog in one instance cannot starve another",
-        "a neighbour that fills its instance while the victim allocates its budget",
+        H100,
+        true,
+        "beside neighbours that fill their instance until they get no more, no attempt within the victim's budget fails",
     ),
     not_yet("mig-read", "no instance reads another's memory", "leftovers with proven overlap, and live cross-reads"),
     not_yet(
@@ -126,15 +128,19 @@ pub const CLAIMS: &[Claim] = &[
         false,
         "two GPUs are isolated; instances share the path of memory barriers (strong-chase) and the PCIe link (h2d)",
     ),
-    not_yet(
+    by_run(
         "ts-memory",
         "every tenant sees all of the memory; A takes 60 GB and B gets OOM",
-        "a capacity ramp against the victim's allocations",
+        H100,
+        true,
+        "beside a neighbour that ramps to its end below 60 GiB, a victim that needs 24 GiB runs out of memory",
     ),
-    not_yet(
+    by_run(
         "ts-incident",
         "a rare 50 GB cold start takes a service down, and looks like its own fault",
-        "rare capacity episodes beside an inference probe, attributed",
+        H100,
+        true,
+        "a service of 32 GiB runs out of memory as a cold start of 50 GiB comes, and gets its memory no more as it starts again",
     ),
     by_run(
         "ts-compute",

@@ -17,5 +17,5 @@ pub use record::{
     Reach, Round, Service, Step, Trespass, Tried, View, XidSeen,
 };
 pub use render::{list_json, markdown, table};
-pub use timeline::{Fragmentation, Refused, Side};
+pub use timeline::{Disagreement, Fragmentation, Refused, Seen, Side};
 pub use xids::foretold;

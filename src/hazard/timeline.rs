@@ -59,7 +59,52 @@ pub struct Fragmentation {
 /// fragmentation. Assumed: drivers publish no figure; sixteen pages of 2 MiB.
 const KEPT: u64 = 32 << 20;
 
+/// Where what a tenant sees inside and what NVML says of it differ by more than what contexts and drivers take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// Index into the views.
+    pub view: usize,
+    /// Of what.
+    pub of: Seen,
+    /// Inside the tenant, bytes.
+    pub inside: u64,
+    /// By NVML, bytes.
+    pub nvml: u64,
+}
+
+/// What is seen from two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All memory of the device: `cuMemGetInfo` against NVML.
+    Total,
+    /// What of it is in use, by whomever: the same.
+    Used,
+    /// What the tenant holds, by its own count, against what NVML says of its process.
+    Held,
+}
+
+/// Views differ by contexts (107–616 MiB each) and by what drivers reserve: that much is no disagreement. Assumed.
+const APART: u64 = 2 << 30;
+
 impl Capacity {
+    /// Where inside and outside do not say the same.
+    pub fn disagreements(&self) -> Vec<Disagreement> {
+        let mut all = Vec::new();
+        for (view, v) in self.views.iter().enumerate() {
+            let mut compare = |of: Seen, inside: Option<u64>, nvml: Option<u64>| {
+                let Some((inside, nvml)) = inside.zip(nvml) else { return };
+                if inside.abs_diff(nvml) > APART {
+                    all.push(Disagreement { view, of, inside, nvml });
+                }
+            };
+            let used = v.inside.map(|(free, total)| total.saturating_sub(free));
+            compare(Seen::Total, v.inside.map(|(_, total)| total), v.nvml_device.map(|(_, total)| total));
+            compare(Seen::Used, used, v.nvml_device.map(|(used, _)| used));
+            compare(Seen::Held, Some(v.held), v.nvml_process);
+        }
+        all
+    }
+
     /// Every attempt of either side that failed, in order of time.
     pub fn timeline(&self) -> Vec<Refused> {
         let of = |who: Side, attempts: &[Attempt]| -> Vec<Refused> {
@@ -104,6 +149,7 @@ impl Capacity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hazard::View;
 
     const MIB: u64 = 1 << 20;
 
@@ -139,6 +185,32 @@ mod tests {
         );
         assert_eq!(record.timeline()[1].total, Some(100 * MIB));
         assert_eq!(record.timeline()[2].outcome, Outcome::Error(700));
+    }
+
+    #[test]
+    fn what_inside_and_outside_say_differs_only_beyond_contexts() {
+        let gib = |n: u64| n << 30;
+        let view = |held, inside, nvml_process, nvml_device| View {
+            seat: 0,
+            when: "alone".to_owned(),
+            held,
+            inside,
+            nvml_process,
+            nvml_device,
+        };
+        let record = Capacity {
+            views: vec![
+                // A context and a reserve apart.
+                view(gib(20), Some((gib(59), gib(79))), Some(gib(21)), Some((gib(21), gib(80)))),
+                // A limit inside, and a process of which NVML tells nothing.
+                view(gib(20), Some((gib(10), gib(30))), None, Some((gib(70), gib(80)))),
+                view(gib(20), None, Some(gib(5)), None),
+            ],
+            ..Capacity::default()
+        };
+        let found: Vec<_> =
+            record.disagreements().iter().map(|d| (d.view, d.of, d.inside >> 30, d.nvml >> 30)).collect();
+        assert_eq!(found, [(1, Seen::Total, 30, 80), (1, Seen::Used, 20, 70), (2, Seen::Held, 20, 5)]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn tried(machine: &StandIn, arrangement: &str, params: &str, code: i32) -> (Valu
     let [mut tried] = of_kind(&dir, "tried").try_into().expect("one hazard was tried");
     let report = say(machine, &["report", path(&dir), "--format", "json"]).ended(0, &[]);
     let report: Value = serde_json::from_str(&report.out).expect("a report");
-    (tried["came"]["capacity"].take(), report["hazards"][0].clone())
+    (tried["came"]["capacity"].take(), report["runs"][0]["hazards"][0].clone())
 }
 
 fn attempts<'v>(record: &'v Value, who: &str, step: &str) -> Vec<&'v Value> {
@@ -135,6 +135,23 @@ fn a_share_of_the_sms_is_none_of_the_memory() {
     assert_eq!(judged["verdict"], "violated", "{judged:#}");
     assert_eq!(record["promised"], serde_json::json!([null, null]));
     assert_clean(&machine);
+}
+
+#[test]
+fn memory_that_is_free_and_in_pieces_is_told_from_memory_that_is_gone() {
+    let _alone = alone();
+    let machine = StandIn::new("[[gpu]]\nmodel = \"h100-sxm\"\nlargest_piece_mib = 8192\n");
+    let arrangement = "sharing = \"time-slicing\"\ntenants = 2";
+    let (record, judged) = tried(&machine, arrangement, "how = \"hoard\", limit = \"20%\"", 0);
+    assert_eq!(judged["verdict"], "isolated", "there is room for both: {judged:#}");
+    for of in ["victim_alone", "victim_beside", "neighbour_alone", "neighbour_beside"] {
+        assert_eq!(record[of]["largest"], 8 * GIB, "{of}");
+        assert!(record[of]["total"].as_u64().unwrap() > 14 * GIB, "{of}");
+    }
+    // The neighbour asked for all of it at once and was refused, with most of the memory free.
+    let refused = failed(&attempts(&record, "neighbour", "take"));
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|a| a["seen"][0].as_u64() > a["asked"].as_u64()), "{refused:#?}");
 }
 
 #[test]

@@ -74,10 +74,10 @@ fn gives_up(machine: &StandIn, scenario: &str, words: &[&str]) {
 }
 
 /// A control daemon that the run did not start.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(machine: &StandIn) -> Self {
+    pub(crate) fn start(machine: &StandIn) -> Self {
         let mut command = Command::new(machine.path().join("nvidia-cuda-mps-control"));
         machine.apply(&mut command).arg("-f").stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().expect("the control daemon");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crosstalk::gpu::find_model;
 use crosstalk::workload::{Arg, LaunchArgs, Stamp, kernels};
 
+use crate::mps::Running;
 use crate::support::alone;
 use crate::support::driver::{Driver, call, ptx};
 use crate::support::stand_in::{Library, StandIn};
@@ -86,6 +87,7 @@ fn process() {
         Ok("device") => device(),
         Ok("ptx") => modules(),
         Ok("memory") => memory(),
+        Ok("contexts") => contexts(),
         Ok("graph") => graph(),
         Ok("lost") => lost(),
         Ok("cudarc") => by_cudarc(),
@@ -156,6 +158,17 @@ fn memory() {
     driver.free(big);
     assert_eq!(driver.memory(), before);
     say("good");
+}
+
+/// Allocates 1.5 GiB in one context, and then 1 GiB and 256 MiB in another: what became of both, and what was free before.
+fn contexts() {
+    let driver = Driver::start();
+    let first = driver.alloc(3 << 29).err().unwrap_or(0);
+    let mut context = 0u64;
+    assert_eq!(call!(driver, "cuCtxCreate_v2", &raw mut context => *mut u64, 0 => u32, 0 => i32), 0);
+    let free = driver.memory().0 >> 20;
+    let [large, small] = [1 << 30, 1 << 28].map(|bytes| driver.alloc(bytes).err().unwrap_or(0));
+    say(format!("{first} {free} {large} {small}"));
 }
 
 /// A graph of many launches, the first and the last stamped, launched twice.
@@ -370,6 +383,28 @@ fn a_mistake_in_the_configuration_fails_loudly() {
     let machine = StandIn::new("surprise = 1\n[[gpu]]\nmodel = \"h100-sxm\"\n");
     let mut process = Process::start(&machine, "names", &[]);
     assert_eq!(process.says(), "100");
+}
+
+#[test]
+fn a_memory_limit_is_that_of_the_process_and_free_is_not_always_in_one_piece() {
+    let _alone = alone();
+    let machine = StandIn::new(H100);
+    let daemon = Running::start(&machine);
+    let limit = [("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", "0=2G")];
+    assert_eq!(Process::start(&machine, "contexts", &limit).says(), "0 512 2 0", "two contexts of one process");
+    // Another one has a limit of its own.
+    let mut held = Process::start(&machine, "hold", &[]);
+    assert_eq!(held.says(), "held");
+    assert_eq!(Process::start(&machine, "contexts", &limit).says(), "0 512 2 0");
+    drop((held, daemon));
+
+    let machine = StandIn::new(&format!("{H100}largest_piece_mib = 1024\n"));
+    let said = Process::start(&machine, "contexts", &[]).says();
+    let [first, free, large, small] = said.split(' ').map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>()[..] else {
+        panic!("{said}")
+    };
+    assert_eq!((first, large, small), (2, 0, 0), "1.5 GiB are more than a piece");
+    assert!(free > 70_000, "{free} MiB are free");
 }
 
 #[test]

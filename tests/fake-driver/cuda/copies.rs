@@ -10,6 +10,17 @@ use crate::process::{Process, Tables, current, process};
 use crate::results;
 use crate::streams::{Effect, Step};
 
+/// Unit in which memory is allocated: the machine's.
+const PAGE: u64 = 2 << 20;
+
+impl Tables {
+    /// What this process has allocated on a GPU, in all its contexts.
+    fn allocated(&self, gpu: usize) -> u64 {
+        let there = |context: u64| self.contexts.get(&context).is_some_and(|context| context.gpu == gpu);
+        self.heap.allocations().filter(|a| there(a.context)).map(|a| a.bytes.div_ceil(PAGE) * PAGE).sum()
+    }
+}
+
 /// A call that takes `micros` in the driver, nine tenths of it under its lock, as the simulator has it.
 pub(crate) fn call(micros: f64, barriers: u64) -> Demand {
     let total = micros * 1e3;
@@ -31,6 +42,16 @@ impl Process {
         let mut tables = self.tables();
         let (handle, context) = current(&tables)?;
         let gpu = self.gpu(context.gpu)?;
+        if gpu.part.config.largest_piece_mib.is_some_and(|mib| bytes > mib << 20) {
+            return Err(results::OUT_OF_MEMORY);
+        }
+        // Of one context the machine knows the limit; a client's is that of all its contexts on the device.
+        if let Some(limit) = self.member.limit(context.device) {
+            let pages = |bytes: u64| bytes.div_ceil(PAGE) * PAGE;
+            if tables.allocated(context.gpu) + pages(bytes) > limit / PAGE * PAGE {
+                return Err(results::OUT_OF_MEMORY);
+            }
+        }
         let made = gpu.with(|shared, _| {
             shared.machine.alloc(context.slot, Bytes(bytes)).or_else(|_| {
                 shared.reap(gpu.part.share);
@@ -166,15 +187,14 @@ entry_points! {
         let tables = process.tables();
         let (_, context) = current(&tables)?;
         let gpu = process.gpu(context.gpu)?;
-        let ((has, used), limit, held) = gpu.with(|shared, _| {
+        let (has, used) = gpu.with(|shared, _| {
             shared.reap(gpu.part.share);
-            let machine = &shared.machine;
-            (machine.memory_of(context.slot), machine.memory_limit(context.slot), machine.held(context.slot))
+            shared.machine.memory_of(context.slot)
         });
         let (mut left, mut all) = (has.0 - used.0, gpu.part.memory(context.slot / gpu.part.share.max(1)));
-        if let Some(limit) = limit {
-            left = left.min(limit.0.saturating_sub(held.0));
-            all = all.min(limit.0);
+        if let Some(limit) = process.member.limit(context.device) {
+            left = left.min(limit.saturating_sub(tables.allocated(context.gpu)));
+            all = all.min(limit);
         }
         free.put(left as usize)?;
         total.put(all as usize)

@@ -83,6 +83,11 @@ impl Heap {
         self.allocations.get(&address)
     }
 
+    /// What is allocated here, without what is mapped from elsewhere.
+    pub(crate) fn allocations(&self) -> impl Iterator<Item = &Allocation> {
+        self.allocations.values().filter(|allocation| allocation.id.is_some())
+    }
+
     /// Allocates pinned host memory. Its address.
     pub(crate) fn pin(&mut self, bytes: usize, context: u64) -> Option<u64> {
         let layout = Layout::from_size_align(bytes.max(1), PAGE as usize).ok()?;

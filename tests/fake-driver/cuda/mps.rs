@@ -58,14 +58,19 @@ impl Membership {
         }
     }
 
+    /// Bytes that the process may allocate on the device with this ordinal, where that is limited.
+    pub(crate) fn limit(&self, device: usize) -> Option<u64> {
+        let Self::Client { limits, .. } = self else { return None };
+        limits.iter().find(|(index, _)| *index == device).map(|(_, bytes)| *bytes)
+    }
+
     /// On what terms its context on the device with this ordinal opens, where they are not the usual.
     pub(crate) fn terms(&self, device: usize, sms: u32) -> Option<Terms> {
         match self {
             Self::Alone => None,
             Self::Server => Some(Terms { sms: self.share(sms), memory_limit: None, overhead: Some(SERVER_BYTES) }),
-            Self::Client { limits, .. } => {
-                let memory_limit = limits.iter().find(|(index, _)| *index == device).map(|(_, bytes)| *bytes);
-                Some(Terms { sms: self.share(sms), memory_limit, overhead: None })
+            Self::Client { .. } => {
+                Some(Terms { sms: self.share(sms), memory_limit: self.limit(device), overhead: None })
             }
         }
     }

@@ -104,6 +104,8 @@ pub(crate) struct Gpu {
     pub(crate) memory_mib: Option<u64>,
     /// SMs.
     pub(crate) sms: Option<u32>,
+    /// Nothing larger than this is to be had in one piece, however much is free.
+    pub(crate) largest_piece_mib: Option<u64>,
     /// Most SMs that the driver puts into one group of a split, whatever was asked: green contexts get fewer.
     pub(crate) green_sms: Option<u32>,
     /// Minor number of its device file, where it is not its index.
