@@ -86,16 +86,8 @@ pub(super) fn run(
         let lost = if let Came::Faults(faults) = &came { faults.lost.clone() } else { None };
         let tried = Tried { arrangement, victim, hazard, came };
         dir.tried(&tried)?;
-        // What was seen is kept; nothing more can be tried, or measured, on such a device.
-        let lost = match &tried.came {
-            Came::Faults(faults) => faults.lost.clone(),
-            _ => None,
-        };
         run.tried.push(tried);
-        if let Some(why) = lost {
-            return Err(BackendError::device(why).into());
-        }
-        // What was tried until then is kept.
+        // What was tried until then is kept; nothing more can be, on such a device.
         if let Some(lost) = lost {
             return Err(BackendError::device(lost).into());
         }
