@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Accepts crosstalk on a machine with one NVIDIA GPU: doctor, self-check, the tensor rate of whatever library is there, a
-# smoke-tier run under time-slicing, a shorter one under streams, green contexts and MPS beside an exclusive reference, and
-# their reports. What the machine cannot arrange (MPS without its control daemon) is skipped there, with the reason. Needs a
-# prebuilt binary, bash and coreutils; takes less than 9 minutes. It only measures: clocks, power, MIG, compute and persistence mode stay as found.
+# run under time-slicing, one under streams, green contexts and MPS, memory and faults under time-slicing and MPS, and their
+# reports. What the machine cannot arrange (MPS without its control daemon) is skipped there, with the reason. Needs a prebuilt
+# binary, bash and coreutils; takes less than 10 minutes. It only measures: clocks, power, MIG, compute and persistence mode stay
+# as found. FAULTS=no leaves out what provokes faults of the GPU (kernels that crash, processes that are killed at work).
 # Every step has a limit, and what fails is told in the summary while the rest goes on.
 # Usage: scripts/gpu-acceptance.sh CROSSTALK [FOLDER]
 #   CROSSTALK  the binary
@@ -26,7 +27,7 @@ rights=()
 export NO_COLOR=1 COLUMNS=120
 
 # All of it ends within this many seconds; what is kept back is for verify and the reports.
-readonly total=520 kept=30
+readonly total=565 kept=25
 steps=() failed=0
 
 left() { echo $((total - SECONDS)); }
@@ -126,6 +127,7 @@ name = "acceptance-time-slicing"
 
 [design]
 tier = "smoke"
+blocks = 12
 
 [victim]
 panel = [{ probe = "launch" }, { probe = "compute" }]
@@ -146,25 +148,20 @@ tenants = 2
 require = { idle = "isolated" }
 expect = { default = "violated", idle = "isolated" }
 TOML
-# As many blocks as an isolated takes.
+# As many blocks as a verdict takes.
 cat > modes.toml <<'TOML'
 schema = 1
 name = "acceptance-modes"
 
 [design]
 tier = "smoke"
-blocks = 7
+blocks = 12
 
 [victim]
 panel = [{ probe = "launch" }]
 
 [[neighbour]]
 noise = "compute-burst"
-
-[[arrangement]]
-name = "exclusive"
-sharing = "exclusive"
-require = "isolated"
 
 [[arrangement]]
 name = "streams"
@@ -183,11 +180,48 @@ sharing = "mps"
 layout = [{ sms = "50%" }, { sms = "50%" }]
 expect = "isolated"
 TOML
-judged=yes step "smoke run, time-slicing" $(($(left) - kept - 160)) run-time-slicing.txt \
+# What neighbours may do beside slowing the victim. Faults come last of all.
+cat > hazards.toml <<'TOML'
+schema = 1
+name = "acceptance-hazards"
+allow_faults = true
+
+[[hazard]]
+hazard = "capacity"
+
+[[hazard]]
+hazard = "leftovers"
+
+[[hazard]]
+hazard = "integrity"
+params = { rounds = 1 }
+TOML
+[ "${FAULTS:-yes}" = no ] || cat >> hazards.toml <<'TOML'
+
+[[hazard]]
+hazard = "fault"
+params = { times = 1, settle = "500ms" }
+TOML
+cat >> hazards.toml <<'TOML'
+
+[[arrangement]]
+name = "time-slicing"
+sharing = "time-slicing"
+tenants = 2
+
+[[arrangement]]
+name = "mps"
+sharing = "mps"
+layout = [{ sms = "50%", memory = "30GiB" }, { sms = "50%", memory = "30GiB" }]
+TOML
+[ "${FAULTS:-yes}" != no ] || sed -i 's/^allow_faults.*/allow_faults = false/' hazards.toml
+judged=yes step "time-slicing" $(($(left) - kept - 290)) run-time-slicing.txt \
     "$crosstalk" run time-slicing.toml --device "$device" --out time-slicing --quiet "${rights[@]}"
-judged=yes step "streams, green contexts, MPS, exclusive" $(($(left) - kept)) run-modes.txt \
+judged=yes step "streams, green contexts, MPS" $(($(left) - kept - 120)) run-modes.txt \
     "$crosstalk" run modes.toml --device "$device" --out modes --quiet "${rights[@]}"
-for run in time-slicing modes; do
+judged=yes step "memory and faults" $(($(left) - kept)) run-hazards.txt \
+    "$crosstalk" run hazards.toml --device "$device" --out hazards --quiet "${rights[@]}"
+for run in time-slicing modes hazards; do
     [ -d "$run" ] || continue
     step "verify $run" 15 "verify-$run.txt" "$crosstalk" verify "$run"
     step "report of $run" 10 "report-$run.txt" "$crosstalk" report "$run"
@@ -208,7 +242,7 @@ if read -r line < self-check.txt && [ -n "$line" ]; then card=$line; fi
     echo "| step | outcome | took | written to |"
     echo "|---|---|---|---|"
     printf '%s\n' "${steps[@]}"
-    for page in doctor.txt self-check.txt report-time-slicing.txt report-modes.txt; do
+    for page in doctor.txt self-check.txt report-time-slicing.txt report-modes.txt report-hazards.txt; do
         [ -s "$page" ] || continue
         printf '\n## %s\n\n```\n' "${page%.txt}"
         cat "$page"

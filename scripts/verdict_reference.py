@@ -48,7 +48,7 @@ def objective_case(n, alpha, resamples=40_000):
     """Arms with a skewed share of requests over a bound; the widest of t, percentiles and studentised resamples."""
     over = rng.negative_binomial(2, 0.2, n)
     x = over / 1_000
-    level = alpha / 4
+    level = alpha * 0.15
     drawn = x[rng.integers(0, n, (resamples, n))]
     means, spreads = drawn.mean(axis=1), drawn.std(axis=1)
     students = np.sort((means - x.mean()) / spreads)

@@ -30,7 +30,7 @@ struct dim3 {
 };
 
 // Set by the scheduler before a fiber goes on.
-inline dim3 gridDim, blockDim, blockIdx, threadIdx;
+inline dim3 gridDim, blockDim, blockIdx{0, 0, 0}, threadIdx{0, 0, 0};
 
 namespace emulate {
 // Waits for `count` fibers: those of the block, or of a warp, that call it.

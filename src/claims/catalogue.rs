@@ -60,7 +60,7 @@ pub const CLAIMS: &[Claim] = &[
     not_yet(
         "mig-fault",
         "a kernel that hangs or crashes in one instance leaves the others alone",
-        "hangs, illegal addresses, traps and kills, repeated",
+        "a card: the scenario `faults` tries hangs, illegal addresses, traps and kills there, with their bound",
     ),
     by_run(
         "mig-tail",
@@ -157,7 +157,11 @@ pub const CLAIMS: &[Claim] = &[
         "with queues full each of two gets 46 to 48 % whatever the lengths; one that waits for each of its kernels gets 4 % \
          with 0.1 ms and 27 % with 0.9 ms",
     ),
-    not_yet("ts-fault", "a crash in one tenant can reach another (rare)", "the blast radius, repeated, with its bound"),
+    not_yet(
+        "ts-fault",
+        "a crash in one tenant can reach another (rare)",
+        "a card: the scenario `faults` counts there whom a fault reaches, with its bound",
+    ),
     by_run(
         "ts-quantum",
         "tenants take turns of a few milliseconds",
@@ -188,7 +192,7 @@ pub const CLAIMS: &[Claim] = &[
         )
     },
     Claim {
-        untested: Some("what a fault reaches"),
+        untested: Some("what a fault reaches, which takes a card: the scenario `faults`"),
         ..by_run(
             "mps-fair",
             "MPS helps, with complications of its own",

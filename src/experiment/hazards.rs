@@ -87,7 +87,7 @@ pub(super) fn run(
         let tried = Tried { arrangement, victim, hazard, came };
         dir.tried(&tried)?;
         run.tried.push(tried);
-        // What was tried until then is kept.
+        // What was tried until then is kept; nothing more can be, on such a device.
         if let Some(lost) = lost {
             return Err(BackendError::device(lost).into());
         }

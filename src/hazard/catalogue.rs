@@ -33,7 +33,7 @@ pub enum Leave {
 impl Hazard {
     /// What a scenario must allow for it on hardware.
     pub fn leave(&self, params: &Params) -> Option<Leave> {
-        if self.id == FAULT.id {
+        if self.id == FAULT.id || params.flag("faults") {
             return Some(Leave::Faults);
         }
         params.flag("until_oom").then_some(Leave::Oom)
@@ -93,6 +93,12 @@ pub static LEFTOVERS: Hazard = Hazard {
     params: &[
         size("plant", "60%", "What the first tenant fills with the pattern: bytes, or a share of what it sees."),
         count("times", 1_000, "1", "Rounds of each way to end."),
+        Field::with_default(
+            "faults",
+            Kind::Flag,
+            "false",
+            "Tenants also crash, by a fault of a kernel of their own: on hardware it needs `allow_faults = true`.",
+        ),
     ],
 };
 
@@ -101,10 +107,17 @@ pub static INTEGRITY: Hazard = Hazard {
     id: "integrity",
     channel: Channel::ResidualMemory,
     doc: "The victim fills its budget with a pattern that depends on the address and checks it after everything that the \
-          neighbour does, reads and writes outside its own memory included.",
+          neighbour does, reads and writes outside its own memory included where faults may be taken.",
     params: &[
         size("budget", "25%", "What the victim fills: bytes, or a share of what it sees."),
         count("rounds", 1_000, "3", "Rounds of everything that the neighbour does."),
+        Field::with_default(
+            "faults",
+            Kind::Flag,
+            "false",
+            "The neighbour also reads and writes outside its own memory, where it is to be refused, and takes the other faults \
+             that a kernel can take: on hardware it needs `allow_faults = true`.",
+        ),
     ],
 };
 
@@ -138,13 +151,15 @@ pub(crate) fn takes(planned: &PlannedHazard) -> Nanos {
     let Some(params) = find(&planned.hazard).and_then(|h| resolve_fields(h.id, h.params, &planned.params).ok()) else {
         return Nanos::ZERO;
     };
+    let faults = u64::from(params.flag("faults"));
     let times = params.count("times").or_else(|| params.count("rounds")).unwrap_or(1);
     match planned.hazard.as_str() {
         // Alone and beside, each side once; an attempt allocates and touches its working amount.
         "capacity" => PROCESS * 4 + Nanos::millis(5) * params.count("attempts").unwrap_or(0),
-        // Four ways to end, in two places: one process plants, another looks.
-        "leftovers" => (PROCESS * 2 + FILL * 2) * (8 * times),
-        "integrity" => PROCESS * 2 + FILL * (6 * times),
+        // Three ways to end and a fourth with faults, in two places: one process plants, another looks.
+        "leftovers" => (PROCESS * 2 + FILL * 2) * ((6 + 2 * faults) * times),
+        // A neighbour with two programs; each reach and each fault takes one more.
+        "integrity" => PROCESS + (PROCESS + FILL * 2 + (PROCESS + FILL) * (9 * faults)) * times,
         _ => {
             let faults = FaultKind::of_word(params.text("fault").unwrap_or("all")).len() as u64;
             let settle = params.duration("settle").unwrap_or(Nanos::ZERO);

@@ -323,7 +323,7 @@ pub struct Service {
     pub lost: u64,
     /// Longest stretch without a completion before the fault, and from it on.
     pub gaps_ns: [Nanos; 2],
-    /// From the fault to the first completion that began after it; absent: none came.
+    /// From the fault to the first completion that began after it, and after the last error; absent: none came.
     #[serde(rename = "recovered_ns")]
     pub recovered: Option<Nanos>,
     /// How its process ended, where it did before its time.

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hazard::{Came, FaultKind, FaultTrial, Faults, find};
+use crate::hazard::{Came, FAULT, FaultKind, FaultTrial, Faults, find};
 use crate::plan::{Plan, PlannedArrangement};
 use crate::run_dir::RecordedRun;
 use crate::units::Nanos;
 use crate::verdict::{HazardVerdict, RequirementState, RunVerdict, Verdict, after_fault};
 
 use super::format::{count, nine_digits};
+use super::memory::MemoryHere;
 use super::model::{RequiredOf, Requirement, RunReport, VerdictWord, Why};
 use super::terminal::verdict_word;
 use super::text::{Line, Page, Tint};
@@ -47,6 +48,9 @@ pub struct HazardHere {
     pub required: Option<String>,
     /// Whether that holds.
     pub requirement: RequirementState,
+    /// Of `capacity`: who could take how much, and who ran out of it when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryHere>,
     /// Of faults: what each did to others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blast: Vec<Blast>,
@@ -109,6 +113,10 @@ fn one(plan: &Plan, run: &RecordedRun, v: &HazardVerdict) -> HazardHere {
         text: v.text.clone(),
         required: v.required.map(|word| word.id().to_owned()),
         requirement: v.requirement,
+        memory: match came {
+            Some(Came::Capacity(capacity)) => Some(super::memory::of(capacity)),
+            _ => None,
+        },
         blast: match came {
             Some(Came::Faults(faults)) => blast(faults),
             _ => Vec::new(),
@@ -186,6 +194,11 @@ pub(super) fn section(page: &mut Page, run: &RunReport) {
         }
         page.paragraph(line, 2, 4);
     }
+    for h in &run.hazards {
+        if let Some(memory) = &h.memory {
+            super::memory::section(page, &h.name, memory);
+        }
+    }
     let faults: Vec<&HazardHere> = run.hazards.iter().filter(|h| !h.blast.is_empty()).collect();
     for h in faults {
         page.heading(&format!("Blast radius of faults, {}", h.name));
@@ -229,6 +242,28 @@ fn blast_line(b: &Blast) -> Vec<Line> {
         time(b.newcomer_ns, "never"),
         list(&b.xids),
     ]
+}
+
+/// What `check` says before the first fault: what the driver may report, and what Kubernetes does with it.
+pub(super) fn foretold(page: &mut Page, plan: &Plan) {
+    let faults: Vec<&str> = plan
+        .hazards
+        .iter()
+        .filter(|hazard| hazard.hazard == FAULT.id)
+        .map(|hazard| hazard.params.get("fault").map_or("all", String::as_str))
+        .collect();
+    let kinds: Vec<FaultKind> = FaultKind::ALL
+        .into_iter()
+        .filter(|kind| faults.iter().any(|word| FaultKind::of_word(word).contains(kind)))
+        .collect();
+    let lines = crate::hazard::foretold(&kinds);
+    if lines.is_empty() {
+        return;
+    }
+    page.heading("Before the first fault");
+    for line in lines {
+        page.paragraph(Line::of(Tint::Plain, &line), 2, 4);
+    }
 }
 
 /// What `check` says of the hazards of an arrangement.

@@ -6,6 +6,7 @@ mod duration;
 mod format;
 mod hazards;
 mod json;
+mod memory;
 mod model;
 mod observed;
 mod plan;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use hazards::{Blast, HazardHere};
 pub use json::{report_schema, run_schema};
+pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,
     Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns,

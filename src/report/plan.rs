@@ -38,6 +38,7 @@ pub fn plan_text(
     }
     arrangements(&mut page, plan);
     accepted(&mut page, plan);
+    hazards::foretold(&mut page, plan);
     duration::section(&mut page, plan, places);
     page.heading("Reconfigures");
     if reconfigure.is_empty() {

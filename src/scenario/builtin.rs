@@ -48,6 +48,7 @@ builtin![
     "incidents/training-job",
     "incidents/cold-start",
     "incidents/spike",
+    "faults",
     "claims/mig-memory",
     "claims/mig-compute",
     "claims/mig-l2",

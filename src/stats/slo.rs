@@ -32,9 +32,10 @@ pub struct ShareBounds {
 }
 
 /// Part of a level at which bounds are drawn. The studentised bootstrap is exact to second order; where shares are as skewed
-/// as under an autocorrelation of 0.995 it still misses 1.5 % at a level of 1 %, and at half of it independent requests miss
-/// 0.8 %: too near for trials to show that it is less than 1 %.
-const PART: f64 = 0.25;
+/// as under an autocorrelation of 0.995 it still misses 1.5 % at a level of 1 %, and asking stricter bounds as well makes it a
+/// little more: a quarter of the level then passes 0.8 % of those at their objective, too near for trials to show that it is
+/// less than 1 %.
+const PART: f64 = 0.15;
 
 /// Bounds of the share of requests over an objective's bound at 1 − `alpha` (low, high), over arms that had requests: the
 /// widest of Student's t, the percentile and the studentised bootstrap over arms. Shares are skewed, and t alone then
@@ -69,8 +70,8 @@ pub fn objective_arms(alpha: f64) -> usize {
 /// over it than over a lower one, where more arms hold some: an upper bound of that share is one of this share too. So
 /// where the bound itself is not decided every lower one is asked, as far as the share over it is still allowed; and every
 /// higher one for a lower bound. A looser objective is thus met wherever a stricter one is, and missed only where all
-/// stricter ones are. It costs no error rate: what is falsely said of another bound, as of its own, takes a truth beyond what
-/// is allowed, and a bound farther off has the truth farther beyond.
+/// stricter ones are. It errs little more often than the bound alone: what is falsely said of a bound farther off takes a truth
+/// that is farther beyond what is allowed; [`PART`] leaves room for it.
 pub fn objective_bounds(
     arms: &[Counts<'_>],
     bound_ns: u64,
@@ -203,14 +204,14 @@ mod tests {
     }
 
     /// Two arms of 24 hold all that lies over 20 ms, and no multiple of their deviation is enough: by itself that bound is
-    /// undecided where 8 ms is met.
+    /// undecided where 9 ms is met.
     #[test]
     fn a_looser_objective_is_met_wherever_a_stricter_one_is() {
         let arms = spread();
         let over: Vec<Over> = arms.iter().map(|arm| Counts::new(arm, 0).over(20_000_000).1).collect();
         assert_eq!(share_bounds(&over, (0.01, 0.01), &mut Stream::new(1, &[])).unwrap().high, 1.0);
         let met: Vec<bool> = (1..40).map(|ms| objective(&arms, ms, 0.005).high <= 0.005).collect();
-        assert!(met.is_sorted() && met[7] && !met[4], "{met:?}");
+        assert!(met.is_sorted() && met[8] && !met[4], "{met:?}");
         assert!((objective(&arms, 20, 0.005).share - 2.0 / 1_001.0 / 24.0).abs() < 1e-6);
     }
 
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_smaller_level_takes_more_arms() {
-        assert_eq!([0.01, 0.001, 0.000_1].map(objective_arms), [12, 12, 16]);
+        assert_eq!([0.01, 0.001, 0.000_1].map(objective_arms), [12, 13, 17]);
     }
 
     #[test]

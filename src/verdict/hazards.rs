@@ -1,6 +1,8 @@
 //! Hazards: whether what a neighbour may do to a victim came true, in how many of how many attempts, and what that proves.
 
 mod judged;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 

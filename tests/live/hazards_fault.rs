@@ -25,7 +25,7 @@ fn scenario(fault: &str, times: u64, modes: &[&str]) -> String {
         modes.iter().map(|mode| format!("[[arrangement]]\nname = \"{mode}\"\nsharing = \"{mode}\"\n")).collect();
     format!(
         "schema = 1\nname = \"faults\"\nallow_faults = true\n[[hazard]]\nname = \"fault\"\nhazard = \"fault\"\nparams = {{ fault = \
-         \"{fault}\", times = {times}, settle = \"250ms\" }}\n{arrangements}"
+         \"{fault}\", times = {times}, settle = \"150ms\" }}\n{arrangements}"
     )
 }
 
@@ -192,4 +192,43 @@ fn an_xid_of_device_loss_stops_the_run_with_what_was_tried_until_then() {
     // A control and the trial over which the device was lost.
     assert_eq!(all.len(), 2, "{all:#?}");
     assert!(xids(&all[1]).contains(&119), "{all:#?}");
+}
+
+#[test]
+fn what_does_not_end_is_ended_step_by_step_and_every_step_is_recorded() {
+    let _alone = alone();
+    let machine = StandIn::new(&format!("{A30}[fault]\nhang = [{{ symbol = \"cuCtxDestroy_v2\", ms = 600000 }}]\n"));
+    let patience = [("CROSSTALK_STAND_IN_PATIENCE", "4s")];
+    let all = trials(Run::start_with(&machine, "run", &scenario("trap", 1, &["time-slicing"]), &patience), 0, &[]);
+    assert_no_tenants(&machine);
+    // Nobody leaves cleanly here, so that the trial without a fault shows nothing either.
+    assert!(all.iter().any(|trial| trial["fault"].is_null() && trial["act"]["happened"] == false), "{all:#?}");
+    for trial in &all {
+        let steps: Vec<&str> = trial["recovery"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(steps[0].contains("was told to end, and did not within"), "{steps:#?}");
+        assert!(steps[1].starts_with("SIGTERM to pid"), "{steps:#?}");
+        assert!(trial["act"]["ended"].as_str().unwrap().contains("signal 15"), "{trial:#}");
+    }
+}
+
+#[test]
+fn a_controller_that_is_killed_over_a_fault_leaves_nobody_and_the_run_goes_on() {
+    let _alone = alone();
+    let rounds = std::env::var("CROSSTALK_FAULT_ROUNDS").map_or(2, |n| n.parse::<u64>().expect("a number"));
+    let machine = StandIn::new(A30);
+    let toml = scenario("endless", 3, &["time-slicing"]);
+    for round in 0..rounds.min(20) {
+        let mut run = if round == 0 { Run::start(&machine, "run", &toml, &[]) } else { Run::resume(&machine, "run") };
+        assert!(run.until(|run| run.tenants().len() >= 2), "nobody came up");
+        // At another moment each time: while they load, serve, hang, or are ended.
+        std::thread::sleep(std::time::Duration::from_millis(100 + round * 173 % 900));
+        run.kill();
+        assert_no_tenants(&machine);
+    }
+    let all = trials(Run::resume(&machine, "run"), 0, &[]);
+    assert_no_tenants(&machine);
+    assert_eq!(all.len(), 6);
+    for trial in &all {
+        untouched(trial);
+    }
 }

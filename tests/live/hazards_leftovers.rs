@@ -4,15 +4,15 @@
 use serde_json::Value;
 
 use crate::support::alone;
-use crate::support::run::{A30, Run, assert_no_tenants, of_kind, path, say, scenario};
+use crate::support::run::{A30, Run, assert_no_tenants, of_kind, path, say};
 use crate::support::stand_in::StandIn;
 
-/// A scenario of one arrangement in which this hazard is tried.
+/// A scenario of one arrangement in which this hazard is tried, faults included.
 pub(crate) fn trying(sharing: &str, hazard: &str, params: &str) -> String {
-    scenario(1, 1, "10ms", &[])
-        + &format!(
-            "[[hazard]]\nhazard = \"{hazard}\"\nparams = {{ {params} }}\n[[arrangement]]\nname = \"here\"\nsharing = {sharing}\n"
-        )
+    format!(
+        "schema = 1\nname = \"short\"\nallow_faults = true\n[[hazard]]\nhazard = \"{hazard}\"\nparams = {{ faults = true, \
+         {params} }}\n[[arrangement]]\nname = \"here\"\nsharing = {sharing}\n"
+    )
 }
 
 /// Runs it; what came of the hazard, and all that the terminal said.
@@ -33,6 +33,7 @@ fn rounds(machine: &StandIn, sharing: &str) -> (Vec<Value>, String) {
     (rounds, said)
 }
 
+/// Of device memory, or of another kind, in the same place or in the neighbour's.
 fn of<'r>(rounds: &'r [Value], kept: &str, same_place: bool) -> Vec<&'r Value> {
     let here = |r: &&Value| r["kept"] == kept && r["same_place"].as_bool().unwrap_or(false) == same_place;
     rounds.iter().filter(here).collect()
@@ -63,6 +64,8 @@ fn a_driver_that_clears_memory_passes_however_a_tenant_ends() {
         assert!(shared.iter().all(|r| r["found"] == 0 && r["planted"].as_u64() > Some(0)), "{shared:#?}");
     }
     assert!(said.contains("nothing found"), "{said}");
+    let registers: Vec<&Value> = rounds.iter().filter(|round| round["kept"] == "registers").collect();
+    assert!(matches!(registers[..], [one] if one["untold"].is_string()), "{registers:#?}");
 }
 
 #[test]

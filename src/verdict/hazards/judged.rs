@@ -115,8 +115,14 @@ fn of_leftovers(l: &Leftovers) -> Found {
         return unproven(unit, 0, why);
     };
     let looked: u64 = proving.iter().map(|round| round.scanned).sum();
+    let same = proving.iter().filter(|round| round.same_place).count();
+    let from = match (same, proving.len() - same) {
+        (0, _) => "from the neighbour's place",
+        (_, 0) => "by the next tenant of the same place, no other place having that memory",
+        _ => "from the neighbour's place and by the next tenant of the same",
+    };
     let text = format!(
-        "nothing found in {} looked at, of which {} or more a round had held the pattern; {}",
+        "nothing found {from} in {} looked at, of which {} or more a round had held the pattern; {}",
         people(looked),
         people(least),
         at_most(0, of)
@@ -153,11 +159,15 @@ fn of_integrity(i: &Integrity) -> Found {
     if of == 0 {
         return unproven(unit, 0, "nothing was checked after the neighbour".to_owned());
     }
+    let reaches = i.trespasses.len();
     let refused = i.trespasses.iter().filter(|trespass| trespass.refused.is_some()).count();
+    let outside = match &i.left_out {
+        Some(why) if reaches == 0 => why.clone(),
+        _ => format!("{refused} of {reaches} reaches outside its own memory were refused"),
+    };
     let text = format!(
-        "no word of {} changed in {of} checks ({words} words in all); {refused} of {} reaches outside its own memory were refused; {}",
+        "no word of {} changed in {of} checks ({words} words in all); {outside}; {}",
         people(i.budget),
-        i.trespasses.len(),
         at_most(0, of)
     );
     Found { verdict: Verdict::Isolated, unit, hits: 0, of, text }
@@ -227,6 +237,10 @@ fn of_faults(f: &Faults) -> Found {
             Some(Effect::Unshown(what)) => unshown.push(what),
             None => {}
         }
+    }
+    if let (Some(why), Some(fault)) = (&f.lost, acts.last().and_then(|trial| trial.fault)) {
+        let text = format!("the device was lost over {}: {why}", fault.id());
+        return Found { verdict: Verdict::Violated, unit, hits: shown.len() as u64 + 1, of, text };
     }
     kinds.dedup();
     if let Some(first) = shown.first() {

@@ -2,23 +2,25 @@
 //! own, and ends with nobody of ours left on the GPU: what does not end by itself is ended step by step, each with a
 //! deadline.
 
+mod supervisor;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::super::ask::beside::{Beside, Spot, Visible};
+use super::super::ask::beside::{Beside, Spot};
 use super::super::ask::{Pair, Stop, untold};
 use super::super::seat::Fault;
 use super::super::session::{LOST, LiveSession};
 use crate::hazard::{Act, Came, FaultKind, FaultTrial, Faults, Newcomer, Service, XidSeen};
 use crate::host::clock::now;
 use crate::nvml::XidEvent;
-use crate::scenario::SharingMode;
 use crate::tenant::fault::{Committed, FaultAnswer, FaultQuestion};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 use crate::workload::Params;
+use supervisor::DO;
 
 const VICTIM: usize = 0;
 const NEIGHBOUR: usize = 1;
@@ -28,19 +30,11 @@ const SHOWS: Nanos = Nanos::secs(10);
 const LOST_AFTER: Nanos = Nanos::secs(5);
 /// Beyond what a process itself waits for: then it hangs.
 const BEYOND: Nanos = Nanos::secs(10);
-/// A process that was told to end, or left, may take so long.
-const ENDS: Nanos = Nanos::secs(5);
-/// Between two steps of the ladder.
-const STEP: Nanos = Nanos::secs(2);
-/// The server of MPS lets go of a client within this.
-const LETS_GO: Nanos = Nanos::millis(500);
 /// A kernel runs for so long before its process is ended.
 const RUNS: Nanos = Nanos::millis(100);
 /// Tries of a newcomer: the first pause, the longest, and all of them.
 const BACK_OFF: (Nanos, Nanos) = (Nanos::millis(50), Nanos::secs(2));
 const COMES: Nanos = Nanos::secs(20);
-/// The driver forgets a process a moment after the kernel does.
-const FORGETS: Nanos = Nanos::secs(10);
 /// Requests of a neighbour that takes no fault.
 const WORK: u32 = 100;
 
@@ -184,7 +178,7 @@ impl Trier<'_, '_> {
     ) -> (Act, Nanos) {
         let at = |committed: &Committed| Nanos(committed.at.0.max(told.0));
         let Some(fault) = fault else {
-            let worked = ask(beside, NEIGHBOUR, FaultQuestion::Work { times: WORK }, SHOWS + BEYOND);
+            let worked = ask(beside, NEIGHBOUR, FaultQuestion::Work { times: WORK }, self.at_most(SHOWS + BEYOND));
             let ended = self.see_off(beside, NEIGHBOUR, recovery, lost);
             let happened = matches!(worked, Ok(Answer::Fault(FaultAnswer::Worked {}))) && recovery.is_empty();
             let ended = match worked {
@@ -194,19 +188,22 @@ impl Trier<'_, '_> {
             };
             return (Act { at: told - self.base, code: None, ended, happened }, told);
         };
-        let committed = match ask(beside, NEIGHBOUR, FaultQuestion::Commit { patience: SHOWS }, SHOWS + BEYOND) {
-            Ok(Answer::Fault(FaultAnswer::Committed(committed))) => committed,
-            other => {
-                let what = match other {
-                    Ok(Answer::Refused(refusal)) => refusal.words(),
-                    Ok(other) => format!("answered {other:?}"),
-                    Err(fault) => fault.to_string(),
-                };
-                let ended = self.see_off(beside, NEIGHBOUR, recovery, lost);
-                let act = Act { at: told - self.base, code: None, ended: format!("{what}; {ended}"), happened: false };
-                return (act, told);
-            }
-        };
+        let shows = self.at_most(SHOWS);
+        let committed =
+            match ask(beside, NEIGHBOUR, FaultQuestion::Commit { patience: shows }, shows + self.at_most(BEYOND)) {
+                Ok(Answer::Fault(FaultAnswer::Committed(committed))) => committed,
+                other => {
+                    let what = match other {
+                        Ok(Answer::Refused(refusal)) => refusal.words(),
+                        Ok(other) => format!("answered {other:?}"),
+                        Err(fault) => fault.to_string(),
+                    };
+                    let ended = self.see_off(beside, NEIGHBOUR, recovery, lost);
+                    let act =
+                        Act { at: told - self.base, code: None, ended: format!("{what}; {ended}"), happened: false };
+                    return (act, told);
+                }
+            };
         let mut since = at(&committed);
         let mut happened = committed.happened;
         let how = match fault {
@@ -227,7 +224,7 @@ impl Trier<'_, '_> {
                 rest(RUNS);
                 since = now();
                 // It answers by ending.
-                let _ = ask(beside, NEIGHBOUR, FaultQuestion::Leave {}, ENDS);
+                let _ = ask(beside, NEIGHBOUR, FaultQuestion::Leave {}, self.ends());
                 self.is_to_end(beside, &mut happened, recovery, lost)
             }
             FaultKind::Endless => {
@@ -248,65 +245,19 @@ impl Trier<'_, '_> {
         recovery: &mut Vec<String>,
         lost: &mut Option<String>,
     ) -> String {
-        if let Some(how) = beside.ended_by(NEIGHBOUR, now() + ENDS) {
+        if let Some(how) = beside.ended_by(NEIGHBOUR, now() + self.ends()) {
             return how;
         }
         *happened = false;
-        recovery.push(format!("pid {} did not end within {ENDS}", beside.pid(NEIGHBOUR)));
+        recovery.push(format!("pid {} did not end within {}", beside.pid(NEIGHBOUR), self.ends()));
         self.ladder(beside, NEIGHBOUR, recovery, lost)
-    }
-
-    /// Lets a process end as it should, and ends it where it does not: how it ended.
-    fn see_off(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        index: usize,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> String {
-        if let Some(how) = beside.ended_by(index, Nanos::ZERO).or_else(|| beside.dismiss(index, ENDS)) {
-            return how;
-        }
-        recovery.push(format!("pid {} was told to end, and did not within {ENDS}", beside.pid(index)));
-        self.ladder(beside, index, recovery, lost)
-    }
-
-    /// Ends a process step by step: under MPS its server lets go of it first, so that the other clients are spared.
-    fn ladder(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        index: usize,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> String {
-        let pid = beside.pid(index);
-        if matches!(self.session.planned().sharing, SharingMode::Mps | SharingMode::MigMps) {
-            self.session.before_kill(pid);
-            recovery.push(format!("MPS was told to terminate client {pid}"));
-            // So that its kernels are gone before it is.
-            if let Some(how) = beside.ended_by(index, now() + LETS_GO) {
-                return how;
-            }
-        }
-        beside.signal(index, Signal::TERM);
-        recovery.push(format!("SIGTERM to pid {pid}"));
-        if let Some(how) = beside.ended_by(index, now() + STEP) {
-            return how;
-        }
-        recovery.push(format!("SIGKILL to pid {pid}"));
-        match beside.kill_one(index) {
-            Ok(how) => how,
-            Err(stuck) => {
-                lost.get_or_insert(format!("{stuck}: {DO}"));
-                stuck
-            }
-        }
     }
 
     /// What the victim saw.
     fn account(&self, beside: &mut Beside<'_, '_>, since: Nanos, served: u64) -> Service {
-        let question = FaultQuestion::Account { since, patience: LOST_AFTER };
-        match ask(beside, VICTIM, question, LOST_AFTER + BEYOND) {
+        let patience = self.at_most(LOST_AFTER);
+        let question = FaultQuestion::Account { since, patience };
+        match ask(beside, VICTIM, question, patience + self.at_most(BEYOND)) {
             Ok(Answer::Fault(FaultAnswer::Account(mut service))) => {
                 for (_, at) in &mut service.errors {
                     *at = at.saturating_sub(self.base);
@@ -351,7 +302,7 @@ impl Trier<'_, '_> {
                     newcomer.why = Some(why);
                 }
             }
-            if lost.is_some() || now() >= begun + COMES {
+            if lost.is_some() || now() >= begun + self.at_most(COMES) {
                 return newcomer;
             }
             if victim_there && now() >= beside_victim {
@@ -380,7 +331,7 @@ impl Trier<'_, '_> {
                 return Err(error.what);
             }
         };
-        let answer = ask(beside, index, FaultQuestion::Prepare { fault: None }, COMES);
+        let answer = ask(beside, index, FaultQuestion::Prepare { fault: None }, self.at_most(COMES));
         self.see_off(beside, index, recovery, lost);
         match answer {
             Ok(Answer::Fault(FaultAnswer::Worked {})) => Ok(()),
@@ -388,42 +339,6 @@ impl Trier<'_, '_> {
             Ok(other) => Err(format!("answered {other:?}")),
             Err(fault) => Err(fault.to_string()),
         }
-    }
-
-    /// Nobody of ours is left on the GPU, as far as NVML tells; otherwise why the device is lost. A process without a GPU
-    /// asks: where NVML does not return after a fault, that one hangs and is killed.
-    fn drained(&self, beside: &mut Beside<'_, '_>) -> Option<String> {
-        let pids: Vec<u32> = (0..beside.len()).map(|index| beside.pid(index)).collect();
-        let asks = match beside.join(self.spot(NEIGHBOUR).seeing(Visible::Set(String::new()))) {
-            Ok(asks) => asks,
-            Err(Stop::Untold(why)) => return Some(format!("no process comes up after a fault: {why}; {DO}")),
-            Err(Stop::Lost(error)) => return Some(error.what),
-        };
-        let gpu = &self.session.site().gpu().uuid;
-        let until = now() + FORGETS;
-        let left = loop {
-            match ask(beside, asks, FaultQuestion::Listed { gpu: gpu.clone() }, BEYOND) {
-                // Where it is not told who is there, nobody else could be seen before the next trial either.
-                Ok(Answer::Fault(FaultAnswer::Listed { pids: None })) => break None,
-                Ok(Answer::Fault(FaultAnswer::Listed { pids: Some(there) })) => {
-                    match there.iter().find(|pid| pids.contains(pid)) {
-                        None => break None,
-                        Some(left) if now() >= until => {
-                            break Some(format!(
-                                "pid {left} has ended, and the driver lists it on {gpu} after {FORGETS}: {DO}"
-                            ));
-                        }
-                        Some(_) => rest(Nanos::millis(50)),
-                    }
-                }
-                Ok(other) => break Some(format!("asked who is on {gpu}, a process answered {other:?}: {DO}")),
-                Err(fault) => break Some(format!("NVML does not say who is on {gpu}: {fault}; {DO}")),
-            }
-        };
-        let mut lost = left;
-        let mut steps = Vec::new();
-        self.see_off(beside, asks, &mut steps, &mut lost);
-        lost
     }
 
     /// The Xid events since the last call.
@@ -435,10 +350,6 @@ impl Trier<'_, '_> {
         self.session.live.watch().xids().iter().map(seen).collect()
     }
 }
-
-/// What an operator does about a device that does not come back.
-const DO: &str = "drain the node, look for NVRM and Xid in `dmesg`, and reset the GPU (`nvidia-smi --gpu-reset`) or reboot \
-                  before it is used again";
 
 fn words(fault: Option<FaultKind>) -> &'static str {
     fault.map_or("a trial without a fault", FaultKind::id)

@@ -2,13 +2,15 @@
 //! processes in the neighbour's place do, reaching outside their own memory included.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
-use crate::hazard::{Came, Check, Integrity, Trespass};
+use crate::hazard::{Came, Check, FaultKind, Integrity, Trespass};
 use crate::host::clock::now;
 use crate::random::{Key, Stream};
+use crate::tenant::fault::{FaultAnswer, FaultQuestion};
 use crate::tenant::pattern::{PatternAnswer, PatternQuestion};
 use crate::tenant::protocol::{Load, NoiseOrder, ProgramOrder};
-use crate::tenant::question::Question;
+use crate::tenant::question::{Answer, Question};
 use crate::units::{Nanos, Share};
 use crate::workload::Params;
 use crate::workload::pattern::{VECTOR, tag};
@@ -18,7 +20,6 @@ use super::super::ask::load::sleep;
 use super::super::ask::{Pair, Stop, untold};
 use super::super::session::LiveSession;
 use super::leftovers::answered;
-use super::may_fault;
 
 /// What the neighbour runs: as many writes, and as many copies, as the memory takes.
 const NOISES: [&str; 2] = ["hbm-write", "hbm-copy"];
@@ -35,6 +36,17 @@ const REACHES: [(&str, bool, bool); 4] = [
     ("write at the victim's address", true, true),
 ];
 
+/// Faults that a kernel takes, beside that of a reach.
+const FAULTS: [FaultKind; 5] = [
+    FaultKind::Assert,
+    FaultKind::Trap,
+    FaultKind::IllegalAddress,
+    FaultKind::MisalignedAddress,
+    FaultKind::StackOverflow,
+];
+/// A fault shows within this, or does not.
+const SHOWS: Nanos = Nanos::secs(10);
+
 /// Tries it.
 pub(super) fn attempt(session: &LiveSession<'_>, pair: &Pair, params: &Params) -> Result<Came, Stop> {
     let [_, device] = pair.devices()?;
@@ -48,12 +60,18 @@ pub(super) fn attempt(session: &LiveSession<'_>, pair: &Pair, params: &Params) -
     let [mine, theirs] = [tag(bits.bits()), tag(bits.bits())];
     let middle = trial.plant(size, mine)?;
     let mut alive = trial.check("nothing")?;
-    for _ in 0..params.count("rounds").unwrap_or(1) {
-        alive = alive && trial.noises()? && trial.trespasses(middle, [mine, theirs])?;
+    let rounds = params.count("rounds").unwrap_or(1);
+    for _ in 0..rounds {
+        alive = alive && trial.noises()?;
+    }
+    let faults = params.flag("faults");
+    // Behind all else: under MPS the victim may not outlive the first.
+    for _ in 0..if faults { rounds } else { 0 } {
+        alive = alive && trial.trespasses(middle, [mine, theirs])? && trial.faults()?;
     }
     let Trial { beside, mut record, .. } = trial;
-    if !may_fault(session) {
-        let why = "reaching outside its own memory ends in a fault where it is refused: it needs `allow_faults = true`";
+    if !faults {
+        let why = "reaching outside its own memory ends in a fault where it is refused: it takes `faults = true`";
         record.left_out = Some(why.to_owned());
     }
     // A victim that is gone is past being asked to end.
@@ -149,23 +167,48 @@ impl Trial<'_, '_, '_> {
 
     /// Processes in the neighbour's place reach outside their memory, each once. Whether the victim can still check.
     fn trespasses(&mut self, middle: u64, [mine, theirs]: [u64; 2]) -> Result<bool, Stop> {
-        if !may_fault(self.session) {
-            return Ok(true);
-        }
         for (what, at_victims, write) in REACHES {
             let index = self.neighbour()?;
             let (address, tag) = (at_victims.then_some(middle), if write { theirs } else { mine });
             let question = Question::Pattern(PatternQuestion::Trespass { address, write, tag });
             match self.beside.ask_one(index, question).and_then(answered)? {
-                PatternAnswer::Trespassed(trespassed) => self.record.trespasses.push(Trespass {
-                    what: what.to_owned(),
-                    refused: trespassed.refused.and_then(|refusal| refusal.code),
-                    found: trespassed.found,
-                }),
+                PatternAnswer::Trespassed(trespassed) => {
+                    let refused = trespassed.refused.and_then(|refusal| refusal.code);
+                    let faults = u32::from(refused.is_some());
+                    self.session.live.faults.fetch_add(faults, Ordering::Relaxed);
+                    self.record.trespasses.push(Trespass { what: what.to_owned(), refused, found: trespassed.found });
+                }
                 _ => return untold("a process that was asked to trespass answered something else"),
             }
             self.beside.end_last()?;
             if !self.check(&format!("a {what}"))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Processes in the neighbour's place take faults, each one. Whether the victim can still check.
+    fn faults(&mut self) -> Result<bool, Stop> {
+        for fault in FAULTS {
+            let index = self.neighbour()?;
+            match self.beside.ask_one(index, Question::Fault(FaultQuestion::Prepare { fault: Some(fault) }))? {
+                Answer::Fault(FaultAnswer::Worked {}) => {}
+                Answer::Refused(refusal) => return untold(refusal.words()),
+                _ => return untold("a process that was asked to prepare a fault answered something else"),
+            }
+            let id = fault.id();
+            // What befalls its context, or itself, is the fault.
+            match self.beside.ask_mortal(index, Question::Fault(FaultQuestion::Commit { patience: SHOWS }))? {
+                Ok(Answer::Fault(FaultAnswer::Committed(committed))) if !committed.happened => {
+                    return untold(format!("the fault {id} did not come about: {}", committed.what));
+                }
+                Ok(Answer::Fault(FaultAnswer::Committed(_))) | Err(_) => {}
+                Ok(_) => return untold("a process that was asked to take a fault answered something else"),
+            }
+            self.session.live.faults.fetch_add(1, Ordering::Relaxed);
+            self.beside.end_last()?;
+            if !self.check(&format!("fault {id}"))? {
                 return Ok(false);
             }
         }

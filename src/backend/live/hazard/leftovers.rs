@@ -1,6 +1,8 @@
 //! The hazard `leftovers` on a GPU: a process plants a pattern and ends in one way or another; the next one, in the
 //! neighbour's place or in the same, takes all memory that it can and looks before it writes.
 
+use std::sync::atomic::Ordering;
+
 use crate::hazard::{Came, Exit, Kept, Leftovers, Round};
 use crate::random::{Key, Stream};
 use crate::sharing::live::Place;
@@ -12,7 +14,6 @@ use crate::workload::pattern::{WORD, tag};
 use super::super::ask::beside::{Beside, Spot};
 use super::super::ask::{Pair, Stop, untold};
 use super::super::session::LiveSession;
-use super::may_fault;
 
 /// The ways to end, the one that leaves a lost context behind last.
 const EXITS: [Exit; 4] = [Exit::Clean, Exit::Abrupt, Exit::Killed, Exit::Crashed];
@@ -26,8 +27,8 @@ pub(super) fn attempt(session: &LiveSession<'_>, pair: &Pair, params: &Params) -
     let mut rounds = Vec::new();
     for _ in 0..params.count("times").unwrap_or(1) {
         for exit in EXITS {
-            if exit == Exit::Crashed && !may_fault(session) {
-                let why = "a tenant that crashes is not tried: it needs `allow_faults = true`";
+            if exit == Exit::Crashed && !params.flag("faults") {
+                let why = "a tenant that crashes is not tried: it takes `faults = true`";
                 rounds.push(not_tried(Kept::Memory, exit, why));
                 continue;
             }
@@ -86,7 +87,10 @@ fn plant(
         Exit::Crashed => {
             let question = PatternQuestion::Trespass { address: None, write: true, tag: shared };
             match answered(planter.ask_one(0, Question::Pattern(question))?)? {
-                PatternAnswer::Trespassed(trespassed) if trespassed.refused.is_some() => leave(planter)?,
+                PatternAnswer::Trespassed(trespassed) if trespassed.refused.is_some() => {
+                    session.live.faults.fetch_add(1, Ordering::Relaxed);
+                    leave(planter)?;
+                }
                 _ => return untold("a kernel that wrote where nothing is mapped took no fault"),
             }
         }

@@ -7,7 +7,6 @@ mod leftovers;
 
 use crate::backend::BackendError;
 use crate::hazard::{CAPACITY, Came, FAULT, Hazard, INTEGRITY, LEFTOVERS};
-use crate::provenance::Provenance;
 use crate::workload::{Params, resolve_fields};
 
 use super::ask::{Pair, Stop};
@@ -21,11 +20,6 @@ const HOW: [(&Hazard, How); 4] = [
     (&INTEGRITY, integrity::attempt),
     (&FAULT, fault::attempt),
 ];
-
-/// Whether kernels may take faults here.
-fn may_fault(session: &LiveSession<'_>) -> bool {
-    session.live.settings.provenance != Provenance::Measured
-}
 
 /// Tries hazard `index` of the plan between the victim and its first neighbour. The tenants are down.
 ///

@@ -313,6 +313,8 @@ struct Seen {
     done: Vec<(Nanos, Nanos)>,
     /// Codes, with the time of the first each.
     errors: Vec<(u32, Nanos)>,
+    /// When the last error was.
+    failed: Option<Nanos>,
     wrong: u64,
     lost: u64,
     /// When the one in flight began.
@@ -336,10 +338,10 @@ impl Shared {
     }
 
     fn failed(&self, error: &CudaError) {
-        let mut seen = self.seen();
-        let code = error.code.unwrap_or(0);
+        let (mut seen, code, at) = (self.seen(), error.code.unwrap_or(0), now());
+        seen.failed = Some(at);
         if !seen.errors.iter().any(|(known, _)| *known == code) {
-            seen.errors.push((code, now()));
+            seen.errors.push((code, at));
         }
     }
 }
@@ -410,7 +412,11 @@ fn service(seen: &Seen, since: Nanos, until: Nanos) -> Service {
             gap(begun, &mut before.map(|(_, end)| *end), since),
             gap(since, &mut after.clone().map(|(_, end)| *end), until.max(since)),
         ],
-        recovered: after.clone().find(|(begin, _)| *begin >= since).map(|(_, end)| *end - since),
+        // One that was done before the fault had reached it shows nothing.
+        recovered: after
+            .clone()
+            .find(|(begin, _)| *begin >= since.max(seen.failed.unwrap_or(since)))
+            .map(|(_, end)| *end - since),
         died: None,
     }
 }
@@ -475,6 +481,8 @@ mod tests {
             ..Seen::default()
         };
         let told = service(&seen, ms(11), ms(40));
+        let later = Seen { failed: Some(ms(31)), done: seen.done.clone(), ..Seen::default() };
+        assert_eq!(service(&later, ms(11), ms(40)).recovered, Some(ms(22)), "what follows the last error counts");
         assert_eq!(told.done, [3, 3]);
         // The request in flight when the fault was is done after it, and is no sign of recovery.
         assert_eq!((told.gaps_ns, told.recovered), ([ms(6), ms(19)], Some(ms(20))));

@@ -4,7 +4,6 @@ use std::ffi::c_void;
 
 use super::gpu::{Kernels, failed, zero, zeroed};
 use super::witness::{Stop, refusal};
-use crate::cuda::peer::read;
 use crate::cuda::{CudaError, Device, DeviceBuffer, Driver, OUT_OF_MEMORY, PinnedBuffer, Stream, memory_info};
 use crate::field::Kind;
 use crate::hazard::Changed;
@@ -31,6 +30,8 @@ pub(super) struct Patterns {
     state: DeviceBuffer,
     report: DeviceBuffer,
     stamp: PinnedBuffer,
+    /// Where what is read of the device arrives: had before all memory is taken, for then there may be none for it.
+    landing: PinnedBuffer,
     stream: Stream,
     kernels: Kernels,
     sms: u32,
@@ -59,6 +60,7 @@ impl Patterns {
             state: zeroed(driver, size_of::<State>() as u64)?,
             report: zeroed(driver, size_of::<Report>() as u64)?,
             stamp: PinnedBuffer::new(driver, size_of::<Stamp>())?,
+            landing: PinnedBuffer::new(driver, size_of::<Report>())?,
             stream: Stream::new(driver)?,
             kernels,
             sms: device.sms()?,
@@ -109,7 +111,7 @@ impl Patterns {
                 let address = address + first;
                 let there = match found.report.first_word() {
                     Some(word) => word,
-                    None => word_at(self.driver, address)?,
+                    None => self.fetch(address, size_of::<u64>())?.try_into().map_or(0, u64::from_le_bytes),
                 };
                 all.first = Some(Changed { address, expected: word(self.tag, address), found: there });
             }
@@ -193,6 +195,19 @@ impl Patterns {
         Ok(())
     }
 
+    /// Reads memory that it holds, a report at most.
+    fn fetch(&self, address: u64, length: usize) -> Result<Vec<u8>, CudaError> {
+        let length = length.min(size_of::<Report>());
+        let (host, stream) = (self.landing.host(), self.stream.handle());
+        // SAFETY: the landing holds so many bytes, and so does the device at that address by the caller's word; both live
+        // until the stream is done, below.
+        let code = unsafe { self.driver.cuMemcpyDtoHAsync_v2(host.cast::<c_void>(), address, length, stream) };
+        self.driver.check("cuMemcpyDtoHAsync_v2", code)?;
+        self.stream.synchronize()?;
+        // SAFETY: pinned memory of that length, zeroed when it was allocated, that nothing writes any more.
+        Ok(unsafe { std::slice::from_raw_parts(host, length) }.to_vec())
+    }
+
     fn ranges(&self) -> Vec<(u64, u64)> {
         self.pieces.iter().map(|piece| (piece.address(), piece.bytes())).collect()
     }
@@ -244,15 +259,10 @@ impl Patterns {
         self.stream.synchronize()?;
         // SAFETY: pinned memory of a stamp's size, aligned to a page, that nothing writes once the stream is done.
         let stamp = unsafe { self.stamp.host().cast::<Stamp>().read_volatile() };
-        let report = Report::read(&read(driver, self.report.address(), size_of::<Report>())?).unwrap_or_default();
+        let report = Report::read(&self.fetch(self.report.address(), size_of::<Report>())?).unwrap_or_default();
         let reference = (kernel.reference)(&LaunchArgs { grid: shape.0, block: shape.1, args: &args });
         Ok(Found { report, short: reference.wrapping_sub(stamp.checksum) })
     }
-}
-
-fn word_at(driver: &'static Driver, address: u64) -> Result<u64, CudaError> {
-    let bytes = read(driver, address, size_of::<u64>())?;
-    Ok(bytes.try_into().map_or(0, u64::from_le_bytes))
 }
 
 fn wrong_result(kernel: &Kernel) -> Stop {

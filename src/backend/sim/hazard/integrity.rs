@@ -57,10 +57,18 @@ fn tried(scene: &Scene<'_>, params: &Params) -> Result<Integrity, String> {
         record.checks.push(Check { at, after, words: budget / WORD, changed: 0, first: None });
     };
     check(&mut record, "nothing".to_owned());
-    for _ in 0..params.count("rounds").unwrap_or(1) {
+    let rounds = params.count("rounds").unwrap_or(1);
+    for _ in 0..rounds {
         for noise in NOISES {
             check(&mut record, noise.to_owned());
         }
+    }
+    let faults = params.flag("faults");
+    if !faults {
+        let why = "reaching outside its own memory ends in a fault where it is refused: it takes `faults = true`";
+        record.left_out = Some(why.to_owned());
+    }
+    for _ in 0..if faults { rounds } else { 0 } {
         for what in REACHES {
             record.trespasses.push(Trespass { what: what.to_owned(), refused: Some(ILLEGAL_ADDRESS), found: 0 });
             check(&mut record, format!("a {what}"));
@@ -77,7 +85,8 @@ mod tests {
     #[test]
     fn address_spaces_are_apart_whoever_shares_the_memory() {
         for sharing in ["time-slicing", "mps"] {
-            let Came::Integrity(record) = came(sharing, "integrity", &[("rounds", "2"), ("budget", "1GiB")], &[])
+            let Came::Integrity(record) =
+                came(sharing, "integrity", &[("rounds", "2"), ("budget", "1GiB"), ("faults", "true")], &[])
             else {
                 panic!("{sharing}")
             };

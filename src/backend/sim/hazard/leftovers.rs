@@ -36,7 +36,7 @@ fn rounds(scene: &Scene<'_>, params: &Params) -> Result<Vec<Round>, String> {
     topology.contexts.push(topology.contexts[victim]);
     let mut rounds = Vec::new();
     for _ in 0..params.count("times").unwrap_or(1) {
-        for exit in EXITS {
+        for exit in EXITS.into_iter().filter(|exit| *exit != Exit::Crashed || params.flag("faults")) {
             for (looker, same_place) in [(neighbour, false), (next, true)] {
                 rounds.push(round(scene, &topology, plant, (victim, looker), exit, same_place)?);
             }

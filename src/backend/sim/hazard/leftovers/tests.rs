@@ -29,6 +29,7 @@ pub(in crate::backend::sim::hazard) fn came_on(
         .iter()
         .map(|(key, value)| match value.parse::<u64>() {
             Ok(number) => format!("{key} = {number}"),
+            Err(_) if *value == "true" => format!("{key} = true"),
             Err(_) => format!("{key} = {value:?}"),
         })
         .collect();
@@ -49,7 +50,7 @@ pub(in crate::backend::sim::hazard) fn came_on(
 }
 
 fn found(sharing: &str, leaks: &[Leak]) -> Vec<Round> {
-    let Came::Leftovers(leftovers) = came(sharing, "leftovers", &[("plant", "8GiB")], leaks) else {
+    let Came::Leftovers(leftovers) = came(sharing, "leftovers", &[("plant", "8GiB"), ("faults", "true")], leaks) else {
         panic!("{sharing}: {:?}", came(sharing, "leftovers", &[], leaks))
     };
     leftovers.rounds
