@@ -56,7 +56,7 @@ fn memory_takes_459_attempts_and_one_failure_is_enough() {
     assert_eq!(*inconclusive(&found), Reason::TooFewTrials { trials: 458, needed: 459 });
     let found = capacity(30, |c| c.victim[20].outcome = Outcome::Oom);
     assert_eq!((&found.verdict, found.hits, found.of), (&Verdict::Violated, 1, 31));
-    assert!(found.text.contains("1 of 31 attempts") && found.text.contains("512 MiB of 80"), "{}", found.text);
+    assert!(found.text.contains("1 of 31 attempts") && found.text.contains("512.00 MiB of 80"), "{}", found.text);
     // At the creation of the context.
     let found = capacity(30, |c| c.victim[0].outcome = Outcome::Oom);
     assert_eq!(found.verdict, Verdict::Violated);
@@ -104,7 +104,7 @@ fn leftovers_count_where_what_is_looked_at_had_held_the_pattern() {
     let found =
         leftovers(vec![round(|_| {}), round(|_| {}), round(|r| r.untold = Some("no faults are allowed".to_owned()))]);
     assert_eq!((&found.verdict, found.of), (&Verdict::Isolated, 2), "{}", found.text);
-    assert!(found.text.contains("30.0 GiB or more") && found.text.contains("at most 90.00 %"), "{}", found.text);
+    assert!(found.text.contains("30.00 GiB or more") && found.text.contains("at most 90.00 %"), "{}", found.text);
     unproven(&leftovers(vec![round(|r| r.scanned = 30 * GIB)]), "surely held");
     unproven(&leftovers(vec![round(|r| r.all = None)]), "surely held");
     unproven(&leftovers(vec![round(|r| r.untold = Some("no room".to_owned()))]), "no room");
