@@ -181,22 +181,25 @@ layout = [{ sms = "50%" }, { sms = "50%" }]
 expect = "isolated"
 TOML
 # What neighbours may do beside slowing the victim. Faults come last of all.
-cat > hazards.toml <<'TOML'
+faults=true
+[ "${FAULTS:-yes}" != no ] || faults=false
+cat > hazards.toml <<TOML
 schema = 1
 name = "acceptance-hazards"
-allow_faults = true
+allow_faults = $faults
 
 [[hazard]]
 hazard = "capacity"
 
 [[hazard]]
 hazard = "leftovers"
+params = { faults = $faults }
 
 [[hazard]]
 hazard = "integrity"
-params = { rounds = 1 }
+params = { rounds = 1, faults = $faults }
 TOML
-[ "${FAULTS:-yes}" = no ] || cat >> hazards.toml <<'TOML'
+[ "$faults" = false ] || cat >> hazards.toml <<'TOML'
 
 [[hazard]]
 hazard = "fault"
@@ -214,7 +217,6 @@ name = "mps"
 sharing = "mps"
 layout = [{ sms = "50%", memory = "30GiB" }, { sms = "50%", memory = "30GiB" }]
 TOML
-[ "${FAULTS:-yes}" != no ] || sed -i 's/^allow_faults.*/allow_faults = false/' hazards.toml
 judged=yes step "time-slicing" $(($(left) - kept - 290)) run-time-slicing.txt \
     "$crosstalk" run time-slicing.toml --device "$device" --out time-slicing --quiet "${rights[@]}"
 judged=yes step "streams, green contexts, MPS" $(($(left) - kept - 120)) run-modes.txt \
