@@ -90,6 +90,8 @@ impl Capacity {
     /// Where inside and outside do not say the same.
     pub fn disagreements(&self) -> Vec<Disagreement> {
         let mut all = Vec::new();
+        // Where a place has memory of its own, or a limit, a tenant is told of that, and NVML tells of the device.
+        let apart = self.promised.iter().any(Option::is_some);
         for (view, v) in self.views.iter().enumerate() {
             let mut compare = |of: Seen, inside: Option<u64>, nvml: Option<u64>| {
                 let Some((inside, nvml)) = inside.zip(nvml) else { return };
@@ -98,6 +100,10 @@ impl Capacity {
                 }
             };
             let used = v.inside.map(|(free, total)| total.saturating_sub(free));
+            if apart {
+                compare(Seen::Held, Some(v.held), v.nvml_process);
+                continue;
+            }
             compare(Seen::Total, v.inside.map(|(_, total)| total), v.nvml_device.map(|(_, total)| total));
             compare(Seen::Used, used, v.nvml_device.map(|(used, _)| used));
             compare(Seen::Held, Some(v.held), v.nvml_process);

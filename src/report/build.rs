@@ -89,9 +89,11 @@ fn header(run: &RecordedRun) -> Header {
         seed: plan.seed,
         progress: Progress {
             finished: run.finished,
-            arms: run.arms.len() as u64,
+            arms: run.arms.keys().filter(|arm| arm.purpose.is_block()).count() as u64,
             planned: planned
                 .flat_map(|(_, a)| &a.grids)
+                // Where hazards alone are tried there are no arms.
+                .filter(|grid| !grid.neighbours.is_empty())
                 .map(|grid| u64::from(plan.design.blocks) * (1 + grid.neighbours.len() as u64))
                 .sum(),
         },

@@ -25,7 +25,8 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict], cells: &[CellVe
         .arrangements
         .iter()
         .enumerate()
-        .filter(|(i, a)| cell::skipped(run, *i).is_none() && a.sharing != SharingMode::Exclusive && !a.grids.is_empty())
+        .filter(|(i, a)| cell::skipped(run, *i).is_none() && a.sharing != SharingMode::Exclusive)
+        .filter(|(_, a)| a.grids.iter().any(|grid| !grid.neighbours.is_empty()))
         .map(|(_, a)| a)
         .collect();
     let design = &plan.design.controls;

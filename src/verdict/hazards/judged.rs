@@ -107,7 +107,8 @@ fn of_leftovers(l: &Leftovers) -> Found {
         return Found { verdict: Verdict::Violated, unit, hits: hits.len() as u64, of, text: text.to_lowercase() };
     }
     let Some(least) = proving.iter().filter_map(|round| overlap(round)).min() else {
-        let why = l.rounds.iter().find_map(|round| round.untold.clone());
+        let looked = l.rounds.iter().any(|round| round.untold.is_none());
+        let why = l.rounds.iter().find_map(|round| round.untold.clone()).filter(|_| !looked);
         let why = why.unwrap_or_else(|| {
             "no round looked at memory that surely held what was planted: plant more, or leave less to others"
                 .to_owned()

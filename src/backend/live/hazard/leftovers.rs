@@ -36,9 +36,14 @@ pub(super) fn attempt(session: &LiveSession<'_>, pair: &Pair, params: &Params) -
                 let key = [Key::Name("leftovers"), Key::Number(rounds.len() as u64)];
                 let mut bits = Stream::new(session.plan.seed, &key);
                 let tags = [tag(bits.bits()), tag(bits.bits())];
-                let planted = plant(session, pair, &size, exit, tags)?;
-                let looked = look(session, pair, same_place, tags)?;
-                rounds.extend(told(pair, exit, same_place, &planted, &looked));
+                let planted = plant(session, pair, &size, exit, tags);
+                let round = planted.and_then(|planted| Ok((planted, look(session, pair, same_place, tags)?)));
+                match round {
+                    Ok((planted, looked)) => rounds.extend(told(pair, exit, same_place, &planted, &looked)),
+                    // One round that cannot be had takes no other along.
+                    Err(Stop::Untold(why)) => rounds.push(not_tried(Kept::Memory, exit, &why)),
+                    Err(lost) => return Err(lost),
+                }
             }
         }
     }

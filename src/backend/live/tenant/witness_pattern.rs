@@ -156,13 +156,26 @@ impl Patterns {
     }
 
     fn trespass(&mut self, address: Option<u64>, write: bool, tag: u64) -> Result<Trespassed, Stop> {
-        let own = DeviceBuffer::new(self.driver, LEAST)?;
-        let address = address.unwrap_or(own.address() + own.bytes() + BEHIND);
-        let overlaps =
-            |piece: &DeviceBuffer| address + REACHED > piece.address() && address < piece.address() + piece.bytes();
-        if self.pieces.iter().any(overlaps) || [&self.state, &self.report, &own].into_iter().any(overlaps) {
+        // One that holds all that there is has an allocation to reach beyond.
+        let own = match self.pieces.is_empty() {
+            true => Some(DeviceBuffer::new(self.driver, LEAST)?),
+            false => None,
+        };
+        let held = || self.pieces.iter().chain(&own).chain([&self.state, &self.report]);
+        let in_the_way = |address: u64| {
+            held().find(|piece| address + REACHED > piece.address() && address < piece.address() + piece.bytes())
+        };
+        let address = address.or_else(|| {
+            let mut behind = held().next().map(|piece| piece.address() + piece.bytes() + BEHIND)?;
+            // The driver may have put the next of its own there: behind that one, then.
+            while let Some(piece) = in_the_way(behind) {
+                behind = piece.address() + piece.bytes() + BEHIND;
+            }
+            Some(behind)
+        });
+        let Some(address) = address.filter(|address| in_the_way(*address).is_none()) else {
             return Err(failed("what was to be reached for lies in memory of its own: nothing can be told").into());
-        }
+        };
         let done = if write {
             self.launch(&FILL, over_memory(self.sms), &[address, REACHED, tag, address])
         } else {
