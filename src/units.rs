@@ -51,7 +51,7 @@ impl Nanos {
         match secs {
             0 => "0 s".to_owned(),
             _ if self < Self::secs(60) => time_for_people(self.0 as f64),
-            ..3_600 => two(secs / 60, "min", secs % 60, "s"),
+            1..3_600 => two(secs / 60, "min", secs % 60, "s"),
             _ => {
                 let minutes = secs.div_ceil(60);
                 two(minutes / 60, "h", minutes % 60, "min")

@@ -22,6 +22,7 @@ pub struct Tried {
 }
 
 /// What came of trying a hazard, by its kind.
+#[expect(clippy::large_enum_variant, reason = "a run has a handful of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Came {

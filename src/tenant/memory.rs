@@ -118,6 +118,7 @@ pub(crate) trait Store {
 }
 
 /// What is under way.
+#[expect(clippy::large_enum_variant, reason = "a tenant has one at a time")]
 enum Job<P> {
     /// One step does it.
     Once(MemoryQuestion),

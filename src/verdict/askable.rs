@@ -68,8 +68,10 @@ fn clamped(plan: &Plan) -> Vec<Warning> {
     if plan.panel.is_empty() {
         return warnings;
     }
+    // What a tier asks for where there is room is no slip of anybody's.
+    let of_tier = design.tier.defaults().controls;
     let fit = each().map(|(a, g)| plan.presence(a, g)).max().unwrap_or(0);
-    if fit > 0 && design.controls.presence > fit {
+    if fit > 0 && design.controls.presence > fit && design.controls.presence != of_tier.presence {
         warnings.push(warning(
             format!(
                 "{} presence arms asked for, {fit} fit: {} blocks with a restart every {} are {fit} generations, and each \
@@ -80,7 +82,7 @@ fn clamped(plan: &Plan) -> Vec<Warning> {
         ));
     }
     let fit = each().map(|(a, g)| plan.sensitivity(a, g)).max().unwrap_or(0);
-    if fit > 0 && design.controls.sensitivity > fit {
+    if fit > 0 && design.controls.sensitivity > fit && design.controls.sensitivity != of_tier.sensitivity {
         warnings.push(warning(
             format!(
                 "{} pairs of the sensitivity control asked for, {fit} fit: there is one a block at most",

@@ -64,7 +64,7 @@ fn check_says_what_will_be_observed_and_counts_it() {
     assert!(slices.contains("observe turns = milliseconds: Whether tenants take turns"), "{slices}");
     assert!(slices.contains("Seen in calibration."), "{slices}");
     let halves = check("halves", &text(COMPUTE, "issue-hog", HALVES));
-    assert!(halves.contains("1 arm of 300ms in all."), "{halves}");
+    assert!(halves.contains("1 arm of 300 ms in all."), "{halves}");
     let without = check("without", &text(COMPUTE, "issue-hog", HALVES.split("\nobserve").next().unwrap()));
     let calibration = |text: &str| text.split("calibration ").nth(1).map(|t| t.split(',').next().unwrap().to_owned());
     assert_ne!(calibration(&halves), calibration(&without));
@@ -79,7 +79,7 @@ fn slips_in_what_is_to_be_observed_are_told_with_the_choices() {
         ("{ turns = \"seconds\" }", &["\"seconds\"", "milliseconds, shorter, longer, none, any"]),
         ("\"turns\"", &["expected a table of observations"]),
         ("{}", &["expected a table of observations"]),
-        ("{ alone = \"any\" }\nagainst = \"here\"", &["expected another arrangement"]),
+        ("{ alone = \"any\" }\nagainst = \"here\"", &["expected none: there is no other arrangement to compare with"]),
         ("{ alone = \"any\" }", &["alone, without anything to compare with", "expected `against = "]),
         (
             "{ turns = \"any\" }\nagainst = \"there\"\n[[arrangement]]\nname = \"there\"\nsharing = \"streams\"",
