@@ -71,7 +71,7 @@ pub fn objective_arms(alpha: f64) -> usize {
 /// where the bound itself is not decided every lower one is asked, as far as the share over it is still allowed; and every
 /// higher one for a lower bound. A looser objective is thus met wherever a stricter one is, and missed only where all
 /// stricter ones are. It errs little more often than the bound alone: what is falsely said of a bound farther off takes a truth
-/// that is farther beyond what is allowed; [`PART`] leaves room for it.
+/// that is farther beyond what is allowed; bounds drawn at a part of the level leave room for it.
 pub fn objective_bounds(
     arms: &[Counts<'_>],
     bound_ns: u64,
