@@ -93,6 +93,19 @@ DEVICE void add_at_l2(u32* p, u32 v) {
 }
 
 // Ends the thread.
+// One instruction of the logic pipe each, not to be folded into another: y ^ a, and (y ^ a) & b.
+DEVICE u32 logic_two(u32 y, u32 a) {
+    u32 z;
+    asm volatile("xor.b32 %0, %1, %2;" : "=r"(z) : "r"(y), "r"(a));
+    return z;
+}
+DEVICE u32 logic_three(u32 y, u32 a, u32 b) {
+    u32 z;
+    // (0xf0 ^ 0xcc) & 0xaa
+    asm volatile("lop3.b32 %0, %1, %2, %3, 0x28;" : "=r"(z) : "r"(y), "r"(a), "r"(b));
+    return z;
+}
+
 DEVICE void leave() { asm volatile("exit;"); }
 
 // Stops the whole grid with an error.

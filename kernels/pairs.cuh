@@ -19,10 +19,10 @@ struct Pairs {
 
     DEVICE_MEMBER Pairs() {
         // Grids and blocks have one dimension, which the compiler does not know: it can fold none of these. That they depend on
-        // the thread keeps them in registers of its own.
-        ones = (0u - gridDim.y) ^ threadIdx.y;
-        top = (0u - gridDim.z) ^ threadIdx.z;
-        full = (0u - blockDim.y) ^ threadIdx.z;
+        // the thread keeps them in registers of its own; a subtraction is no part of the logic below.
+        ones = 0u - gridDim.y - threadIdx.y;
+        top = 0u - gridDim.z - threadIdx.z;
+        full = 0u - blockDim.y - threadIdx.y;
         minus_one = (float)(int)(0u - gridDim.y);
         three = 3.0f * (float)gridDim.z;
 #pragma unroll
@@ -37,7 +37,7 @@ struct Pairs {
         x[j] = fmaf(x[j], minus_one, three);
         // Both are ~y. Two of a kind in a row would be merged into one instruction, and so would two that read three registers
         // together: these read four. Logic alone: with a subtraction in place of the odd one, an H100 issued a third less.
-        y[j] = odd ? (y[j] ^ ones) & full : y[j] ^ top;
+        y[j] = odd ? logic_three(y[j], ones, full) : logic_two(y[j], top);
     }
 
     DEVICE_MEMBER void bodies(u32 count) {

@@ -102,6 +102,8 @@ DEVICE uint2 node_strong(const void* p) { return *(const uint2*)p; }
 DEVICE u32 load_word(const u32* p) { return *p; }
 DEVICE void store_word(u32* p, u32 v) { *p = v; }
 DEVICE void add_at_l2(u32* p, u32 v) { *p += v; }
+DEVICE u32 logic_two(u32 y, u32 a) { return y ^ a; }
+DEVICE u32 logic_three(u32 y, u32 a, u32 b) { return (y ^ a) & b; }
 DEVICE void leave() {}
 DEVICE void store_shared(u64* p, u64 v) { *p = v; }
 DEVICE u64 load_shared(const u64* p) { return *p; }
