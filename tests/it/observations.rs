@@ -80,7 +80,10 @@ fn slips_in_what_is_to_be_observed_are_told_with_the_choices() {
         ("\"turns\"", &["expected a table of observations"]),
         ("{}", &["expected a table of observations"]),
         ("{ alone = \"any\" }\nagainst = \"here\"", &["expected none: there is no other arrangement to compare with"]),
-        ("{ alone = \"any\" }", &["alone, without anything to compare with", "expected another arrangement in this scenario"]),
+        (
+            "{ alone = \"any\" }",
+            &["alone, without anything to compare with", "expected another arrangement in this scenario"],
+        ),
         (
             "{ turns = \"any\" }\nagainst = \"there\"\n[[arrangement]]\nname = \"there\"\nsharing = \"streams\"",
             &["nothing that is observed here is compared"],
