@@ -5,13 +5,13 @@ mod one;
 use std::ffi::OsString;
 
 use crate::sharing::live::Place;
-use crate::tenant::protocol::{Load, Loaded, NoiseOrder, Order, PROTOCOL, Reply};
+use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, Reply};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 
 use super::super::seat::{Berth, Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::super::session::{LiveSession, ask, environment};
-use super::{Stop, fell, untold};
+use super::{Stop, fell};
 
 /// How long one question may take. NCCL sets up its transports; a driver that hangs does not answer at all.
 const ANSWER: Nanos = Nanos::secs(60);
@@ -80,21 +80,14 @@ impl<'s, 'a> Beside<'s, 'a> {
             let started = beside.launch(spot);
             started?;
         }
-        let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
-        beside.order(|_| hello.clone(), session.live.settings.deadlines.hello)?;
+        beside.order(|_| hello(), session.live.settings.deadlines.hello)?;
         Ok(beside)
     }
 
     /// Starts one more, once nobody is there but these and the tenants of the arms. Its index.
     pub(in crate::backend::live) fn add(&mut self, spot: Spot) -> Result<usize, Stop> {
         self.check_exclusive()?;
-        self.launch(spot)?;
-        let index = self.tenants.len() - 1;
-        let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
-        let limit = self.session.live.settings.deadlines.hello;
-        let asked = ask(&mut self.tenants[index..], |_| hello.clone(), limit);
-        asked.map_err(|(_, fault)| self.fell(index, fault))?;
-        Ok(index)
+        self.join(spot)
     }
 
     fn launch(&mut self, spot: Spot) -> Result<(), Stop> {
@@ -125,26 +118,19 @@ impl<'s, 'a> Beside<'s, 'a> {
         fell(self.session, &self.tenants[index].who, fault)
     }
 
+    /// How long an answer may take.
+    fn patience(&self) -> Nanos {
+        ANSWER.min(self.session.live.settings.deadlines.load)
+    }
+
     /// Asks each its question, all at once, and waits for all.
     pub(in crate::backend::live) fn ask(&mut self, question: impl Fn(usize) -> Question) -> Result<Vec<Answer>, Stop> {
-        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let limit = self.patience();
         let replies = self.order(|index| Order::Ask(question(index)), limit)?;
         Ok(replies
             .into_iter()
             .filter_map(|reply| if let Reply::Answered(a) = reply { Some(a) } else { None })
             .collect())
-    }
-
-    /// Asks the one at `index` alone.
-    pub(in crate::backend::live) fn ask_one(&mut self, index: usize, question: Question) -> Result<Answer, Stop> {
-        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
-        let replies = ask(&mut self.tenants[index..=index], |_| Order::Ask(question.clone()), limit)
-            .map_err(|(_, fault)| self.fell(index, fault))?;
-        match replies.into_iter().flatten().next() {
-            Some(Reply::Answered(answer)) => Ok(answer),
-            // The seat has matched the reply with the order.
-            _ => untold("a process beside the tenants did not answer its question"),
-        }
     }
 
     /// Asks each of which there is a question, all at once, and waits for all.
@@ -155,7 +141,7 @@ impl<'s, 'a> Beside<'s, 'a> {
         &mut self,
         questions: Vec<Option<Question>>,
     ) -> Result<Vec<Option<Answer>>, Fallen> {
-        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
+        let limit = self.patience();
         let mut given = Ok(());
         for (index, (tenant, question)) in self.tenants.iter_mut().zip(questions).enumerate() {
             let Some(question) = question else { continue };
@@ -173,47 +159,11 @@ impl<'s, 'a> Beside<'s, 'a> {
         Ok(replies.into_iter().map(answer).collect())
     }
 
-    /// Asks the one at `index` alone; how it ended, or what befell its context, where it has no answer for that.
-    pub(in crate::backend::live) fn ask_mortal(
-        &mut self,
-        index: usize,
-        question: Question,
-    ) -> Result<Result<Answer, String>, Stop> {
-        let limit = ANSWER.min(self.session.live.settings.deadlines.load);
-        let asked = ask(&mut self.tenants[index..=index], |_| Order::Ask(question.clone()), limit);
-        match asked.map_err(|(_, fault)| fault) {
-            Ok(replies) => match replies.into_iter().flatten().next() {
-                Some(Reply::Answered(answer)) => Ok(Ok(answer)),
-                _ => untold("a process beside the tenants did not answer its question"),
-            },
-            Err(fault @ Fault::Died { .. }) => Ok(Err(fault.to_string())),
-            Err(fault) => match &fault {
-                Fault::Refused(failed) if !failed.usable => Ok(Err(fault.to_string())),
-                _ => Err(self.fell(index, fault)),
-            },
-        }
-    }
-
-    /// Loads a program in the one at `index`.
-    pub(in crate::backend::live) fn load_one(&mut self, index: usize, load: Load) -> Result<(), Stop> {
-        let limit = self.session.live.settings.deadlines.load;
-        let asked = ask(&mut self.tenants[index..=index], |_| Order::Load(load.clone()), limit);
-        asked.map(drop).map_err(|(_, fault)| self.fell(index, fault))
-    }
-
     /// Loads a program in each.
     pub(in crate::backend::live) fn load(&mut self, load: impl Fn(usize) -> Load) -> Result<Vec<Loaded>, Stop> {
         let limit = self.session.live.settings.deadlines.load;
         let replies = self.order(|index| Order::Load(load(index)), limit)?;
         Ok(replies.into_iter().filter_map(|reply| if let Reply::Loaded(l) = reply { Some(l) } else { None }).collect())
-    }
-
-    /// Lets the one at `index` make noise.
-    pub(in crate::backend::live) fn noise(&mut self, index: usize, order: NoiseOrder) -> Result<(), Stop> {
-        self.tenants[index].region.begin_epoch();
-        let limit = self.session.live.settings.deadlines.noise;
-        let asked = ask(&mut self.tenants[index..=index], |_| Order::Noise(order.clone()), limit);
-        asked.map(drop).map_err(|(_, fault)| self.fell(index, fault))
     }
 
     /// Lets all be quiet, and waits for that.
@@ -260,10 +210,7 @@ impl<'s, 'a> Beside<'s, 'a> {
     pub(in crate::backend::live) fn end(mut self) -> Result<(), Stop> {
         let before_kill = |pid| self.session.before_kill(pid);
         end_all(&mut self.tenants, self.session.live.settings.deadlines.end, &before_kill);
-        match kill_all(&mut self.tenants, &before_kill) {
-            Some(stuck) => Err(Stop::Lost(crate::backend::BackendError::device(stuck))),
-            None => Ok(()),
-        }
+        self.kill()
     }
 }
 
@@ -273,6 +220,11 @@ impl Drop for Beside<'_, '_> {
         // Where one cannot be killed, the next look at the GPU finds it there.
         let _ = kill_all(&mut self.tenants, &before_kill);
     }
+}
+
+/// The first order to each.
+fn hello() -> Order {
+    Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// The tenants of the arms and their helpers; while the tenants are down, those helpers that the mode has.

@@ -1,18 +1,26 @@
-//! One of the processes at a time: asked with a deadline of its own, signalled, seen off. What happens to it is told, not
-//! judged: where a fault is tried, a process that dies or hangs is what was asked for.
+//! One of the processes at a time: asked with a deadline of its own, signalled, seen off. Where a fault is tried, a process that
+//! dies or hangs is what was asked for: what happens to it is told there, not judged.
 
 use rustix::process::Signal;
 
-use super::{Beside, Spot};
+use super::{Beside, Spot, hello};
 use crate::backend::live::ask::Stop;
 use crate::backend::live::seat::{Fault, collect};
 use crate::host::clock::now;
 use crate::host::process::state_of;
-use crate::tenant::protocol::{Order, PROTOCOL, Reply};
+use crate::tenant::protocol::{Load, NoiseOrder, Order, Reply};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 
 impl Beside<'_, '_> {
+    /// Gives the one at `index` an order, and waits for its reply.
+    fn tell(&mut self, index: usize, order: &Order, limit: Nanos) -> Result<Reply, Fault> {
+        let one = &mut self.tenants[index..=index];
+        one[0].order(order, limit)?;
+        let replies = collect(one, Nanos::MAX, Nanos::MAX, &mut |_| {}).map_err(|(_, fault)| fault)?;
+        replies.into_iter().flatten().next().ok_or_else(|| Fault::Io("it gave no reply".to_owned()))
+    }
+
     /// Asks the one at `index`, and waits for its answer.
     ///
     /// # Errors
@@ -23,28 +31,52 @@ impl Beside<'_, '_> {
         question: Question,
         limit: Nanos,
     ) -> Result<Answer, Fault> {
-        let one = &mut self.tenants[index..=index];
-        one[0].order(&Order::Ask(question), limit)?;
-        let replies = collect(one, Nanos::MAX, Nanos::MAX, &mut |_| {}).map_err(|(_, fault)| fault)?;
-        match replies.into_iter().flatten().next() {
-            Some(Reply::Answered(answer)) => Ok(answer),
+        match self.tell(index, &Order::Ask(question), limit)? {
+            Reply::Answered(answer) => Ok(answer),
             // The seat has matched the reply with the order.
             _ => Err(Fault::Io("it did not answer its question".to_owned())),
         }
+    }
+
+    /// The same, of one that is to live: what happened to it instead ends the question.
+    pub(in crate::backend::live) fn ask_one(&mut self, index: usize, question: Question) -> Result<Answer, Stop> {
+        self.ask_of(index, question, self.patience()).map_err(|fault| self.fell(index, fault))
+    }
+
+    /// The same, of one that may die over it: how it ended, or what befell its context, where it has no answer for that.
+    pub(in crate::backend::live) fn ask_mortal(
+        &mut self,
+        index: usize,
+        question: Question,
+    ) -> Result<Result<Answer, String>, Stop> {
+        match self.ask_of(index, question, self.patience()) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(fault @ Fault::Died { .. }) => Ok(Err(fault.to_string())),
+            Err(Fault::Refused(failed)) if !failed.usable => Ok(Err(Fault::Refused(failed).to_string())),
+            Err(fault) => Err(self.fell(index, fault)),
+        }
+    }
+
+    /// Loads programs in the one at `index`.
+    pub(in crate::backend::live) fn load_one(&mut self, index: usize, load: Load) -> Result<(), Stop> {
+        let limit = self.session.live.settings.deadlines.load;
+        self.tell(index, &Order::Load(load), limit).map(drop).map_err(|fault| self.fell(index, fault))
+    }
+
+    /// Lets the one at `index` make noise.
+    pub(in crate::backend::live) fn noise(&mut self, index: usize, order: NoiseOrder) -> Result<(), Stop> {
+        self.tenants[index].region.begin_epoch();
+        let limit = self.session.live.settings.deadlines.noise;
+        self.tell(index, &Order::Noise(order), limit).map(drop).map_err(|fault| self.fell(index, fault))
     }
 
     /// Starts one more, beside those that are up. Its index.
     pub(in crate::backend::live) fn join(&mut self, spot: Spot) -> Result<usize, Stop> {
         self.launch(spot)?;
         let index = self.tenants.len() - 1;
-        let hello = Order::Hello { protocol: PROTOCOL, crosstalk: env!("CARGO_PKG_VERSION").to_owned() };
         let limit = self.session.live.settings.deadlines.hello;
-        let one = &mut self.tenants[index..=index];
-        let greeted = one[0].order(&hello, limit).map_err(|fault| (0, fault));
-        match greeted.and_then(|()| collect(one, Nanos::MAX, Nanos::MAX, &mut |_| {})) {
-            Ok(_) => Ok(index),
-            Err((_, fault)) => Err(self.fell(index, fault)),
-        }
+        self.tell(index, &hello(), limit).map_err(|fault| self.fell(index, fault))?;
+        Ok(index)
     }
 
     /// How many there are, those that have ended included.
