@@ -5,11 +5,11 @@
 mod supervisor;
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::super::ask::beside::{Beside, Spot};
+use super::super::ask::load::sleep;
 use super::super::ask::{Pair, Stop, untold};
 use super::super::seat::Fault;
 use super::super::session::{LOST, LiveSession};
@@ -20,12 +20,12 @@ use crate::tenant::fault::{Committed, FaultAnswer, FaultQuestion};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 use crate::workload::Params;
-use supervisor::DO;
+use supervisor::{DO, Rescue};
 
 const VICTIM: usize = 0;
 const NEIGHBOUR: usize = 1;
 /// A fault shows within this, or does not.
-const SHOWS: Nanos = Nanos::secs(10);
+pub(super) const SHOWS: Nanos = Nanos::secs(10);
 /// A request that is in flight for so long when the account is asked for is lost.
 const LOST_AFTER: Nanos = Nanos::secs(5);
 /// Beyond what a process itself waits for: then it hangs.
@@ -120,37 +120,36 @@ impl Trier<'_, '_> {
         // At most some ten thousand requests, however long they are watched.
         let pause = Nanos(self.settle.0 / 5_000).clamp(Nanos::micros(200), Nanos::millis(20));
         self.ready(&mut beside, VICTIM, FaultQuestion::Serve { pause })?;
-        rest(self.settle);
+        sleep(self.settle);
         *early = self.xids();
         let served = beside.progress(VICTIM).0;
         let told = now();
-        let mut recovery = Vec::new();
-        let mut lost = None;
-        let (mut act, since) = self.act(&mut beside, fault, told, &mut recovery, &mut lost);
-        rest(self.settle);
+        let mut rescue = Rescue::default();
+        let (mut act, since) = self.act(&mut beside, fault, told, &mut rescue);
+        sleep(self.settle);
         let victim = self.account(&mut beside, since, served);
         if victim.errors.iter().any(|(_, at)| *at < act.at) || served == 0 {
             act.happened = false;
-            recovery.push("the victim did not serve before: the trial shows nothing".to_owned());
+            rescue.steps.push("the victim did not serve before: the trial shows nothing".to_owned());
         }
         let mut newcomer = Newcomer::default();
-        if lost.is_none() {
-            newcomer = self.newcomer(&mut beside, &mut recovery, &mut lost);
+        if rescue.lost.is_none() {
+            newcomer = self.newcomer(&mut beside, &mut rescue);
         }
         // Whoever is still there ends now, whatever has become of it.
         for index in 0..beside.len() {
-            self.see_off(&mut beside, index, &mut recovery, &mut lost);
+            self.see_off(&mut beside, index, &mut rescue);
         }
-        if lost.is_none() {
-            lost = self.drained(&mut beside);
+        if rescue.lost.is_none() {
+            rescue.lost = self.drained(&mut beside);
         }
         let around = self.xids();
         let codes = act.code.iter().chain(victim.errors.iter().map(|(code, _)| code));
-        if let (None, Some(code)) = (&lost, codes.into_iter().find(|code| LOST.contains(code))) {
-            lost = Some(format!("the driver returned {code} after a fault: {DO}"));
+        if let (None, Some(code)) = (&rescue.lost, codes.into_iter().find(|code| LOST.contains(code))) {
+            rescue.lost = Some(format!("the driver returned {code} after a fault: {DO}"));
         }
-        let lost = self.session.live.watch().lost().map(|why| format!("{why}; after {}", words(fault))).or(lost);
-        recovery.extend(lost.iter().cloned());
+        let lost = self.session.live.watch().lost().map(|why| format!("{why}; after {}", words(fault))).or(rescue.lost);
+        let recovery = rescue.steps.into_iter().chain(lost.clone()).collect();
         Ok((FaultTrial { fault, act, victim, newcomer, xids: around, recovery }, lost))
     }
 
@@ -173,14 +172,13 @@ impl Trier<'_, '_> {
         beside: &mut Beside<'_, '_>,
         fault: Option<FaultKind>,
         told: Nanos,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
+        rescue: &mut Rescue,
     ) -> (Act, Nanos) {
         let at = |committed: &Committed| Nanos(committed.at.0.max(told.0));
         let Some(fault) = fault else {
             let worked = ask(beside, NEIGHBOUR, FaultQuestion::Work { times: WORK }, self.at_most(SHOWS + BEYOND));
-            let ended = self.see_off(beside, NEIGHBOUR, recovery, lost);
-            let happened = matches!(worked, Ok(Answer::Fault(FaultAnswer::Worked {}))) && recovery.is_empty();
+            let ended = self.see_off(beside, NEIGHBOUR, rescue);
+            let happened = matches!(worked, Ok(Answer::Fault(FaultAnswer::Worked {}))) && rescue.steps.is_empty();
             let ended = match worked {
                 Ok(Answer::Fault(_)) => ended,
                 Ok(other) => format!("answered {other:?}, and {ended}"),
@@ -198,7 +196,7 @@ impl Trier<'_, '_> {
                         Ok(other) => format!("answered {other:?}"),
                         Err(fault) => fault.to_string(),
                     };
-                    let ended = self.see_off(beside, NEIGHBOUR, recovery, lost);
+                    let ended = self.see_off(beside, NEIGHBOUR, rescue);
                     let act =
                         Act { at: told - self.base, code: None, ended: format!("{what}; {ended}"), happened: false };
                     return (act, told);
@@ -213,44 +211,38 @@ impl Trier<'_, '_> {
             _ => None,
         };
         let ended = match fault {
-            _ if !happened => self.see_off(beside, NEIGHBOUR, recovery, lost),
+            _ if !happened => self.see_off(beside, NEIGHBOUR, rescue),
             FaultKind::Terminated | FaultKind::Interrupted | FaultKind::Killed => {
-                rest(RUNS);
+                sleep(RUNS);
                 since = now();
                 beside.signal(NEIGHBOUR, how.unwrap_or(Signal::KILL));
-                self.is_to_end(beside, &mut happened, recovery, lost)
+                self.is_to_end(beside, &mut happened, rescue)
             }
             FaultKind::ExitDirty => {
-                rest(RUNS);
+                sleep(RUNS);
                 since = now();
                 // It answers by ending.
                 let _ = ask(beside, NEIGHBOUR, FaultQuestion::Leave {}, self.ends());
-                self.is_to_end(beside, &mut happened, recovery, lost)
+                self.is_to_end(beside, &mut happened, rescue)
             }
             FaultKind::Endless => {
-                rest(self.settle);
-                self.ladder(beside, NEIGHBOUR, recovery, lost)
+                sleep(self.settle);
+                self.ladder(beside, NEIGHBOUR, rescue)
             }
-            _ => self.see_off(beside, NEIGHBOUR, recovery, lost),
+            _ => self.see_off(beside, NEIGHBOUR, rescue),
         };
         let ended = format!("{}; {ended}", committed.what);
         (Act { at: since - self.base, code: committed.code, ended, happened }, since)
     }
 
     /// The neighbour was made to end, or ends: how, and whether it did.
-    fn is_to_end(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        happened: &mut bool,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> String {
+    fn is_to_end(&self, beside: &mut Beside<'_, '_>, happened: &mut bool, rescue: &mut Rescue) -> String {
         if let Some(how) = beside.ended_by(NEIGHBOUR, now() + self.ends()) {
             return how;
         }
         *happened = false;
-        recovery.push(format!("pid {} did not end within {}", beside.pid(NEIGHBOUR), self.ends()));
-        self.ladder(beside, NEIGHBOUR, recovery, lost)
+        rescue.steps.push(format!("pid {} did not end within {}", beside.pid(NEIGHBOUR), self.ends()));
+        self.ladder(beside, NEIGHBOUR, rescue)
     }
 
     /// What the victim saw.
@@ -285,14 +277,14 @@ impl Trier<'_, '_> {
 
     /// Somebody new comes in the neighbour's place: beside the victim at first, and where that is refused, once the victim
     /// has gone.
-    fn newcomer(&self, beside: &mut Beside<'_, '_>, recovery: &mut Vec<String>, lost: &mut Option<String>) -> Newcomer {
+    fn newcomer(&self, beside: &mut Beside<'_, '_>, rescue: &mut Rescue) -> Newcomer {
         let begun = now();
         let mut newcomer = Newcomer::default();
         let beside_victim = begun + (self.settle * 3).clamp(Nanos::millis(300), Nanos::secs(5));
         let mut pause = BACK_OFF.0;
         let mut victim_there = true;
         loop {
-            match self.comes(beside, recovery, lost) {
+            match self.comes(beside, rescue) {
                 Ok(()) => {
                     newcomer.started = Some(now() - begun);
                     return newcomer;
@@ -302,37 +294,34 @@ impl Trier<'_, '_> {
                     newcomer.why = Some(why);
                 }
             }
-            if lost.is_some() || now() >= begun + self.at_most(COMES) {
+            if rescue.lost.is_some() || now() >= begun + self.at_most(COMES) {
                 return newcomer;
             }
             if victim_there && now() >= beside_victim {
-                let how = self.see_off(beside, VICTIM, recovery, lost);
-                recovery.push(format!("nobody new could start beside the victim, whose process was ended: it {how}"));
+                let how = self.see_off(beside, VICTIM, rescue);
+                rescue
+                    .steps
+                    .push(format!("nobody new could start beside the victim, whose process was ended: it {how}"));
                 (victim_there, pause) = (false, BACK_OFF.0);
             } else {
-                rest(pause);
+                sleep(pause);
                 pause = (pause * 2).min(BACK_OFF.1);
             }
         }
     }
 
     /// One try of a newcomer: a process of its own, for what a process was refused once it may be refused for ever.
-    fn comes(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> Result<(), String> {
+    fn comes(&self, beside: &mut Beside<'_, '_>, rescue: &mut Rescue) -> Result<(), String> {
         let index = match beside.join(self.spot(NEIGHBOUR)) {
             Ok(index) => index,
             Err(Stop::Untold(why)) => return Err(why),
             Err(Stop::Lost(error)) => {
-                lost.get_or_insert(error.what.clone());
+                rescue.lost.get_or_insert(error.what.clone());
                 return Err(error.what);
             }
         };
         let answer = ask(beside, index, FaultQuestion::Prepare { fault: None }, self.at_most(COMES));
-        self.see_off(beside, index, recovery, lost);
+        self.see_off(beside, index, rescue);
         match answer {
             Ok(Answer::Fault(FaultAnswer::Worked {})) => Ok(()),
             Ok(Answer::Refused(refusal)) => Err(refusal.words()),
@@ -358,10 +347,6 @@ fn words(fault: Option<FaultKind>) -> &'static str {
 /// Asks one whatever becomes of it.
 fn ask(beside: &mut Beside<'_, '_>, index: usize, question: FaultQuestion, limit: Nanos) -> Result<Answer, Fault> {
     beside.ask_of(index, Question::Fault(question), limit)
-}
-
-fn rest(length: Nanos) {
-    std::thread::sleep(Duration::from_nanos(length.0));
 }
 
 #[cfg(test)]

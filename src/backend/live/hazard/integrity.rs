@@ -19,6 +19,7 @@ use super::super::ask::beside::{Beside, Spot};
 use super::super::ask::load::sleep;
 use super::super::ask::{Pair, Stop, untold};
 use super::super::session::LiveSession;
+use super::fault::SHOWS;
 use super::leftovers::answered;
 
 /// What the neighbour runs: as many writes, and as many copies, as the memory takes.
@@ -44,8 +45,6 @@ const FAULTS: [FaultKind; 5] = [
     FaultKind::MisalignedAddress,
     FaultKind::StackOverflow,
 ];
-/// A fault shows within this, or does not.
-const SHOWS: Nanos = Nanos::secs(10);
 
 /// Tries it.
 pub(super) fn attempt(session: &LiveSession<'_>, pair: &Pair, params: &Params) -> Result<Came, Stop> {

@@ -5,7 +5,8 @@ use rustix::process::Signal;
 
 use super::super::super::ask::Stop;
 use super::super::super::ask::beside::{Beside, Visible};
-use super::{BEYOND, NEIGHBOUR, Trier, ask, rest};
+use super::super::super::ask::load::sleep;
+use super::{BEYOND, NEIGHBOUR, Trier, ask};
 use crate::host::clock::now;
 use crate::scenario::SharingMode;
 use crate::tenant::fault::{FaultAnswer, FaultQuestion};
@@ -22,6 +23,15 @@ const FORGETS: Nanos = Nanos::secs(10);
 pub(super) const DO: &str = "drain the node, look for NVRM and Xid in `dmesg`, and reset the GPU (`nvidia-smi --gpu-reset`) or reboot \
                   before it is used again";
 
+/// What it took to get the GPU back, and whether that helped.
+#[derive(Default)]
+pub(super) struct Rescue {
+    /// Steps, in order, in words.
+    pub(super) steps: Vec<String>,
+    /// Why the device is lost, where it is.
+    pub(super) lost: Option<String>,
+}
+
 impl Trier<'_, '_> {
     /// A process that was told to end, or left, may take so long.
     pub(super) fn ends(&self) -> Nanos {
@@ -34,47 +44,35 @@ impl Trier<'_, '_> {
     }
 
     /// Lets a process end as it should, and ends it where it does not: how it ended.
-    pub(super) fn see_off(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        index: usize,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> String {
+    pub(super) fn see_off(&self, beside: &mut Beside<'_, '_>, index: usize, rescue: &mut Rescue) -> String {
         if let Some(how) = beside.ended_by(index, Nanos::ZERO).or_else(|| beside.dismiss(index, self.ends())) {
             return how;
         }
-        recovery.push(format!("pid {} was told to end, and did not within {}", beside.pid(index), self.ends()));
-        self.ladder(beside, index, recovery, lost)
+        rescue.steps.push(format!("pid {} was told to end, and did not within {}", beside.pid(index), self.ends()));
+        self.ladder(beside, index, rescue)
     }
 
     /// Ends a process step by step: under MPS its server lets go of it first, so that the other clients are spared.
-    pub(super) fn ladder(
-        &self,
-        beside: &mut Beside<'_, '_>,
-        index: usize,
-        recovery: &mut Vec<String>,
-        lost: &mut Option<String>,
-    ) -> String {
+    pub(super) fn ladder(&self, beside: &mut Beside<'_, '_>, index: usize, rescue: &mut Rescue) -> String {
         let pid = beside.pid(index);
         if matches!(self.session.planned().sharing, SharingMode::Mps | SharingMode::MigMps) {
             self.session.before_kill(pid);
-            recovery.push(format!("MPS was told to terminate client {pid}"));
+            rescue.steps.push(format!("MPS was told to terminate client {pid}"));
             // So that its kernels are gone before it is.
             if let Some(how) = beside.ended_by(index, now() + LETS_GO) {
                 return how;
             }
         }
         beside.signal(index, Signal::TERM);
-        recovery.push(format!("SIGTERM to pid {pid}"));
+        rescue.steps.push(format!("SIGTERM to pid {pid}"));
         if let Some(how) = beside.ended_by(index, now() + self.at_most(STEP)) {
             return how;
         }
-        recovery.push(format!("SIGKILL to pid {pid}"));
+        rescue.steps.push(format!("SIGKILL to pid {pid}"));
         match beside.kill_one(index) {
             Ok(how) => how,
             Err(stuck) => {
-                lost.get_or_insert(format!("{stuck}: {DO}"));
+                rescue.lost.get_or_insert(format!("{stuck}: {DO}"));
                 stuck
             }
         }
@@ -103,16 +101,16 @@ impl Trier<'_, '_> {
                                 "pid {left} has ended, and the driver lists it on {gpu} after {FORGETS}: {DO}"
                             ));
                         }
-                        Some(_) => rest(Nanos::millis(50)),
+                        Some(_) => sleep(Nanos::millis(50)),
                     }
                 }
                 Ok(other) => break Some(format!("asked who is on {gpu}, a process answered {other:?}: {DO}")),
                 Err(fault) => break Some(format!("NVML does not say who is on {gpu}: {fault}; {DO}")),
             }
         };
-        let mut lost = left;
-        let mut steps = Vec::new();
-        self.see_off(beside, asks, &mut steps, &mut lost);
-        lost
+        // Whoever asked is no part of the trial: what it takes to end it is not told.
+        let mut rescue = Rescue { lost: left, steps: Vec::new() };
+        self.see_off(beside, asks, &mut rescue);
+        rescue.lost
     }
 }
