@@ -18,6 +18,8 @@ mod device;
 #[path = "shared/entry.rs"]
 #[expect(dead_code, reason = "the other library uses the rest")]
 mod entry;
+#[path = "cuda/faults.rs"]
+mod faults;
 #[path = "cuda/graphs.rs"]
 mod graphs;
 #[path = "cuda/green.rs"]

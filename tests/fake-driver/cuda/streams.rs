@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crosstalk::machine::{Demand, QueueId};
 use crosstalk::units::Nanos;
-use crosstalk::workload::{Stamp, fault};
+use crosstalk::workload::Stamp;
 
-use crate::blast;
 use crate::entry::{Code, Out, entry_points};
+use crate::faults::runs;
 use crate::process::{Process, Tables, current, process};
 use crate::results;
 use crate::state::{Completion, IN_FLIGHT, monotonic};
@@ -73,19 +73,19 @@ pub(crate) enum Effect {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) context: u64,
-    gpu: usize,
-    slot: usize,
-    queue: QueueId,
+    pub(crate) gpu: usize,
+    pub(crate) slot: usize,
+    pub(crate) queue: QueueId,
     /// Synchronises with the default stream.
     pub(crate) blocking: bool,
     pending: VecDeque<Step>,
-    running: VecDeque<(u32, Effect)>,
+    pub(crate) running: VecDeque<(u32, Effect)>,
     /// What is being captured, instead of queued.
     pub(crate) capture: Option<Vec<Step>>,
     /// Device time when its last work ended.
-    ended: u64,
+    pub(crate) ended: u64,
     /// Nothing of it ever ends.
-    hangs: bool,
+    pub(crate) hangs: bool,
 }
 
 /// An event.
@@ -309,7 +309,7 @@ impl Process {
     }
 
     /// The effects of the oldest work of a stream, which has ended.
-    fn deliver(&self, tables: &mut Tables, handle: u64, completion: Completion, mhz: f64) {
+    pub(crate) fn deliver(&self, tables: &mut Tables, handle: u64, completion: Completion, mhz: f64) {
         let Some(stream) = tables.streams.get_mut(&handle) else { return };
         let Some((ticket, effect)) = stream.running.pop_front() else { return };
         if ticket != completion.ticket {
@@ -355,87 +355,6 @@ impl Process {
                     sequence: 0,
                 };
                 write_stamp(stamp, &written, sequence);
-            }
-        }
-    }
-
-    /// Ends the endless kernels that were told to stop, with everything behind them. Whether there were any.
-    fn release(&self, tables: &mut Tables) -> bool {
-        let stopped = |(handle, stream): (&u64, &Stream)| match stream.running.front() {
-            Some((_, Effect::Spin { words, .. })) if !stream.hangs && tables.heap.is_pinned(*words, 128) => {
-                word(*words, fault::SPIN_STOP).map(|word| (*handle, word.load(Ordering::Acquire)))
-            }
-            _ => None,
-        };
-        let stopped: Vec<(u64, u32)> =
-            tables.streams.iter().filter_map(stopped).filter(|(_, word)| *word != 0).collect();
-        for (handle, _) in &stopped {
-            let Some(stream) = tables.streams.get_mut(handle) else { continue };
-            let Ok(gpu) = self.gpu(stream.gpu) else { continue };
-            let (queue, slot) = (stream.queue, stream.slot);
-            let (fresh, now, mhz) = gpu.with(|shared, now| {
-                shared.machine.close_queue(queue);
-                shared.spinning[slot] = 0;
-                (shared.queue(slot), now, shared.machine.sm_mhz(0))
-            });
-            stream.queue = fresh.unwrap_or(queue);
-            let (started, mut tickets) = (stream.ended, Vec::new());
-            for (ticket, effect) in &mut stream.running {
-                if let Effect::Spin { state, stamp, sequence, .. } = *effect {
-                    *effect = Effect::Launch { state, adds: 0, stamp, sequence, touch: None };
-                }
-                tickets.push(*ticket);
-            }
-            for ticket in tickets {
-                self.deliver(tables, *handle, Completion { ticket, started, ended: now.0 }, mhz);
-            }
-        }
-        !stopped.is_empty()
-    }
-
-    /// A kernel of a stream takes a fault: its context is lost, and perhaps others.
-    fn fault(&self, tables: &mut Tables, stream: u64, fault: &str) {
-        let Some((context, gpu, slot)) = tables.streams.get(&stream).map(|s| (s.context, s.gpu, s.slot)) else {
-            return;
-        };
-        let fault = fault.replace('_', "-");
-        if let Ok(gpu) = self.gpu(gpu) {
-            gpu.with(|shared, _| shared.strike(slot, &fault, gpu.part.share));
-        }
-        self.lose_context(tables, context, Code(blast::own(&fault).code));
-    }
-
-    /// What a context had queued never ends, and every later call fails.
-    fn lose_context(&self, tables: &mut Tables, context: u64, code: Code) {
-        let of = |(handle, stream): (&u64, &Stream)| (stream.context == context).then_some(*handle);
-        let streams: Vec<u64> = tables.streams.iter().filter_map(of).collect();
-        for stream in streams {
-            self.drop_stream(tables, stream);
-        }
-        tables.lose(context, code);
-        self.done.notify_all();
-    }
-
-    /// Takes note of what the faults of others have done to the contexts of this process.
-    pub(crate) fn heed_others(&self, tables: &mut Tables) {
-        let whole: Vec<(u64, usize, usize)> = tables
-            .contexts
-            .iter()
-            .filter(|(_, context)| context.error.is_none())
-            .map(|(handle, context)| (*handle, context.gpu, context.slot))
-            .collect();
-        for (handle, gpu, slot) in whole {
-            let word = self.gpu(gpu).map_or(0, |gpu| gpu.struck(slot));
-            if word & blast::CODE != 0 {
-                self.lose_context(tables, handle, Code(word & blast::CODE));
-            }
-            if word & blast::HANGS != 0 {
-                for stream in tables.streams.values_mut().filter(|s| s.context == handle && !s.hangs) {
-                    stream.hangs = true;
-                    if let Ok(gpu) = self.gpu(stream.gpu) {
-                        gpu.with(|shared, _| shared.machine.close_queue(stream.queue));
-                    }
-                }
             }
         }
     }
@@ -526,23 +445,6 @@ fn batch(stream: &mut Stream) -> Vec<(Demand, u32, Effect)> {
         stream.pending.pop_front();
     }
     batch
-}
-
-/// Number `index` of the words at `address`.
-fn word<'w>(address: u64, index: usize) -> Option<&'w AtomicU32> {
-    let place = (address as *mut u32).wrapping_add(index);
-    // SAFETY: the callers have found that the words lie in pinned memory of this process, and use it under the lock of the
-    // tables, under which alone it is freed; both sides access them atomically.
-    place.is_aligned().then(|| unsafe { AtomicU32::from_ptr(place) })
-}
-
-/// The machine has it: what its beginning leaves.
-fn runs(effect: &Effect) {
-    if let Effect::Spin { words, .. } = effect
-        && let Some(word) = word(*words, fault::SPIN_RUNS)
-    {
-        word.store(1, Ordering::Release);
-    }
 }
 
 /// Writes a stamp, its sequence word last.
