@@ -163,7 +163,7 @@ pub(crate) fn takes(planned: &PlannedHazard) -> Nanos {
         _ => {
             let faults = FaultKind::of_word(params.text("fault").unwrap_or("all")).len() as u64;
             let settle = params.duration("settle").unwrap_or(Nanos::ZERO);
-            // As many trials without a fault; a victim, a neighbour and a newcomer each.
+            // A trial without a fault for each round of all kinds; a victim, a neighbour and a newcomer each.
             (PROCESS * 3 + settle * 2) * (times * (faults + 1))
         }
     }

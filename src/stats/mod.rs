@@ -22,7 +22,7 @@ pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, expansion, log_rat
 pub use counts::{Counts, Pool};
 pub use distributions::{normal_quantile, t_quantile};
 pub use durations::{Bucket, Durations, resolution};
-pub use proportions::{holm, proportion_lower, proportion_upper};
+pub use proportions::{chance_of_none, holm, proportion_lower, proportion_upper};
 pub use rank::{Ranks, quantile_ranks, rank_bounds};
 pub use signed_rank::{SignedRank, hodges_lehmann};
 pub use sizes::{

@@ -2,6 +2,13 @@
 
 use super::distributions::beta_quantile;
 
+/// Chance that all of `hits` fall on `trials` and none on `controls`, if both have the same probability: Fisher's exact test,
+/// one-sided, with an empty cell (Fisher, The Design of Experiments, 1935; hypergeometric: C(trials, hits) ÷ C(trials +
+/// controls, hits)).
+pub fn chance_of_none(hits: u64, trials: u64, controls: u64) -> f64 {
+    (0..hits.min(trials)).map(|i| (trials - i) as f64 / (trials + controls - i) as f64).product()
+}
+
 /// One-sided upper bound at 1 − `alpha` of the probability of which `hits` came in `trials` independent trials: the p
 /// with P(X ≤ hits) = α, the (1 − α) quantile of Beta(k + 1, n − k) (C. J. Clopper, E. S. Pearson 1934). One where
 /// nothing was tried.
@@ -37,6 +44,15 @@ mod tests {
     use super::*;
 
     /// Nothing in n trials: 1 − α^(1/n), for 300 at 5 % the 0.99 % that "three over n" approximates. All in n: α^(1/n).
+    #[test]
+    fn all_hits_on_one_side_by_chance() {
+        // SciPy 1.17: fisher_exact([[5, 0], [0, 5]], "greater"), [[2, 9], [0, 1]] and [[33, 0], [0, 3]].
+        for (hits, trials, controls, p) in [(5, 5, 5, 1.0 / 252.0), (2, 11, 1, 5.0 / 6.0), (33, 33, 3, 1.0 / 7_140.0)] {
+            assert!((chance_of_none(hits, trials, controls) - p).abs() < 1e-12, "{hits} of {trials}, {controls}");
+        }
+        assert_eq!((chance_of_none(0, 5, 5), chance_of_none(3, 3, 0)), (1.0, 1.0));
+    }
+
     #[test]
     fn nothing_and_everything_have_closed_forms() {
         for (n, alpha) in [(1, 0.05), (10, 0.01), (300, 0.05)] {

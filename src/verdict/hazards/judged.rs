@@ -2,8 +2,8 @@
 
 use super::{Found, LEVEL};
 use crate::backend::Outcome;
-use crate::hazard::{Attempt, Came, Capacity, FaultTrial, Faults, Integrity, Leftovers, Round, Step};
-use crate::stats::proportion_upper;
+use crate::hazard::{Attempt, Came, Capacity, FaultKind, FaultTrial, Faults, Integrity, Leftovers, Round, Step};
+use crate::stats::{chance_of_none, proportion_upper};
 use crate::units::{Bytes, Nanos};
 use crate::verdict::{Reason, Verdict};
 
@@ -47,7 +47,7 @@ fn of_capacity(c: &Capacity) -> Found {
     let Some(began) = c.neighbour.iter().find(took).map(|a| a.at) else {
         return unproven(unit, 0, "the neighbour got no memory at all: nothing was tried".to_owned());
     };
-    let mine = |a: &&Attempt| a.step == Step::Context || a.at >= began;
+    let mine = |a: &&Attempt| a.at >= began;
     let beside: Vec<&Attempt> = c.victim.iter().filter(mine).collect();
     let before = c.victim.iter().filter(|a| !mine(a));
     let of = beside.len() as u64;
@@ -233,7 +233,10 @@ fn of_faults(f: &Faults) -> Found {
         match effect(trial) {
             Some(Effect::Shown(what)) => {
                 shown.push(what);
-                kinds.extend(trial.fault.map(crate::hazard::FaultKind::id));
+                let id = trial.fault.map_or("", FaultKind::id);
+                if !kinds.contains(&id) {
+                    kinds.push(id);
+                }
             }
             Some(Effect::Unshown(what)) => unshown.push(what),
             None => {}
@@ -243,26 +246,25 @@ fn of_faults(f: &Faults) -> Found {
         let text = format!("the device was lost over {}: {why}", fault.id());
         return Found { verdict: Verdict::Violated, unit, hits: shown.len() as u64 + 1, of, text };
     }
-    kinds.dedup();
     if let Some(first) = shown.first() {
         let hits = shown.len() as u64;
         let text = format!("a fault reached others in {hits} of {of} trials ({}): {first}", kinds.join(", "));
         return Found { verdict: Verdict::Violated, unit, hits, of, text };
     }
-    // Twice and never without a fault is no accident; once may be one.
-    if let [first, _, ..] = unshown.as_slice() {
-        let hits = unshown.len() as u64;
-        let text = format!(
-            "a fault reached the victim in {hits} of {of} trials, and in none of {} without: {first}",
-            controls.len()
-        );
+    let (hits, without) = (unshown.len() as u64, controls.len() as u64);
+    if let Some(first) = unshown.first().filter(|_| chance_of_none(hits, of, without) <= LEVEL) {
+        let text =
+            format!("a fault reached the victim in {hits} of {of} trials, and in none of {} without: {first}", without);
         return Found { verdict: Verdict::Violated, unit, hits, of, text };
     }
     if let Some(what) = unshown.first() {
         return unproven(
             unit,
             of,
-            format!("{what}, once in {of} trials, and nothing shows that the neighbour caused it"),
+            format!(
+                "{what}, in {hits} of {of} trials and in none of {without} without a fault: too few to show that the neighbour \
+                 caused it"
+            ),
         );
     }
     let text = format!("no fault reached anybody; {}", at_most(0, of));

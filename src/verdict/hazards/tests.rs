@@ -45,21 +45,21 @@ fn unproven(found: &Found, words: &str) {
 
 #[test]
 fn memory_takes_459_attempts_and_one_failure_is_enough() {
-    // The context is an attempt, too.
-    let found = capacity(LEAST_ATTEMPTS - 1, |_| {});
+    // What it did before the neighbour came is no attempt beside it.
+    let found = capacity(LEAST_ATTEMPTS, |_| {});
     assert_eq!((&found.verdict, found.hits, found.of), (&Verdict::Isolated, 0, LEAST_ATTEMPTS), "{}", found.text);
     assert!(
         proportion_upper(0, LEAST_ATTEMPTS, LEVEL) <= 0.01 && proportion_upper(0, LEAST_ATTEMPTS - 1, LEVEL) > 0.01
     );
     assert!(found.text.contains("0 of 459: at most 1.00 % (99 %)"), "{}", found.text);
-    let found = capacity(LEAST_ATTEMPTS - 2, |_| {});
+    let found = capacity(LEAST_ATTEMPTS - 1, |_| {});
     assert_eq!(*inconclusive(&found), Reason::TooFewTrials { trials: 458, needed: 459 });
     let found = capacity(30, |c| c.victim[20].outcome = Outcome::Oom);
+    assert_eq!((&found.verdict, found.hits, found.of), (&Verdict::Violated, 1, 30));
+    assert!(found.text.contains("1 of 30 attempts") && found.text.contains("512.00 MiB of 80"), "{}", found.text);
+    // At the creation of a context beside it, after a restart.
+    let found = capacity(30, |c| c.victim.push(attempt(60, Step::Context, Outcome::Oom)));
     assert_eq!((&found.verdict, found.hits, found.of), (&Verdict::Violated, 1, 31));
-    assert!(found.text.contains("1 of 31 attempts") && found.text.contains("512.00 MiB of 80"), "{}", found.text);
-    // At the creation of the context.
-    let found = capacity(30, |c| c.victim[0].outcome = Outcome::Oom);
-    assert_eq!(found.verdict, Verdict::Violated);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn faults(trials: Vec<FaultTrial>) -> Found {
 const TRAP: Option<FaultKind> = Some(FaultKind::Trap);
 
 #[test]
-fn a_fault_counts_by_what_the_driver_says_or_by_coming_twice() {
+fn a_fault_counts_by_what_the_driver_says_or_by_coming_too_often_for_chance() {
     let control = || trial(None, |_| {});
     let found = faults(vec![control(), trial(TRAP, |_| {}), trial(TRAP, |_| {})]);
     assert_eq!((&found.verdict, found.of), (&Verdict::Isolated, 2), "{}", found.text);
@@ -188,8 +188,15 @@ fn a_fault_counts_by_what_the_driver_says_or_by_coming_twice() {
         unproven(&faults(vec![trial(None, change), trial(TRAP, change)]), "without a fault");
     }
     let died = |t: &mut FaultTrial| t.victim.died = Some("was killed by signal 9".to_owned());
-    unproven(&faults(vec![control(), trial(TRAP, died), trial(TRAP, |_| {})]), "nothing shows that the neighbour");
-    assert_eq!(faults(vec![control(), trial(TRAP, died), trial(TRAP, died)]).verdict, Verdict::Violated);
+    unproven(
+        &faults(vec![control(), trial(TRAP, died), trial(TRAP, |_| {})]),
+        "1 of 2 trials and in none of 1 without",
+    );
+    // So often, and never in as many without, that it is no accident: 1 in C(10, 5) = 252; in fewer it may be one.
+    let many = |n: usize| (0..n).flat_map(|_| [control(), trial(TRAP, died)]).collect();
+    unproven(&faults(many(4)), "4 of 4 trials and in none of 4 without");
+    let found = faults(many(5));
+    assert_eq!((&found.verdict, found.hits, found.of), (&Verdict::Violated, 5, 5), "{}", found.text);
     let held = |t: &mut FaultTrial| t.victim.gaps_ns[1] = Nanos::secs(5);
     unproven(&faults(vec![control(), trial(TRAP, held)]), "held up");
     let gone = Faults { trials: vec![control(), trial(TRAP, |_| {})], lost: Some("Xid 79".to_owned()) };
