@@ -91,9 +91,10 @@ fn scenario<'t>(
     let device = top.special("device").and_then(|(node, path)| device(r, node, path));
     let design = design(r, top.table("design"), tier);
     let (probe_names, panel) = panel(r, top, catalogue);
-    let (neighbour_names, neighbours) = all_neighbours(r, top, catalogue);
-    let mut taken = neighbour_names.iter().map(|(name, _)| name.clone()).collect();
-    let (hazard_names, hazards) = hazard::read(r, top, &mut taken);
+    let mut keyed = Vec::new();
+    let (neighbour_names, neighbours) = all_neighbours(r, top, catalogue, &mut keyed);
+    let (hazard_names, hazards) = hazard::read(r, top, &mut keyed);
+    names_that_are_channels(r, &keyed);
     something_to_do(r, top);
     let objectives = panel.iter().enumerate().filter(|(_, p)| p.as_ref().is_none_or(|p| !p.slos.is_empty()));
     let objectives = objectives.map(|(index, _)| index).collect();
@@ -335,18 +336,54 @@ fn panel<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload
     (names, probes)
 }
 
-fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static Workload]) -> Named<Neighbour> {
+/// A name that is a key of `require` and `expect`: of a neighbour or a hazard, with its channel, where known, and its place.
+pub(super) struct Keyed<'e, 't> {
+    pub name: String,
+    pub channel: Option<Channel>,
+    pub entry: Option<&'e Entry<'t>>,
+}
+
+impl<'e, 't> Keyed<'e, 't> {
+    /// Of a table whose kind stands under `key`. Notes a name that means something else in `require`, or in the names of arms.
+    pub fn of(r: &mut Reader<'t>, t: &'e Table<'t>, key: &str, name: &str, channel: Option<Channel>) -> Self {
+        // "default" and "slo" are keys of `require`, and "quiet" names the arm without noise.
+        if let (true, Some(entry)) = (matches!(name, "default" | "quiet" | "slo"), t.entry("name")) {
+            r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
+        }
+        Self { name: name.to_owned(), channel, entry: t.entry("name").or_else(|| t.entry(key)) }
+    }
+}
+
+/// Notes names that are channels, unless of the one thing that has this channel: as a key of `require` or `expect` such a name
+/// would decide something else than its writer thinks.
+fn names_that_are_channels(r: &mut Reader<'_>, all: &[Keyed<'_, '_>]) {
+    for (at, Keyed { name, channel: own, entry }) in all.iter().enumerate() {
+        let (Some(channel), Some(entry)) = (Channel::ALL.iter().find(|c| c.id() == *name), entry) else { continue };
+        let others = all.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut others = others.filter(|(_, other)| other.channel == Some(*channel));
+        let found = match others.next() {
+            Some((_, Keyed { name: other, .. })) => {
+                format!("\"{name}\", which is also a channel, and that of \"{other}\": as a key it could mean either")
+            }
+            None if own.is_none_or(|own| own == *channel) => continue,
+            None => format!("\"{name}\", which is also a channel, and another one than its own"),
+        };
+        r.mistake(&entry.span, &entry.path, found, "expected a `name` that is no channel");
+    }
+}
+
+fn all_neighbours<'e, 't>(
+    r: &mut Reader<'t>,
+    top: &'e Table<'t>,
+    catalogue: &[&'static Workload],
+    keyed: &mut Vec<Keyed<'e, 't>>,
+) -> Named<Neighbour> {
     let (mut names, mut neighbours, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let mut places = Vec::new();
     for t in top.tables("neighbour") {
         let workload = workload(r, t, "noise", catalogue, Role::Probe, keys::NOISE_ID.expected);
         let Some(name) = name(r, t, "noise", "neighbour", &mut seen) else { continue };
-        // "default" and "slo" are keys of `require`, and "quiet" names the arm without noise.
-        if let (true, Some(entry)) = (matches!(name.as_str(), "default" | "quiet" | "slo"), t.entry("name")) {
-            r.mistake(&entry.span, &entry.path, format!("\"{name}\""), "expected another name: this one is reserved");
-        }
+        keyed.push(Keyed::of(r, t, "noise", &name, workload.map(channel_of)));
         names.push((name.clone(), workload));
-        places.push(t.entry("name").or_else(|| t.entry("noise")));
         let params = workload_params(r, t, workload);
         let neighbour = || {
             Some(Neighbour {
@@ -359,21 +396,6 @@ fn all_neighbours<'t>(r: &mut Reader<'t>, top: &Table<'t>, catalogue: &[&'static
             })
         };
         neighbours.push(neighbour());
-    }
-    for (at, ((name, workload), place)) in names.iter().zip(&places).enumerate() {
-        let (Some(channel), Some(entry)) = (Channel::ALL.iter().find(|c| c.id() == *name), place) else { continue };
-        // A key of `require` or `expect` that may mean the one or the other would decide something else than its writer thinks.
-        let others = names.iter().enumerate().filter(|(other, _)| *other != at);
-        let mut others = others.filter(|(_, (_, w))| w.is_some_and(|w| channel_of(w) == *channel));
-        let own = workload.is_none_or(|w| channel_of(w) == *channel);
-        let found = match others.next() {
-            Some((_, (other, _))) => {
-                format!("\"{name}\", which is also a channel, and that of \"{other}\": as a key it could mean either")
-            }
-            None if own => continue,
-            None => format!("\"{name}\", which is also a channel, and another one than its own"),
-        };
-        r.mistake(&entry.span, &entry.path, found, "expected a `name` that is no channel");
     }
     (names, neighbours)
 }

@@ -182,6 +182,17 @@ fn names_that_are_channels() {
 }
 
 #[test]
+fn slips_in_hazards() {
+    // One name for two; a channel that two have, whichever kind they are; a channel of another; no such hazard, word or key.
+    assert_snapshot!(told(&spoilt(&[(
+        "[[arrangement]]",
+        "[[neighbour]]\nname = \"hbm-bandwidth\"\nnoise = \"hbm-read\"\n\n[[hazard]]\nname = \"hog\"\nhazard = \"capacity\"\n\n\
+         [[hazard]]\nhazard = \"fault\"\n\n[[hazard]]\nname = \"traps\"\nhazard = \"fault\"\nparams = { fault = \"trip\", time = 3 }\n\n\
+         [[hazard]]\nname = \"pcie\"\nhazard = \"leftovers\"\n\n[[hazard]]\nhazard = \"capasity\"\n\n[[arrangement]]",
+    )])));
+}
+
+#[test]
 fn what_is_written_twice() {
     let risk = "[[accept]]\ncell = \"sliced@0/hog\"\nchannel = \"hbm-bandwidth\"\nreason = \"again\"\nby = \"me\"\n\
                 until = 2027-06-30\n\n[[accept]]";
