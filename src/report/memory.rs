@@ -7,11 +7,11 @@ use crate::backend::Outcome;
 use crate::hazard::{Capacity, Disagreement, Reach, Seen, Step};
 use crate::units::Bytes;
 
-use super::format::{NONE, time};
+use super::format::{NONE, count, time};
 use super::text::{Line, Page, Tint};
 
-/// Lines of the terminal's timeline; the JSON report has all.
-const SHOWN: usize = 8;
+/// Lines of the terminal's timeline for each side, so that the one that fails often hides not the other; the JSON report has all.
+const SHOWN: usize = 4;
 
 /// The memory of both sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -126,7 +126,14 @@ pub(super) fn section(page: &mut Page, name: &str, m: &MemoryHere) {
         row("neighbour could take", &m.neighbour),
     ];
     page.table(2, 1, &rows);
-    for event in m.out_of_memory.iter().take(SHOWN) {
+    let (mut shown, mut of_each) = (0, std::collections::BTreeMap::new());
+    for event in &m.out_of_memory {
+        let seen: &mut usize = of_each.entry(event.who.as_str()).or_default();
+        *seen += 1;
+        if *seen > SHOWN {
+            continue;
+        }
+        shown += 1;
         let what = match event.step {
             Step::Context => "its context".to_owned(),
             Step::Budget => format!("{} of its budget", people(event.asked)),
@@ -148,14 +155,49 @@ pub(super) fn section(page: &mut Page, name: &str, m: &MemoryHere) {
             .with(Tint::Plain, &format!(" asked for {what}: {how}{free}"));
         page.paragraph(line, 2, 4);
     }
-    if let Some(more) = m.out_of_memory.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+    if let Some(more) = m.out_of_memory.len().checked_sub(shown).filter(|more| *more > 0) {
         page.paragraph(Line::of(Tint::Faint, &format!("and {more} more, in the JSON report")), 2, 4);
     }
     if m.fragmented > 0 {
-        let text = format!("{} allocations were refused although enough was free: not in one piece", m.fragmented);
+        let text =
+            format!("refused although enough was free, but not in one piece: {}", count(m.fragmented, "allocation"));
         page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
     }
     for text in &m.disagreements {
         page.paragraph(Line::of(Tint::Warn, "disagreement: ").with(Tint::Plain, text), 2, 4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Style;
+
+    fn event(who: &str, at_ns: u64) -> OutOfMemory {
+        let (asked, free, total) = (1 << 30, Some(1 << 20), Some(80 << 30));
+        OutOfMemory { who: who.to_owned(), at_ns, step: Step::Take, asked, free, total, outcome: Outcome::Oom }
+    }
+
+    #[test]
+    fn a_side_that_fails_often_does_not_hide_the_other() {
+        let mut out_of_memory: Vec<OutOfMemory> = (0..50).map(|n| event("neighbour", 1_000 + n)).collect();
+        out_of_memory.push(event("victim", 9_000));
+        let memory = MemoryHere {
+            budget: 1 << 30,
+            victim: Took::default(),
+            neighbour: Took::default(),
+            out_of_memory,
+            fragmented: 1,
+            disagreements: Vec::new(),
+        };
+        let mut page = Page::new(120, Style::Plain);
+        section(&mut page, "ts/ramp", &memory);
+        let text = page.finish();
+        assert_eq!(text.matches("neighbour asked for").count(), SHOWN, "{text}");
+        assert!(
+            text.contains("9 µs victim asked for 1.00 GiB more: out of memory; it saw 1.00 MiB of 80.00 GiB free"),
+            "{text}"
+        );
+        assert!(text.contains("and 46 more") && text.contains("not in one piece: 1 allocation\n"), "{text}");
     }
 }
