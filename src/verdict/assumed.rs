@@ -64,10 +64,12 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict], cells: &[CellVe
             assumed.push(text);
         }
     }
-    assumed.extend([Unwatched::CarryOver, Unwatched::Drift, Unwatched::Host].into_iter().filter_map(|what| {
-        let of = unwatched(plan, cells, what)?;
-        Some(format!("{}{of}", what.words()))
-    }));
+    assumed.extend([Unwatched::CarryOver, Unwatched::Drift, Unwatched::Tail, Unwatched::Host].into_iter().filter_map(
+        |what| {
+            let of = unwatched(plan, cells, what)?;
+            Some(format!("{}{of}", what.words()))
+        },
+    ));
     assumed
 }
 

@@ -354,6 +354,8 @@ pub enum Unwatched {
     CarryOver,
     /// A drift of the quiet arms.
     Drift,
+    /// Either of them beyond the median: no arm has the quantile for itself.
+    Tail,
     /// Pauses of the host, by a thread that does nothing else.
     Host,
 }
@@ -500,6 +502,7 @@ impl Unwatched {
         match self {
             Self::CarryOver => "carry-over not looked for",
             Self::Drift => "drift of the quiet arms not looked for",
+            Self::Tail => "carry-over and drift looked for at the median alone",
             Self::Host => "host not watched by a thread of its own",
         }
     }
