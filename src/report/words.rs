@@ -51,6 +51,16 @@ pub(super) fn reason(reason: &Reason) -> Why {
             format!("the same noise inside the victim's own place does not move it, so nothing is known of {channel}"),
             "take a stronger noise, or a probe that feels this channel".to_owned(),
         ),
+        Reason::DelayNotSeen { injected_ns, seen_ns } => (
+            "delay-not-seen",
+            format!(
+                "requests that were held back by {} took {} {}, so a change that an isolated excludes goes unseen here",
+                time(*injected_ns as f64),
+                time(seen_ns.abs()),
+                if *seen_ns < 0.0 { "less" } else { "more" },
+            ),
+            "see what hides it in the probe's samples, or widen the margin of p50".to_owned(),
+        ),
         Reason::HostMediated { change_ns, tolerated_ns } => (
             "host-mediated",
             format!(
