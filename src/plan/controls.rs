@@ -103,8 +103,8 @@ impl Plan {
         let number = block.saturating_sub(first);
         [
             (Purpose::Again, self.design.controls.again),
-            (Purpose::Unsampled, number < self.unsampled(arrangement, grid)),
-            (Purpose::Delayed, number < self.delays(arrangement, grid)),
+            (Purpose::Unsampled, number < self.design.controls.sampler && number < self.unsampled(arrangement, grid)),
+            (Purpose::Delayed, number < self.design.controls.delay && number < self.delays(arrangement, grid)),
         ]
         .into_iter()
         .filter_map(|(purpose, has)| has.then_some(purpose))

@@ -229,6 +229,7 @@ pub(super) fn reasons() -> Vec<Reason> {
         Reason::ControlUndecided { control: Control::Again, detectable: Some(0.21), blocks_needed: Some(70) },
         Reason::ChannelNotExercised { channel: Channel::HbmBandwidth },
         Reason::DelayNotSeen { injected_ns: 3_100, seen_ns: -240.0 },
+        Reason::ControlUndecided { control: Control::Delay, detectable: None, blocks_needed: Some(13) },
         Reason::ControlOff { control: Control::Again },
         Reason::HostMediated { change_ns: 812_000.0, tolerated_ns: 950.0 },
         Reason::HostMediated { change_ns: -812_000.0, tolerated_ns: 950.0 },

@@ -2,7 +2,7 @@
 
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Tier, Word};
-use crate::verdict::{Reason, RequirementState};
+use crate::verdict::{Control, Reason, RequirementState};
 
 use super::format::{NONE, percent, ratio_interval, time};
 use super::model::{Cell, Series, VerdictWord, Why};
@@ -36,6 +36,14 @@ pub(super) fn reason(reason: &Reason) -> Why {
                 control.words()
             ),
             "leave `controls` in `[design]` as the tier has them".to_owned(),
+        ),
+        Reason::ControlUndecided { control: Control::Delay, blocks_needed, .. } => (
+            "control-undecided",
+            "the quiet arms scatter too much for the injected delay to be told".to_owned(),
+            blocks_needed.map_or_else(
+                || "less noise in the quiet arms; how many arms with it would tell, the data cannot say".to_owned(),
+                |arms| format!("about {arms} arms with it would tell: `delay` in `controls` of `[design]`"),
+            ),
         ),
         Reason::ControlUndecided { control, detectable, blocks_needed } => (
             "control-undecided",

@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn what_is_held_back_takes_so_much_longer_and_is_not_late() {
         let run = |delay: Nanos| {
-            let planned = (0..200).map(|i| Nanos::micros(90) * i + Nanos::micros(i % 7)).collect();
+            let planned = (0..200).map(|i| Nanos::micros(300) * (i / 3) + Nanos::micros(i % 3)).collect();
             let requests = Requests::open(planned, Nanos::millis(1), Nanos::millis(20), 4).held_back(delay);
             serve(requests, Nanos::micros(80), Nanos::secs(1), Nanos::ZERO, Nanos::MAX)
         };

@@ -80,7 +80,7 @@ fn controls_follow_the_tier_one_by_one() {
         "[design]\ntier = \"acceptance\"\ncontrols = { again = false, presence = 2 }\nmax_duration = \"1h\"\n\n[victim]",
     );
     let design = good(&text).design;
-    assert_eq!(design.controls, Controls { again: false, presence: 2, sensitivity: 5, delay: 5, sampler: 5 });
+    assert_eq!(design.controls, Controls { again: false, presence: 2, sensitivity: 5, delay: 12, sampler: 12 });
     assert_eq!(design.max_duration, Some(Nanos::secs(3_600)));
     assert_eq!(good(GOOD).design.controls, Controls { again: true, presence: 5, sensitivity: 3, delay: 5, sampler: 5 });
 }
