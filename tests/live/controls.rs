@@ -172,7 +172,7 @@ fn requests_are_held_back_and_the_sampler_is_off_where_the_plan_says_so() {
     say(&machine, &["verify", path(&dir)]).ended(0, &["10 arms"]);
     let report = say(&machine, &["report", path(&dir), "--format", "json"]).ended(0, &[]);
     let report: Value = serde_json::from_str(&report.out).unwrap();
-    let controls = report["controls"].as_array().unwrap();
+    let controls = report["runs"][0]["controls"].as_array().unwrap();
     for (control, words) in [("delay", "an injected delay of "), ("sampler", "2 of 2 blocks")] {
         let shown = controls.iter().find(|shown| shown["control"] == control);
         let shown = shown.unwrap_or_else(|| panic!("no {control} in {controls:#?}"));
