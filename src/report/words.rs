@@ -2,7 +2,7 @@
 
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Tier, Word};
-use crate::verdict::{Reason, RequirementState};
+use crate::verdict::{Control, Reason, RequirementState};
 
 use super::format::{NONE, percent, ratio_interval, time};
 use super::model::{Cell, Series, VerdictWord, Why};
@@ -37,6 +37,14 @@ pub(super) fn reason(reason: &Reason) -> Why {
             ),
             "leave `controls` in `[design]` as the tier has them".to_owned(),
         ),
+        Reason::ControlUndecided { control: Control::Delay, blocks_needed, .. } => (
+            "control-undecided",
+            "the quiet arms scatter too much for the injected delay to be told".to_owned(),
+            blocks_needed.map_or_else(
+                || "less noise in the quiet arms; how many arms with it would tell, the data cannot say".to_owned(),
+                |arms| format!("about {arms} arms with it would tell: `delay` in `controls` of `[design]`"),
+            ),
+        ),
         Reason::ControlUndecided { control, detectable, blocks_needed } => (
             "control-undecided",
             format!(
@@ -50,6 +58,16 @@ pub(super) fn reason(reason: &Reason) -> Why {
             "channel-not-exercised",
             format!("the same noise inside the victim's own place does not move it, so nothing is known of {channel}"),
             "take a stronger noise, or a probe that feels this channel".to_owned(),
+        ),
+        Reason::DelayNotSeen { injected_ns, seen_ns } => (
+            "delay-not-seen",
+            format!(
+                "requests that were held back by {} took {} {}, so a change that an isolated excludes goes unseen here",
+                time(*injected_ns as f64),
+                time(seen_ns.abs()),
+                if *seen_ns < 0.0 { "less" } else { "more" },
+            ),
+            "see what hides it in the probe's samples, or widen the margin of p50".to_owned(),
         ),
         Reason::HostMediated { change_ns, tolerated_ns } => (
             "host-mediated",

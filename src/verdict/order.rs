@@ -3,7 +3,7 @@
 use super::cell::counts;
 use super::looks::Extent;
 use super::types::Reason;
-use crate::backend::ArmKey;
+use crate::backend::{ArmKey, Purpose};
 use crate::experiment::order;
 use crate::run_dir::{JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
@@ -106,7 +106,9 @@ fn differences(
                 before = before.filter(|_| stopped(&key));
                 continue;
             };
-            if let (None, Some(before)) = (key.neighbour, &before) {
+            // Those of other controls are as quiet, and not measured alike.
+            let alike = matches!(key.purpose, Purpose::Block | Purpose::Again);
+            if let (None, Some(before), true) = (key.neighbour, &before, alike) {
                 let value = counts(arm, series).quantile(q).map(libm::log);
                 after[usize::from(is_noise(before))] = value;
             }

@@ -10,6 +10,7 @@ mod claims_observed;
 mod cli;
 mod controls;
 mod crash;
+mod delays;
 mod determinism;
 mod leaks;
 mod modes;

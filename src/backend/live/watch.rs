@@ -197,6 +197,10 @@ impl Watch for NvmlWatch {
         self.dcgm.as_ref().map(|exporter| exporter.read(&self.uuid)).unwrap_or_default()
     }
 
+    fn sample(&self, on: bool) {
+        self.sampler.sample(on);
+    }
+
     fn start_arm(&self) {
         drop(self.readings());
         let begun = self.counters(|samples| samples);
@@ -208,7 +212,8 @@ impl Watch for NvmlWatch {
         let activity = begun.and_then(|begun| self.counters(move |ended| ended.since(&begun)));
         let samples = self.readings();
         // An arm shorter than the sampler's step has the reading before it.
-        let samples = if samples.is_empty() { lock(&self.state).latest.into_iter().collect() } else { samples };
+        let held_over = samples.is_empty() && self.sampler.is_on();
+        let samples = if held_over { lock(&self.state).latest.into_iter().collect() } else { samples };
         OverArm {
             sm_mhz: mean_sm_mhz(&samples),
             power_w: samples.iter().rev().find_map(|s| s.power_mw).map(|mw| f64::from(mw) / 1e3),
