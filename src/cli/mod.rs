@@ -4,6 +4,7 @@ mod check;
 mod device;
 mod doctor;
 mod error;
+mod gate;
 mod init;
 mod list;
 mod probe;
@@ -58,6 +59,8 @@ enum Verb {
     Restore,
     /// Report on a run directory.
     Report(report::Args),
+    /// Judge a run by a policy: an exit code and a line per reason, for pipelines.
+    Gate(gate::Args),
     /// Check a run directory: checksums, histograms and verdict recomputed from raw samples.
     Verify(verify::Args),
     /// Check drivers, GPUs, MIG, other users and CPUs: what is wrong, why it matters, and what mends it.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args, &host),
         Verb::Restore => restore::run(),
         Verb::Report(args) => report::run(&args),
+        Verb::Gate(args) => gate::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Doctor(args) => doctor::run(&args, &host),
         Verb::SelfCheck(args) => self_check::run(&args, &host),

@@ -2,7 +2,7 @@
 
 use super::{CliError, Exit};
 use crate::workload::CATALOGUE;
-use crate::{report, scenario};
+use crate::{gate, report, scenario};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -18,6 +18,8 @@ enum Of {
     Run,
     /// The JSON report.
     Report,
+    /// Policy files of the gate.
+    Policy,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
@@ -25,6 +27,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         Of::Scenario => scenario::schema(CATALOGUE),
         Of::Run => report::run_schema(),
         Of::Report => report::report_schema(),
+        Of::Policy => gate::policy_schema(),
     };
     super::print(&super::pretty(&schema))?;
     Ok(Exit::Ok)

@@ -19,16 +19,18 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use format::percent;
 pub use hazards::{Blast, HazardHere};
 pub use json::{report_schema, run_schema};
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,
-    Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns,
-    TurnsSeen, VerdictWord, Why,
+    Objective, Progress, Ratio, Report, RequiredOf, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise,
+    Turns, TurnsSeen, VerdictWord, Why,
 };
 pub use observed::ObservedHere;
 pub use plan::plan_text;
+pub(crate) use text::escape;
 
 /// A format of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod cli;
 mod controls;
 mod crash;
 mod determinism;
+mod gate;
 mod leaks;
 mod modes;
 mod observations;
