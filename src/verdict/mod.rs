@@ -21,7 +21,7 @@ mod placebo;
 mod requirements;
 mod slo;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 mod types;
