@@ -19,6 +19,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
 pub use json::{report_schema, run_schema};
 pub use memory::{MemoryHere, OutOfMemory, Took};
@@ -29,6 +30,8 @@ pub use model::{
 };
 pub use observed::ObservedHere;
 pub use plan::plan_text;
+pub(crate) use terminal::verdict_word;
+pub(crate) use text::{Line, Page, Tint, escape};
 
 /// A format of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
