@@ -64,7 +64,9 @@ pub enum BaselineError {
         found: u64,
     },
     /// The run is in it already.
-    #[error("this run is in the baseline already (root {root}, of {date}): the same run twice would make its levels look more certain than they are")]
+    #[error(
+        "this run is in the baseline already (root {root}, of {date}): the same run twice would make its levels look more certain than they are"
+    )]
     Twice {
         /// Its root hash.
         root: String,
@@ -72,7 +74,9 @@ pub enum BaselineError {
         date: String,
     },
     /// Numbers of two kinds.
-    #[error("the run is {new:?} and the baseline {base:?}: what was not measured on hardware and what was never share a baseline; name another file")]
+    #[error(
+        "the run is {new:?} and the baseline {base:?}: what was not measured on hardware and what was never share a baseline; name another file"
+    )]
     Provenance {
         /// Of the run.
         new: Provenance,
@@ -98,7 +102,8 @@ impl Baseline {
     /// # Errors
     /// Where it cannot be read, is no baseline, has a field that is not known here, or is from a newer crosstalk.
     pub fn load(path: &Path) -> Result<Self, BaselineError> {
-        let bytes = std::fs::read(path).map_err(|source| BaselineError::Io { doing: "read", path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| BaselineError::Io { doing: "read", path: path.to_owned(), source })?;
         Self::read(path, &bytes)
     }
 
@@ -110,7 +115,9 @@ impl Baseline {
             return Err(damaged(format!("expected \"format\": {FORMAT:?}, found {}", value["format"])));
         }
         match value["version"].as_u64() {
-            Some(found) if found > u64::from(VERSION) => return Err(BaselineError::Newer { path: path.to_owned(), found }),
+            Some(found) if found > u64::from(VERSION) => {
+                return Err(BaselineError::Newer { path: path.to_owned(), found });
+            }
             Some(found) if found == u64::from(VERSION) => {}
             _ => return Err(damaged(format!("expected \"version\": {VERSION}, found {}", value["version"]))),
         }
@@ -159,7 +166,8 @@ impl Baseline {
         for set in &mut self.sets {
             set.runs.sort_by(|a, b| (a.date, &a.root_sha256).cmp(&(b.date, &b.root_sha256)));
         }
-        self.sets.sort_by_cached_key(|set| (set.alike.uuid.clone(), serde_json::to_string(&set.alike).unwrap_or_default()));
+        self.sets
+            .sort_by_cached_key(|set| (set.alike.uuid.clone(), serde_json::to_string(&set.alike).unwrap_or_default()));
         Ok(())
     }
 
@@ -169,7 +177,8 @@ impl Baseline {
     /// Where none are: in what the nearest differ.
     pub fn reference(&self, new: &Alike, allowed: &[Key]) -> Result<&Group, Unlike> {
         let unlike = |set: &Group| set.alike.check(new, allowed).err().unwrap_or(Unlike { differences: Vec::new() });
-        let nearest = self.sets.iter().min_by_key(|set| (unlike(set).differences.len(), set.alike.differences(new).len()));
+        let nearest =
+            self.sets.iter().min_by_key(|set| (unlike(set).differences.len(), set.alike.differences(new).len()));
         match nearest {
             Some(set) => set.alike.check(new, allowed).map(|_| set),
             None => Err(Unlike { differences: Vec::new() }),

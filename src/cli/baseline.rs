@@ -69,6 +69,11 @@ fn add(path: &Path, file: &Path) -> Result<Exit, CliError> {
     if let Some(banner) = &baseline.banner {
         super::print(&format!("{banner}\n"))?;
     }
-    super::print(&format!("{}: {} in {}\n", file.display(), count(runs, "run"), count(baseline.sets.len() as u64, "set")))?;
+    super::print(&format!(
+        "{}: {} in {}\n",
+        file.display(),
+        count(runs, "run"),
+        count(baseline.sets.len() as u64, "set")
+    ))?;
     Ok(Exit::Ok)
 }

@@ -10,9 +10,11 @@ use crate::compare::{self, Evidence, Format, Group, Key, LoadError, Outcome};
 use crate::report::{Options, Style};
 
 #[derive(clap::Args)]
-#[command(after_help = "Exit codes: 0 no change for the worse; 1 a verdict got worse, interference grew, or a quiet level rose;\n\
+#[command(
+    after_help = "Exit codes: 0 no change for the worse; 1 a verdict got worse, interference grew, or a quiet level rose;\n\
                         2 the runs are unlike or cannot be read; 4 cells that were decided are not any more, or not there.\n\
-                        With --modes always 0: nothing is judged.")]
+                        With --modes always 0: nothing is judged."
+)]
 pub(super) struct Args {
     /// A run directory, or a baseline file; with --modes the run of the first arrangement.
     base: PathBuf,
@@ -46,7 +48,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         _ => {
             let Some(new) = &args.new else {
                 return Err(CliError::Usage(
-                    "name the run to compare with the base, or two arrangements of the one run by --modes A B".to_owned(),
+                    "name the run to compare with the base, or two arrangements of the one run by --modes A B"
+                        .to_owned(),
                 ));
             };
             let new = load(new)?;

@@ -149,9 +149,7 @@ impl Alike {
         let design = &plan.design;
         let cells = digest.verdict.cells.iter().map(|cell| cell.name.clone());
         let hazards = digest.verdict.hazards.iter().map(|hazard| hazard.name.clone());
-        let named = |probe: &PlannedProbe| {
-            (probe.name.clone(), PlannedProbe { slos: Vec::new(), ..probe.clone() })
-        };
+        let named = |probe: &PlannedProbe| (probe.name.clone(), PlannedProbe { slos: Vec::new(), ..probe.clone() });
         Self {
             provenance: digest.provenance,
             uuid: gpu.uuid.clone(),
@@ -299,12 +297,16 @@ pub struct Unlike {
 
 impl Unlike {
     fn words(&self) -> String {
-        let mut lines = vec!["these runs are unlike, and a change of one would be a change of what was asked:".to_owned()];
-        lines.extend(self.differences.iter().map(|difference| format!("  {}", crate::report::escape(&difference.to_string()))));
+        let mut lines =
+            vec!["these runs are unlike, and a change of one would be a change of what was asked:".to_owned()];
+        lines.extend(
+            self.differences.iter().map(|difference| format!("  {}", crate::report::escape(&difference.to_string()))),
+        );
         let mut keys: Vec<&str> = self.differences.iter().map(|d| d.key.as_str()).collect();
         keys.dedup();
         let advice = if keys.contains(&PROVENANCE) {
-            "compare runs of one provenance: what was not measured on hardware is never held against what was".to_owned()
+            "compare runs of one provenance: what was not measured on hardware is never held against what was"
+                .to_owned()
         } else {
             let flags: Vec<String> = keys.iter().map(|key| format!("--allow-different {key}")).collect();
             format!("compare runs of one card, layout and scenario, or say that you mean it: {}", flags.join(" "))

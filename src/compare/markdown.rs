@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use super::model::{Change, Comparison, QuietState, Size};
 use super::modes::Modes;
 use super::text::{before, change_word, run_words, state_word, thousandths};
-use crate::report::{NONE, Ratio, count, escape, ratio, ratio_interval, rate, time};
+use crate::report::{NONE, Ratio, count, escape, rate, ratio, ratio_interval, time};
 
 /// A text in which nothing is Markdown or HTML.
 pub(crate) fn md(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in escape(text).chars() {
-        if c.is_ascii_punctuation() && !matches!(c, '.' | ',' | ';' | '/' | '-' | '%' | '(' | ')' | '\'' | '"' | '=' | '?') {
+        if c.is_ascii_punctuation()
+            && !matches!(c, '.' | ',' | ';' | '/' | '-' | '%' | '(' | ')' | '\'' | '"' | '=' | '?')
+        {
             out.push('\\');
         }
         out.push(c);
@@ -65,7 +67,10 @@ pub(super) fn comparison(c: &Comparison) -> String {
         let _ = writeln!(out, "- unlike, as was allowed: {}", md(&difference.to_string()));
     }
     out.push('\n');
-    let rows = c.cells.iter().filter(|cell| cell.change != Change::Same || cell.series.iter().any(|s| s.change == Change::Worse));
+    let rows = c
+        .cells
+        .iter()
+        .filter(|cell| cell.change != Change::Same || cell.series.iter().any(|s| s.change == Change::Worse));
     let rows: Vec<Vec<String>> = rows
         .map(|cell| {
             let worse = cell.series.iter().filter(|s| s.change == Change::Worse);
@@ -86,7 +91,14 @@ pub(super) fn comparison(c: &Comparison) -> String {
         .map(|(cell, s)| {
             let word = if s.size == Size::Grew { "grew" } else { "shrank" };
             let shift = s.shift.as_ref().map_or(NONE.to_owned(), |shift| ratio_interval(&shift.ratio));
-            vec![cell.name.clone(), format!("{} {}", s.series, s.quantile), one(&s.base_ratio), one(&s.new_ratio), shift, word.to_owned()]
+            vec![
+                cell.name.clone(),
+                format!("{} {}", s.series, s.quantile),
+                one(&s.base_ratio),
+                one(&s.new_ratio),
+                shift,
+                word.to_owned(),
+            ]
         })
         .collect();
     table(&mut out, &["cell", "series", "base", "new", "new over base", "interference"], &rows);
@@ -94,10 +106,16 @@ pub(super) fn comparison(c: &Comparison) -> String {
     let rows: Vec<Vec<String>> = c
         .quiet
         .iter()
-        .filter(|q| matches!(q.state, QuietState::Slower | QuietState::Faster) || c.method.quiets == 0 && q.base_ns.is_some())
+        .filter(|q| {
+            matches!(q.state, QuietState::Slower | QuietState::Faster) || c.method.quiets == 0 && q.base_ns.is_some()
+        })
         .map(|q| {
             let over = q.ratio.map_or(NONE.to_owned(), |r| format!("{}×", thousandths(r)));
-            let word = format!("{}{}", state_word(q.state).0, q.why.as_ref().map_or_else(String::new, |why| format!(": {why}")));
+            let word = format!(
+                "{}{}",
+                state_word(q.state).0,
+                q.why.as_ref().map_or_else(String::new, |why| format!(": {why}"))
+            );
             vec![q.place.clone(), format!("{} {}", q.series, q.quantile), ns(q.base_ns), ns(q.new_ns), over, word]
         })
         .collect();
@@ -124,20 +142,43 @@ pub(super) fn modes(m: &Modes) -> String {
     let rows: Vec<Vec<String>> = m
         .lone
         .iter()
-        .map(|l| vec![l.series.clone(), l.quantile.to_string(), ns(l.a_ns), ns(l.b_ns), over(l.ratio), over(l.a_cost), over(l.b_cost)])
+        .map(|l| {
+            vec![
+                l.series.clone(),
+                l.quantile.to_string(),
+                ns(l.a_ns),
+                ns(l.b_ns),
+                over(l.ratio),
+                over(l.a_cost),
+                over(l.b_cost),
+            ]
+        })
         .collect();
     let head = ["alone", "", a.as_str(), b.as_str(), "second ÷ first", "first ÷ exclusive", "second ÷ exclusive"];
     table(&mut out, &head, &rows);
     for cell in &m.cells {
-        let word = |side: &Option<super::modes::ModeVerdict>| side.as_ref().map_or(NONE, |side| side.verdict.id()).to_owned();
-        let _ = write!(out, "**{}**: {} {}, {} {}\n\n", md(&cell.neighbour), md(a), md(&word(&cell.a)), md(b), md(&word(&cell.b)));
+        let word =
+            |side: &Option<super::modes::ModeVerdict>| side.as_ref().map_or(NONE, |side| side.verdict.id()).to_owned();
+        let _ = write!(
+            out,
+            "**{}**: {} {}, {} {}\n\n",
+            md(&cell.neighbour),
+            md(a),
+            md(&word(&cell.a)),
+            md(b),
+            md(&word(&cell.b))
+        );
         let per_s = |r: Option<f64>| r.map_or(NONE.to_owned(), rate);
         let rows: Vec<Vec<String>> = cell
             .series
             .iter()
             .map(|s| {
                 let quantiles = s.quantiles.iter().map(|q| format!("{} {} / {}", q.quantile, ns(q.a_ns), ns(q.b_ns)));
-                vec![s.series.clone(), quantiles.collect::<Vec<_>>().join(", "), format!("{} / {}", per_s(s.a_served), per_s(s.b_served))]
+                vec![
+                    s.series.clone(),
+                    quantiles.collect::<Vec<_>>().join(", "),
+                    format!("{} / {}", per_s(s.a_served), per_s(s.b_served)),
+                ]
             })
             .collect();
         table(&mut out, &["series", "latency, first / second", "served, first / second"], &rows);

@@ -1,6 +1,8 @@
 //! Comparing finished runs: a new one against a base, or one mode of sharing against another. Pure, from digests.
 
 mod alike;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod markdown;
 mod model;
 mod modes;
@@ -19,7 +21,8 @@ pub use model::{
 pub use modes::{Lone, ModeCell, ModeHazard, ModeQuantile, ModeSeries, ModeVerdict, Modes, ModesError, Side, modes};
 pub use runs::{LEAST_RUNS, compare};
 pub use summary::{
-    Blocks, CellSummary, Evidence, Group, HazardSummary, Level, LoadError, ObservedSummary, Quiet, SeriesSummary, Summary,
+    Blocks, CellSummary, Evidence, Group, HazardSummary, Level, LoadError, ObservedSummary, Quiet, SeriesSummary,
+    Summary,
 };
 pub(crate) use text::ROOT;
 

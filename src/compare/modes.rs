@@ -191,7 +191,13 @@ pub fn modes(a: (&Evidence, &str), b: (&Evidence, &str), allowed: &[super::Key])
     let places = |(evidence, name): (&Evidence, &str)| {
         let mut places: Vec<String> = Vec::new();
         let of = |place: &str| place == name || place.strip_prefix(name).is_some_and(|rest| rest.starts_with('@'));
-        for place in evidence.run.quiet.iter().map(|q| q.place.as_str()).chain(evidence.run.cells.iter().map(|c| place_of(&c.name))) {
+        for place in evidence
+            .run
+            .quiet
+            .iter()
+            .map(|q| q.place.as_str())
+            .chain(evidence.run.cells.iter().map(|c| place_of(&c.name)))
+        {
             if of(place) && !places.iter().any(|p| p == place) {
                 places.push(place.to_owned());
             }
@@ -204,7 +210,11 @@ pub fn modes(a: (&Evidence, &str), b: (&Evidence, &str), allowed: &[super::Key])
     ];
     if places_a.len() != places_b.len() {
         let words = |places: &[String]| count(places.len() as u64, "victim place");
-        notes.push(format!("{} against {}: compared in their order, the others are left out.", words(&places_a), words(&places_b)));
+        notes.push(format!(
+            "{} against {}: compared in their order, the others are left out.",
+            words(&places_a),
+            words(&places_b)
+        ));
     }
     let (mut lone, mut cells) = (Vec::new(), Vec::new());
     let exclusive = [a.0, b.0].into_iter().find_map(|evidence| Some((evidence, exclusive(evidence)?)));
@@ -289,7 +299,13 @@ fn over(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     a.zip(b).and_then(|(a, b)| nine_digits(b / a))
 }
 
-fn lone_rows(a: &Evidence, place_a: &str, b: &Evidence, place_b: &str, exclusive: Option<(&Evidence, &str)>) -> Vec<Lone> {
+fn lone_rows(
+    a: &Evidence,
+    place_a: &str,
+    b: &Evidence,
+    place_b: &str,
+    exclusive: Option<(&Evidence, &str)>,
+) -> Vec<Lone> {
     let mut rows = Vec::new();
     for first in a.run.quiet.iter().filter(|q| q.place == place_a) {
         let second = quiet(b, place_b, &first.series);
@@ -332,7 +348,12 @@ fn cell_rows(a: &Evidence, place_a: &str, b: &Evidence, place_b: &str) -> Vec<Mo
     let row = |neighbour: &str| {
         let first = of(a, place_a, neighbour).and_then(|i| a.run.cells.get(i));
         let second = of(b, place_b, neighbour).and_then(|i| b.run.cells.get(i));
-        ModeCell { neighbour: neighbour.to_owned(), a: verdict(first), b: verdict(second), series: series(first, second) }
+        ModeCell {
+            neighbour: neighbour.to_owned(),
+            a: verdict(first),
+            b: verdict(second),
+            series: series(first, second),
+        }
     };
     neighbours.into_iter().map(row).collect()
 }
@@ -360,7 +381,8 @@ fn series(a: Option<&CellSummary>, b: Option<&CellSummary>) -> Vec<ModeSeries> {
         let interference = |cell: Option<&CellSummary>, quantile: Quantile| {
             cell?.series.iter().find(|s| s.series == name && s.quantile == quantile)?.ratio
         };
-        let mut quantiles: Vec<Quantile> = [first, second].into_iter().flatten().flat_map(|q| &q.levels).map(|l| l.quantile).collect();
+        let mut quantiles: Vec<Quantile> =
+            [first, second].into_iter().flatten().flat_map(|q| &q.levels).map(|l| l.quantile).collect();
         quantiles.sort_unstable();
         quantiles.dedup();
         let quantile = |quantile: Quantile| {
@@ -393,7 +415,8 @@ fn rates(a: (&Evidence, &str), b: (&Evidence, &str), places_a: &[String], places
             }
         }
     }
-    (!other.is_empty()).then(|| format!("Not at the same load, as each was calibrated to its own place: {}.", other.join(", ")))
+    (!other.is_empty())
+        .then(|| format!("Not at the same load, as each was calibrated to its own place: {}.", other.join(", ")))
 }
 
 fn hazards(a: (&Evidence, &str), b: (&Evidence, &str)) -> Vec<ModeHazard> {
@@ -459,12 +482,22 @@ pub(super) fn text(m: &Modes, options: &Options) -> String {
     for l in &m.lone {
         let first = l.series != last;
         last = &l.series;
-        let mut row = vec![plain(if first { &l.series } else { "" }), plain(&l.quantile.to_string()), ns(l.a_ns), ns(l.b_ns), times(l.ratio)];
+        let mut row = vec![
+            plain(if first { &l.series } else { "" }),
+            plain(&l.quantile.to_string()),
+            ns(l.a_ns),
+            ns(l.b_ns),
+            times(l.ratio),
+        ];
         if costs {
             row.extend([times(l.a_cost), times(l.b_cost)]);
         }
         let capacity = l.a_capacity.is_some() || l.b_capacity.is_some();
-        row.push(plain(&if first && capacity { format!("{}, {}", per_s(l.a_capacity), per_s(l.b_capacity)) } else { String::new() }));
+        row.push(plain(&if first && capacity {
+            format!("{}, {}", per_s(l.a_capacity), per_s(l.b_capacity))
+        } else {
+            String::new()
+        }));
         rows.push(row);
     }
     page.table(2, 1, &rows);
@@ -485,11 +518,17 @@ pub(super) fn text(m: &Modes, options: &Options) -> String {
             }
         }
         page.paragraph(line, 0, 2);
-        let mut rows = vec![[ "series", "", a, b, &format!("{b} ÷ {a}"), "served" ].map(faint).to_vec()];
+        let mut rows = vec![["series", "", a, b, &format!("{b} ÷ {a}"), "served"].map(faint).to_vec()];
         for s in &cell.series {
             for (at, q) in s.quantiles.iter().enumerate() {
                 let unserved = |n: u64| if n > 0 { format!(" ({n} never)") } else { String::new() };
-                let served = format!("{}{}, {}{}", per_s(s.a_served), unserved(s.a_unserved), per_s(s.b_served), unserved(s.b_unserved));
+                let served = format!(
+                    "{}{}, {}{}",
+                    per_s(s.a_served),
+                    unserved(s.a_unserved),
+                    per_s(s.b_served),
+                    unserved(s.b_unserved)
+                );
                 rows.push(vec![
                     plain(if at == 0 { &s.series } else { "" }),
                     plain(&q.quantile.to_string()),

@@ -15,7 +15,7 @@ use super::summary::{CellSummary, Evidence, Group, HazardSummary, Quiet, SeriesS
 use super::words;
 use crate::report::{Ratio, VerdictWord, count, nine_digits, rate};
 use crate::scenario::{Margins, Quantile};
-use crate::stats::{Prediction, RankSum, holm, hodges_lehmann, shift};
+use crate::stats::{Prediction, RankSum, hodges_lehmann, holm, shift};
 
 /// Runs of one card in one layout before they predict the next one's quiet levels: with five, t(97.5 %; 4) is 2.8, with two
 /// it is 12.7, and an interval would hold nearly everything.
@@ -275,7 +275,11 @@ impl Sizes {
                 false => Size::Unchanged,
             };
             row.shift = Some(Shift {
-                ratio: Ratio { estimate: ratio_of(estimate), low: low.and_then(ratio_of), high: high.and_then(ratio_of) },
+                ratio: Ratio {
+                    estimate: ratio_of(estimate),
+                    low: low.and_then(ratio_of),
+                    high: high.and_then(ratio_of),
+                },
                 p: nine_digits(*p).unwrap_or(1.0),
                 margin: test.margin,
                 blocks: (test.x.len() as u32, test.y.len() as u32),

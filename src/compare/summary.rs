@@ -303,7 +303,8 @@ impl Reader<'_> {
         };
         let mut out = Vec::new();
         for name in self.plan.panel.iter().flat_map(|probe| &probe.series) {
-            let parts: Vec<&DigestSeries> = self.digest.series.iter().filter(here).filter(|s| s.series == *name).collect();
+            let parts: Vec<&DigestSeries> =
+                self.digest.series.iter().filter(here).filter(|s| s.series == *name).collect();
             if !parts.is_empty() {
                 out.push(self.series(place, name, &parts)?);
             }
@@ -335,7 +336,8 @@ impl Reader<'_> {
         wanted.dedup();
         // A p99.9 of a thousand requests would be their largest: nothing is shown rather than that.
         wanted.retain(|q| requests >= min_requests(*q, LEVEL));
-        let levels = wanted.into_iter().map(|quantile| Level { quantile, ns: quantile_of(&pooled, requests, quantile) });
+        let levels =
+            wanted.into_iter().map(|quantile| Level { quantile, ns: quantile_of(&pooled, requests, quantile) });
         Ok(Quiet {
             place: place.to_owned(),
             series: name.to_owned(),
@@ -356,7 +358,8 @@ impl Reader<'_> {
     }
 
     fn cell(&self, cell: &CellVerdict) -> Result<CellSummary, RunDirError> {
-        let victim = self.plan.arrangements.get(cell.arrangement).and_then(|a| a.seats.iter().position(|s| s.id == cell.seat));
+        let victim =
+            self.plan.arrangements.get(cell.arrangement).and_then(|a| a.seats.iter().position(|s| s.id == cell.seat));
         let place = place_of(&cell.name);
         let noisy = match victim {
             Some(victim) => self.place(place, cell.arrangement, victim, Some(cell.neighbour))?,
@@ -380,7 +383,10 @@ impl Reader<'_> {
         let here = |d: &&DigestSeries| {
             (d.arrangement, d.neighbour, &d.series) == (cell.arrangement, Some(cell.neighbour), &s.series)
                 && self.plan.arrangements.get(d.arrangement).and_then(|a| a.grids.get(d.grid)).is_some_and(|grid| {
-                    self.plan.arrangements[d.arrangement].seats.get(grid.victim).is_some_and(|seat| seat.id == cell.seat)
+                    self.plan.arrangements[d.arrangement]
+                        .seats
+                        .get(grid.victim)
+                        .is_some_and(|seat| seat.id == cell.seat)
                 })
         };
         let differences = self.digest.series.iter().filter(here).flat_map(|d| &d.differences);

@@ -145,7 +145,12 @@ fn sizes(page: &mut Page, c: &Comparison) {
         let mut last = Line::of(tint, word);
         if let Some(shift) = &s.shift {
             let margin = crate::report::percent(shift.margin);
-            let text = format!(" {} beyond {margin}, {} and {} blocks", ratio_interval(&shift.ratio), shift.blocks.0, shift.blocks.1);
+            let text = format!(
+                " {} beyond {margin}, {} and {} blocks",
+                ratio_interval(&shift.ratio),
+                shift.blocks.0,
+                shift.blocks.1
+            );
             last.push(Tint::Plain, &text);
         }
         if let Some(spread) = &s.spread {
@@ -181,17 +186,28 @@ fn quiet(page: &mut Page, c: &Comparison) {
     let moved = |q: &&QuietChange| matches!(q.state, QuietState::Slower | QuietState::Faster);
     let judged = c.method.quiets > 0;
     page.heading(&match judged {
-        true => format!("Quiet levels: {} of {} judged have changed", c.quiet.iter().filter(moved).count(), c.method.quiets),
+        true => {
+            format!("Quiet levels: {} of {} judged have changed", c.quiet.iter().filter(moved).count(), c.method.quiets)
+        }
         false => "Quiet levels: shown, not judged".to_owned(),
     });
     // p99.9 of a run that does not judge it is in the JSON.
-    let shown = |q: &&QuietChange| if judged { moved(q) || q.why.is_some() && q.runs > 0 && q.state != QuietState::NotJudged } else { q.base_ns.is_some() && q.quantile < Quantile::P999 };
+    let shown = |q: &&QuietChange| {
+        if judged {
+            moved(q) || q.why.is_some() && q.runs > 0 && q.state != QuietState::NotJudged
+        } else {
+            q.base_ns.is_some() && q.quantile < Quantile::P999
+        }
+    };
     let mut rows = Vec::new();
     for q in c.quiet.iter().filter(shown) {
         let (word, tint) = state_word(q.state);
         let mut last = Line::of(tint, word);
         if let (Some(low), Some(high)) = (q.low_ns, q.high_ns) {
-            last.push(Tint::Plain, &format!(": {} predict {} … {}", count(q.runs.into(), "run"), time(low), time(high)));
+            last.push(
+                Tint::Plain,
+                &format!(": {} predict {} … {}", count(q.runs.into(), "run"), time(low), time(high)),
+            );
         }
         if let Some(why) = &q.why {
             last.push(Tint::Plain, &format!(": {why}"));

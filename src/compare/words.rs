@@ -11,26 +11,31 @@ const NAMED: usize = 4;
 /// What a comparison comes to, in a sentence.
 pub(super) fn summary(c: &Comparison) -> String {
     let mut parts = Vec::new();
-    let cells = |change: Change| c.cells.iter().filter(|cell| cell.change == change).map(|cell| cell.name.clone()).collect();
+    let cells =
+        |change: Change| c.cells.iter().filter(|cell| cell.change == change).map(|cell| cell.name.clone()).collect();
     let hazards = |change: Change| c.hazards.iter().filter(|h| h.change == change).map(|h| h.name.clone()).collect();
     let series = |of: &dyn Fn(&super::SeriesChange) -> bool| {
         let rows = c.cells.iter().flat_map(|cell| cell.series.iter().map(move |s| (cell, s)));
-        rows.filter(|(_, s)| of(s)).map(|(cell, s)| format!("{} {} {}", cell.name, s.series, s.quantile)).collect::<Vec<_>>()
+        rows.filter(|(_, s)| of(s))
+            .map(|(cell, s)| format!("{} {} {}", cell.name, s.series, s.quantile))
+            .collect::<Vec<_>>()
     };
     let quiet = |state: QuietState| {
         let rows = c.quiet.iter().filter(|q| q.state == state);
         rows.map(|q| format!("{} {} {}", q.place, q.series, q.quantile)).collect::<Vec<_>>()
     };
-    let mut say = |names: Vec<String>, what: &str| {
-        if !names.is_empty() {
-            parts.push(format!("{what} ({})", listed(&names)));
-        }
+    let mut say = |names: Vec<String>, what: &str| match names.is_empty() {
+        true => {}
+        false if what.is_empty() => parts.extend(names),
+        false => parts.push(format!("{what} ({})", listed(&names))),
     };
     match c.outcome {
         Outcome::Worse => {
             say(cells(Change::Worse), "cells got worse");
             // Those of cells that got worse themselves are named by them.
-            let worse = |name: &str| c.cells.iter().any(|cell| cell.change == Change::Worse && name.starts_with(&format!("{} ", cell.name)));
+            let worse = |name: &str| {
+                c.cells.iter().any(|cell| cell.change == Change::Worse && name.starts_with(&format!("{} ", cell.name)))
+            };
             let alone = series(&|s| s.change == Change::Worse).into_iter().filter(|name| !worse(name)).collect();
             say(alone, "a verdict of a series got worse");
             say(hazards(Change::Worse), "hazards got worse");
@@ -45,22 +50,34 @@ pub(super) fn summary(c: &Comparison) -> String {
         }
         Outcome::Unchanged => {
             let same = c.cells.iter().filter(|cell| cell.change == Change::Same).count() as u64;
-            parts.push(format!("{} with the same verdict", count(same, "cell")));
+            say(vec![format!("{} with the same verdict", count(same, "cell"))], "");
             say(cells(Change::Better), "better");
             say(cells(Change::Decided), "decided now");
             say(cells(Change::Added), "not in the base");
             let shrank = series(&|s| s.size == Size::Shrank);
-            parts.push(match (c.method.sizes, shrank.len()) {
+            let sizes = match (c.method.sizes, shrank.len()) {
                 (0, _) => "no size of interference could be tested".to_owned(),
                 (n, 0) => format!("{} of interference tested, none changed beyond its margin", count(n.into(), "size")),
-                (n, _) => format!("{} of interference tested, none grew, and these shrank: {}", count(n.into(), "size"), listed(&shrank)),
-            });
+                (n, _) => format!(
+                    "{} of interference tested, none grew, and these shrank: {}",
+                    count(n.into(), "size"),
+                    listed(&shrank)
+                ),
+            };
+            say(vec![sizes], "");
             let faster = quiet(QuietState::Faster);
-            parts.push(match (c.method.quiets, faster.len()) {
+            let quiets = match (c.method.quiets, faster.len()) {
                 (0, _) => "quiet levels shown, not judged".to_owned(),
-                (n, 0) => format!("{} within what {} predict", count(n.into(), "quiet level"), count(c.base.len() as u64, "run")),
-                (n, _) => format!("{} judged, none rose, and these fell: {}", count(n.into(), "quiet level"), listed(&faster)),
-            });
+                (n, 0) => format!(
+                    "{} within what {} predict",
+                    count(n.into(), "quiet level"),
+                    count(c.base.len() as u64, "run")
+                ),
+                (n, _) => {
+                    format!("{} judged, none rose, and these fell: {}", count(n.into(), "quiet level"), listed(&faster))
+                }
+            };
+            say(vec![quiets], "");
         }
     }
     let word = match c.outcome {
@@ -83,7 +100,8 @@ fn listed(names: &[String]) -> String {
 pub(super) fn notes(base: &Group, new: &Evidence) -> Vec<String> {
     let runs = base.runs.len() as u32;
     let mut notes = vec![
-        "A verdict is a fact of its run, and so is another one; near a margin two runs of one truth may differ.".to_owned(),
+        "A verdict is a fact of its run, and so is another one; near a margin two runs of one truth may differ."
+            .to_owned(),
         format!(
             "A size of interference (noisy ÷ quiet) has changed where the differences of the two runs' blocks, as two independent \
              samples, lie apart by more than the isolated margin of their quantile: rank sum of Wilcoxon, Holm over all tests."

@@ -162,9 +162,13 @@ mod tests {
     /// Published critical values, one-sided (Mann and Whitney 1947; Siegel and Castellan, table J): the largest U with P(U ≤ u) ≤ α.
     #[test]
     fn critical_values_are_the_published_ones() {
-        for (m, n, at_5, at_1) in
-            [(3, 3, Some(0), None), (5, 5, Some(4), Some(1)), (8, 8, Some(15), Some(9)), (10, 10, Some(27), Some(19)), (20, 20, Some(138), Some(114))]
-        {
+        for (m, n, at_5, at_1) in [
+            (3, 3, Some(0), None),
+            (5, 5, Some(4), Some(1)),
+            (8, 8, Some(15), Some(9)),
+            (10, 10, Some(27), Some(19)),
+            (20, 20, Some(138), Some(114)),
+        ] {
             let table = RankSum::new(m, n);
             assert_eq!((table.critical(0.05), table.critical(0.01)), (at_5, at_1), "{m} and {n}");
         }
