@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{Alike, Evidence, Group, Key, Unlike};
 use crate::provenance::Provenance;
-use crate::report::Options;
+use crate::report::{Options, document};
 
 const FORMAT: &str = "crosstalk-baseline";
 const VERSION: u32 = 1;
@@ -83,6 +83,11 @@ pub enum BaselineError {
         /// Of the baseline.
         base: Provenance,
     },
+}
+
+/// JSON Schema of a baseline file.
+pub fn schema() -> serde_json::Value {
+    document("crosstalk baseline", |generator| vec![generator.subschema_for::<Baseline>()])
 }
 
 impl Baseline {

@@ -28,7 +28,7 @@ pub(crate) use text::ROOT;
 
 use serde::Serialize;
 
-use crate::report::{Options, ReportError};
+use crate::report::{Options, ReportError, document};
 
 /// A format of comparisons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,13 @@ impl Modes {
             Format::Markdown => Ok(markdown::modes(self)),
         }
     }
+}
+
+/// JSON Schema of a comparison, of runs or of modes.
+pub fn schema() -> serde_json::Value {
+    document("crosstalk comparison", |generator| {
+        vec![generator.subschema_for::<Comparison>(), generator.subschema_for::<Modes>()]
+    })
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, ReportError> {

@@ -221,10 +221,10 @@ fn unlike() -> Vec<(Key, fn(&mut Alike), &'static str)> {
             |a| a.scenario.neighbours.values_mut().for_each(|n| n.queued = 8),
             "scenario neighbours.hog.queued: base 4, new 8",
         ),
-        (Key::Scenario, |a| drop(a.scenario.probes.clear()), "scenario probes.chase: base there, new none"),
+        (Key::Scenario, |a| a.scenario.probes.clear(), "scenario probes.chase: base there, new none"),
         (
             Key::Scenario,
-            |a| drop(a.scenario.cells.insert("mig/x".to_owned())),
+            |a| a.scenario.cells = [CELL, "mig/x"].map(str::to_owned).into(),
             "scenario cells (those of one only): base none, new mig/x",
         ),
         (Key::Tier, |a| a.tier.tier = Tier::Certify, "tier tier: base smoke, new certify"),

@@ -21,6 +21,7 @@ mod tests;
 
 pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
+pub(crate) use json::document;
 pub use json::{report_schema, run_schema};
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{

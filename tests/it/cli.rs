@@ -35,7 +35,7 @@ fn lists_are_never_empty_and_json_is_json() {
 
 #[test]
 fn schemas_are_the_committed_ones() {
-    for of in ["scenario", "run", "report"] {
+    for of in ["scenario", "run", "report", "comparison", "baseline"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{of}.schema.json"));
         assert!(ok(&["schema", of]) == std::fs::read_to_string(path).unwrap(), "run `crosstalk schema {of}` into it");
     }
