@@ -460,7 +460,7 @@ pub(super) fn text(m: &Modes, options: &Options) -> String {
     }
     page.paragraph(Line::of(Tint::Strong, &m.summary), 0, 2);
     for side in [&m.a, &m.b] {
-        let text = format!("  {} ({}) · {}", side.sharing, side.seats.join(", "), run_words(&side.run));
+        let text = format!(": {} ({}) · {}", side.sharing, side.seats.join(", "), run_words(&side.run));
         page.paragraph(Line::of(Tint::Strong, &side.arrangement).with(Tint::Plain, &text), 0, 2);
     }
     for difference in &m.different {
@@ -504,8 +504,8 @@ pub(super) fn text(m: &Modes, options: &Options) -> String {
     for cell in &m.cells {
         page.gap();
         let mut line = Line::of(Tint::Strong, &format!("Beside {}", cell.neighbour));
-        for (name, side) in [(a, &cell.a), (b, &cell.b)] {
-            line.push(Tint::Plain, &format!("  {name}: "));
+        for (gap, name, side) in [(": ", a, &cell.a), ("; ", b, &cell.b)] {
+            line.push(Tint::Plain, &format!("{gap}{name} "));
             match side {
                 Some(v) => line.append(verdict_word(v.verdict)),
                 None => line.push(Tint::Faint, "not there"),

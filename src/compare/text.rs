@@ -51,10 +51,10 @@ pub(super) fn run_words(run: &RunShown) -> String {
 
 fn runs(page: &mut Page, c: &Comparison) {
     for (at, run) in c.base.iter().enumerate() {
-        let name = if c.base.len() > 1 { format!("base {}  ", at + 1) } else { "base  ".to_owned() };
+        let name = if c.base.len() > 1 { format!("base {}: ", at + 1) } else { "base: ".to_owned() };
         page.paragraph(Line::of(Tint::Strong, &name).with(Tint::Plain, &run_words(run)), 0, 2);
     }
-    page.paragraph(Line::of(Tint::Strong, "new   ").with(Tint::Plain, &run_words(&c.new)), 0, 2);
+    page.paragraph(Line::of(Tint::Strong, "new: ").with(Tint::Plain, &run_words(&c.new)), 0, 2);
     for changed in &c.changed {
         let text = format!("{}: {} → {}", changed.what, changed.base, changed.new);
         page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
