@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 
 use super::{CliError, Exit};
-use crate::gate::{self, Gate, Judged};
-use crate::run_dir::{self, Digest, RecordedRun};
-use crate::verdict;
+use crate::baseline::Baseline;
+use crate::compare::{self, Comparison, Evidence};
+use crate::gate::{self, Gate, Judged, Policy};
+use crate::run_dir::{self, RecordedRun};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -16,6 +17,9 @@ pub(super) struct Args {
     /// A policy file, or the name of a ready-made one.
     #[arg(long, value_name = "FILE|NAME", default_value = gate::DEFAULT)]
     policy: String,
+    /// A baseline file, where the policy asks for one (`crosstalk baseline add`).
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// A further run of the same plan, which may decide what is open: at most as many as the policy declares, in their order.
     #[arg(long, value_name = "RUN")]
     retry: Vec<PathBuf>,
@@ -60,10 +64,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             policy.retries
         )));
     }
-    let first = read(&args.run)?;
+    let source = Source { baseline: baseline(args, &policy)? };
+    let (first, against) = source.read(&args.run)?;
     let (mut retries, mut previous, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for path in &args.retry {
-        let retry = read(path)?;
+        let (retry, against) = source.read(path)?;
         if let Some(why) = gate::unlike(&first, &retry) {
             let path = path.display();
             return Err(CliError::Usage(format!(
@@ -71,22 +76,33 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
                 args.run.display()
             )));
         }
-        retries.push(retry);
+        retries.push(Judged::new(retry, &policy, against, today));
     }
     for path in &args.previous {
-        let before = read(path)?;
+        let (before, against) = source.read(path)?;
         match gate::unlike(&first, &before) {
             Some(why) => notes.push(format!("{} confirms nothing: {why}", path.display())),
-            None => previous.push(before),
+            None => previous.push(Judged::new(before, &policy, against, today)),
         }
     }
-    let judged = |run: RecordedRun| Judged::new(run, &policy, today);
-    let (retries, previous): (Vec<Judged>, Vec<Judged>) =
-        (retries.into_iter().map(judged).collect(), previous.into_iter().map(judged).collect());
-    let mut gate = Gate::judge(&policy, &judged(first), &retries, &previous, Vec::new(), today);
+    let judged = Judged::new(first, &policy, against, today);
+    let mut gate = Gate::judge(&policy, &judged, &retries, &previous, today);
     gate.notes.extend(notes);
     show(args, &gate)?;
     Ok(gate.answer.into())
+}
+
+/// The baseline, where one is named. One that nobody looks at is a mistake.
+fn baseline(args: &Args, policy: &Policy) -> Result<Option<Baseline>, CliError> {
+    let Some(path) = &args.baseline else { return Ok(None) };
+    if policy.baseline.is_none() {
+        return Err(CliError::Usage(format!(
+            "--baseline {} is given, and the policy {} asks nothing of one: add `[baseline]` to it, or leave the flag out",
+            path.display(),
+            policy.name
+        )));
+    }
+    Baseline::load(path).map(Some).map_err(|e| CliError::Usage(e.to_string()))
 }
 
 fn show(args: &Args, gate: &Gate) -> Result<(), CliError> {
@@ -99,19 +115,28 @@ fn show(args: &Args, gate: &Gate) -> Result<(), CliError> {
     if args.output.is_some() { super::print(&gate::text(gate)) } else { Ok(()) }
 }
 
-/// A run, once everything in it was compared: its checksums, its histograms with its samples, its events, and its verdict.
-fn read(path: &Path) -> Result<RecordedRun, CliError> {
-    let verified = run_dir::verify(path).map_err(CliError::in_run(path))?;
-    run_dir::recheck(&verified.run).map_err(CliError::in_run(path))?;
-    if let Some(digest) = &verified.digest
-        && Digest::build(&verified.run, &verdict::judge(&verified.run))? != *digest
-    {
-        return Err(CliError::Usage(format!(
-            "{}: the verdict recomputed from raw samples differs from digest.json, which {} wrote: judge with that version, or \
-             measure again",
-            path.display(),
-            verified.run.manifest.created_by
-        )));
+/// What every run is read for.
+struct Source {
+    baseline: Option<Baseline>,
+}
+
+impl Source {
+    /// A run, once everything in it was compared (its checksums, its histograms with its samples, its events, its verdict), and
+    /// it against the baseline.
+    fn read(&self, path: &Path) -> Result<(RecordedRun, Option<Result<Comparison, String>>), CliError> {
+        let in_run = CliError::in_run(path);
+        let verified = run_dir::verify(path).map_err(&in_run)?;
+        super::verify::agrees(path, &verified)?;
+        let Some(baseline) = &self.baseline else { return Ok((verified.run, None)) };
+        let against = match run_dir::digest(path).map_err(&in_run)? {
+            None => Err("the run was not finished, and has no digest to compare".to_owned()),
+            Some((digest, root)) => {
+                let new = Evidence::of(&verified.run, &digest, &root).map_err(&in_run)?;
+                let base = baseline.reference(&new.alike, &[]);
+                base.and_then(|base| compare::compare(base, &new, &[]))
+                    .map_err(|unlike| format!("absent: the baseline has no runs like this one: {unlike}"))
+            }
+        };
+        Ok((verified.run, Some(against)))
     }
-    Ok(verified.run)
 }

@@ -3,12 +3,12 @@
 use jiff::civil::Date;
 use wildmatch::WildMatch;
 
-use super::evidence::percent;
+use super::against;
 use super::policy::{Demand, Must, Policy};
 use super::{Finding, Judged};
 use crate::channel::Channel;
 use crate::plan::Plan;
-use crate::report::RequiredOf;
+use crate::report::{RequiredOf, percent};
 use crate::scenario::{Accept, Expectation, Quantile, SharingMode, Word};
 use crate::stats::{blocks_for_share, episode_share};
 use crate::verdict::{self, CellVerdict, RequirementState, SeriesVerdict, Verdict};
@@ -18,18 +18,28 @@ use crate::workload::PLACEBO;
 const TAIL: Quantile = Quantile(95_000);
 
 /// What one demand finds in one run.
-struct Found {
-    subject: String,
-    state: RequirementState,
-    text: String,
-    /// A fact that no further run of the plan is asked about: a hazard, an observation.
-    once: bool,
+pub(super) struct Found {
+    pub(super) subject: String,
+    pub(super) state: RequirementState,
+    pub(super) text: String,
+    pub(super) kind: Kind,
     /// The retry that decided it.
-    retry: Option<u32>,
+    pub(super) retry: Option<u32>,
+}
+
+/// What other runs of the plan have to say of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Judged with an error rate: retries may decide it, runs before confirm that it fails.
+    Judged,
+    /// Compared with a baseline: runs before confirm that it fails.
+    Compared,
+    /// A fact, such as a hazard: nothing.
+    Fact,
 }
 
 /// Everything that the policy demands.
-pub(super) fn of(policy: &Policy, run: &Judged, retries: &[Judged], previous: &[Judged]) -> Vec<Finding> {
+pub(super) fn of(policy: &Policy, run: &Judged, retries: &[Judged], previous: &[Judged], today: Date) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut settle = |rule: &str, find: &dyn Fn(&Judged) -> Vec<Found>| {
         let retries: Vec<Vec<Found>> = retries.iter().map(find).collect();
@@ -48,6 +58,9 @@ pub(super) fn of(policy: &Policy, run: &Judged, retries: &[Judged], previous: &[
     }
     if policy.scenario_requirements {
         settle("scenario_requirements", &own);
+    }
+    if let Some(asked) = &policy.baseline {
+        settle("baseline", &|judged| against::of(asked, judged.against.as_ref(), today));
     }
     findings
 }
@@ -80,12 +93,9 @@ pub(super) fn notes(policy: &Policy, run: &Judged, today: Date) -> Vec<String> {
 
 /// What the run says, what a retry makes of it where it is open, and whether the runs before it confirm a failure.
 fn settled(policy: &Policy, mut found: Found, retries: &[Vec<Found>], previous: &[Vec<Found>]) -> Found {
-    if found.once {
-        return found;
-    }
     let same = |all: &[Found]| all.iter().position(|other| other.subject == found.subject);
     let decided = |other: &Found| !matches!(other.state, RequirementState::Undecided | RequirementState::NotRequired);
-    if found.state == RequirementState::Undecided {
+    if found.state == RequirementState::Undecided && found.kind == Kind::Judged {
         let decisive = retries.iter().enumerate().find_map(|(index, all)| {
             let other = &all[same(all)?];
             decided(other).then_some((index, other))
@@ -96,7 +106,7 @@ fn settled(policy: &Policy, mut found: Found, retries: &[Vec<Found>], previous: 
             found.text = format!("{} (retry {}; before it: {})", other.text, index + 1, found.text);
         }
     }
-    if found.state == RequirementState::NotMet && policy.confirm > 1 {
+    if found.state == RequirementState::NotMet && found.kind != Kind::Fact && policy.confirm > 1 {
         let failed = |all: &Vec<Found>| same(all).is_some_and(|at| all[at].state == RequirementState::NotMet);
         let before = previous.iter().rev().take_while(|all| failed(all)).count() as u32;
         if before + 1 < policy.confirm {
@@ -118,7 +128,10 @@ fn own(judged: &Judged) -> Vec<Found> {
         subject: item.cell.clone(),
         state: item.state,
         text: item.text.clone(),
-        once: matches!(item.of, RequiredOf::Hazard | RequiredOf::Observation),
+        kind: match item.of {
+            RequiredOf::Hazard | RequiredOf::Observation => Kind::Fact,
+            RequiredOf::Cell | RequiredOf::Objective => Kind::Judged,
+        },
         retry: None,
     });
     let found: Vec<Found> = found.collect();
@@ -134,8 +147,9 @@ fn own(judged: &Judged) -> Vec<Found> {
     found.into_iter().chain(rest).collect()
 }
 
-fn absent(subject: &str, state: RequirementState, text: String) -> Found {
-    Found { subject: subject.to_owned(), state, text, once: false, retry: None }
+/// Something that is not there, or not decided.
+pub(super) fn absent(subject: &str, state: RequirementState, text: String) -> Found {
+    Found { subject: subject.to_owned(), state, text, kind: Kind::Judged, retry: None }
 }
 
 /// What one demand finds in one run; never nothing.
@@ -231,7 +245,7 @@ fn one_cell(policy: &Policy, rules: &Expectation, judged: &Judged, at: usize, ce
         }
         RequirementState::Undecided | RequirementState::NotMet => {}
     }
-    Some(Found { subject: cell.name.clone(), state, text, once: false, retry: None })
+    Some(Found { subject: cell.name.clone(), state, text, kind: Kind::Judged, retry: None })
 }
 
 /// What an Isolated lacks to see the episodes that the policy asks it to see.
@@ -309,7 +323,7 @@ fn objectives(policy: &Policy, demand: &Demand, judged: &Judged) -> Vec<Found> {
         if state == RequirementState::Accepted {
             text.push_str(&accepted_by(&risks));
         }
-        found.push(Found { subject: format!("{name} {}", shown.probe), state, text, once: false, retry: None });
+        found.push(Found { subject: format!("{name} {}", shown.probe), state, text, kind: Kind::Judged, retry: None });
     }
     // An arrangement that did not run has no objective to miss.
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
@@ -342,7 +356,7 @@ fn hazards(policy: &Policy, demand: &Demand, rules: &Expectation, judged: &Judge
         if state == RequirementState::Accepted {
             text.push_str(&accepted_by(&risks));
         }
-        found.push(Found { subject: hazard.name.clone(), state, text, once: true, retry: None });
+        found.push(Found { subject: hazard.name.clone(), state, text, kind: Kind::Fact, retry: None });
     }
     let named = |key: &str| {
         let planned = all.iter().map(|hazard| &plan.hazards[hazard.hazard]);
@@ -374,7 +388,7 @@ fn observations(demand: &Demand, finding: &str, judged: &Judged) -> Vec<Found> {
             subject,
             state,
             text: format!("{found}, {finding} asked: {}", v.observed.why),
-            once: true,
+            kind: Kind::Fact,
             retry: None,
         })
     };

@@ -6,6 +6,7 @@ use wildmatch::WildMatchPattern;
 use super::policy::Evidence;
 use super::{Finding, Judged};
 use crate::provenance::Provenance;
+use crate::report::percent;
 use crate::scenario::Quantile;
 use crate::verdict::RequirementState;
 
@@ -133,13 +134,8 @@ pub(super) const fn word(provenance: Provenance) -> &'static str {
 }
 
 /// Whole days from `from` to `to`; negative where it is later.
-fn days(from: Date, to: Date) -> i64 {
+pub(super) fn days(from: Date, to: Date) -> i64 {
     to.duration_since(from).as_hours() / 24
-}
-
-/// A ratio over one, in per cent.
-pub(super) fn percent(share: f64) -> String {
-    crate::report::percent(share)
 }
 
 fn list(names: &[impl AsRef<str>]) -> String {

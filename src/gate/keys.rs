@@ -62,6 +62,11 @@ pub(super) const TOP: &[Field] = &[
         Kind::List(&Kind::Table(OBSERVATION)),
         "Observations, and the finding that must come out.",
     ),
+    Field::optional(
+        "baseline",
+        Kind::Table(BASELINE),
+        "What must hold against earlier runs of the card in this layout, which `--baseline FILE` names.",
+    ),
     Field::optional("accept", Kind::List(&Kind::Table(ACCEPT)), "Requirements not met, whose risk somebody took."),
 ];
 
@@ -113,6 +118,34 @@ pub(super) const MARGINS: &[Field] = &[
     Field::optional("p50", MARGIN, "p50 and every quantile below p95; 5% unless given."),
     Field::optional("p99", MARGIN, "p95 up to below p99.9; 10% unless given."),
     Field::optional("p99.9", MARGIN, "p99.9 and above; 25% unless given."),
+];
+
+pub(super) const BASELINE: &[Field] = &[
+    Field::with_default(
+        "quiet",
+        Kind::Flag,
+        "true",
+        "No quiet level is above the interval in which the next run lies if nothing has changed; of fewer than five earlier runs \
+         undecided.",
+    ),
+    Field::with_default(
+        "tolerance",
+        Kind::Share { min: Share(0), max: Share::percent(1_000) },
+        "0%",
+        "How far above the mean of the baseline a quiet level may be all the same.",
+    ),
+    Field::with_default("verdicts", Kind::Flag, "true", "No verdict is worse than in the baseline."),
+    Field::with_default(
+        "interference",
+        Kind::Flag,
+        "true",
+        "No interference has grown by more than the isolated margin.",
+    ),
+    Field::optional(
+        "max_age",
+        Kind::Special(&AGE),
+        "The most days between the baseline's latest run and today; any, unless given.",
+    ),
 ];
 
 const MODES: &[&str] = &{
@@ -201,7 +234,7 @@ pub(super) const MUST: Shape = Shape {
 };
 
 /// The tables of a policy.
-const TABLES: &[&[Field]] = &[TOP, EVIDENCE, MARGINS, CELL, OBJECTIVE, HAZARD, OBSERVATION, ACCEPT];
+const TABLES: &[&[Field]] = &[TOP, EVIDENCE, MARGINS, CELL, OBJECTIVE, HAZARD, OBSERVATION, BASELINE, ACCEPT];
 
 fn age(_: &[&'static Workload]) -> Json {
     scenario::schema_text("[1-9][0-9]{0,4} ?d")
@@ -214,7 +247,7 @@ fn must(_: &[&'static Workload]) -> Json {
 /// The JSON Schema (draft 2020-12) of a policy, for editors.
 pub fn schema() -> Json {
     let mut schema = scenario::schema_document("crosstalk policy", TOP, TABLES.iter().copied(), &[]);
-    let asks = ["cell", "objective", "hazard", "observation"].map(|key| json!({ "required": [key] }));
+    let asks = ["cell", "objective", "hazard", "observation", "baseline"].map(|key| json!({ "required": [key] }));
     let own =
         json!({ "properties": { "scenario_requirements": { "const": true } }, "required": ["scenario_requirements"] });
     schema["anyOf"] = asks.into_iter().chain([own]).collect();

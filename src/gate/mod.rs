@@ -4,6 +4,7 @@
 //! Nothing passes for want of evidence: what is absent, unfinished, too old, of another provenance or inconclusive is
 //! undecided. Undecided says nothing against the machine, and is no pass.
 
+mod against;
 mod alike;
 mod builtin;
 mod demands;
@@ -20,8 +21,9 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::Comparison;
 use crate::provenance::Provenance;
-use crate::report::{Report, RunReport};
+use crate::report::{self, Report, RunReport};
 use crate::run_dir::RecordedRun;
 use crate::scenario::Tier;
 use crate::verdict::{self, RequirementState, RunVerdict};
@@ -30,7 +32,7 @@ pub use alike::unlike;
 pub use builtin::{BUILTIN, DEFAULT, LoadError, list_json, load, table};
 pub use junit::{JunitError, junit};
 pub use keys::schema as policy_schema;
-pub use policy::{Demand, Evidence, Must, Policy, read};
+pub use policy::{Baseline, Demand, Evidence, Must, Policy, read};
 pub use text::text;
 
 /// A run, judged as a policy asks.
@@ -40,18 +42,26 @@ pub struct Judged {
     report: RunReport,
     /// The day on which it began.
     date: Date,
+    /// It against a baseline, or why that cannot be.
+    against: Option<Result<Comparison, String>>,
 }
 
 impl Judged {
-    /// Judges `run` as one of as many as the policy lets decide, its accepted risks by the date of `today`.
-    pub fn new(mut run: RecordedRun, policy: &Policy, today: Date) -> Self {
+    /// Judges `run` as one of as many as the policy lets decide, its accepted risks by the date of `today`. `against` is the
+    /// run held against a baseline, or why it cannot be, where there is one.
+    pub fn new(
+        mut run: RecordedRun,
+        policy: &Policy,
+        against: Option<Result<Comparison, String>>,
+        today: Date,
+    ) -> Self {
         let date = std::mem::replace(&mut run.manifest.date, today);
         if !policy.scenario_risks {
             run.manifest.plan.accepted.clear();
         }
         let (run, verdict) = verdict::judge_one_of(run, 1 + policy.retries);
         let report = Report::one(&run, &verdict);
-        Self { run, verdict, report, date }
+        Self { run, verdict, report, date, against }
     }
 
     /// The run; its manifest holds today's date.
@@ -115,6 +125,11 @@ pub struct Finding {
     pub retry: Option<u32>,
 }
 
+/// JSON Schema of the JSON form.
+pub fn schema() -> serde_json::Value {
+    report::document("crosstalk gate", |generator| vec![generator.subschema_for::<Gate>()])
+}
+
 impl Gate {
     /// Name of the format.
     pub const FORMAT: &str = "crosstalk-gate";
@@ -122,15 +137,7 @@ impl Gate {
     pub const VERSION: u32 = 1;
 
     /// Judges `run` by `policy`. `retries` and `previous` are runs of the same plan; whether they are, [`unlike`] says.
-    /// `beside` are findings from elsewhere (a baseline), which follow the policy's own.
-    pub fn judge(
-        policy: &Policy,
-        run: &Judged,
-        retries: &[Judged],
-        previous: &[Judged],
-        beside: Vec<Finding>,
-        today: Date,
-    ) -> Self {
+    pub fn judge(policy: &Policy, run: &Judged, retries: &[Judged], previous: &[Judged], today: Date) -> Self {
         let mut findings = evidence::of(&policy.evidence, run, "", today);
         let mut notes = Vec::new();
         // What was not measured where the policy asks says nothing of its cells, for or against.
@@ -138,8 +145,7 @@ impl Gate {
             for (index, retry) in retries.iter().enumerate() {
                 findings.extend(evidence::of(&policy.evidence, retry, &format!("retry {}: ", index + 1), today));
             }
-            findings.extend(demands::of(policy, run, retries, previous));
-            findings.extend(beside);
+            findings.extend(demands::of(policy, run, retries, previous, today));
             notes = demands::notes(policy, run, today);
         }
         let answer = findings.iter().map(|finding| finding.state).max().unwrap_or(RequirementState::Undecided);

@@ -32,6 +32,8 @@ pub struct Policy {
     pub scenario_risks: bool,
     /// What must hold, in the order of the file within each kind.
     pub demands: Vec<Demand>,
+    /// What must hold against earlier runs.
+    pub baseline: Option<Baseline>,
     /// Accepted risks; the cell of each is a glob.
     pub accepted: Vec<Accept>,
 }
@@ -57,6 +59,21 @@ pub struct Evidence {
     pub gpu: Option<String>,
     /// The scenario, as a glob.
     pub scenario: Option<String>,
+}
+
+/// What must hold against earlier runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Baseline {
+    /// No quiet level has risen.
+    pub quiet: bool,
+    /// How far above the mean of the baseline a quiet level may be.
+    pub tolerance: Share,
+    /// No verdict is worse.
+    pub verdicts: bool,
+    /// No interference has grown.
+    pub interference: bool,
+    /// The most days that its latest run may be old.
+    pub max_age: Option<u32>,
 }
 
 /// One thing that must hold.
@@ -138,11 +155,14 @@ fn policy<'t>(r: &mut Reader<'t>, top: &Table<'t>) -> Option<Policy> {
             demands.extend(demand());
         }
     }
+    let baseline = top.table("baseline").map(|table| baseline(r, table));
+    let compares = baseline.as_ref().is_some_and(|b| b.quiet || b.verdicts || b.interference);
     let accepted: Vec<Accept> = top.tables("accept").filter_map(accept).collect();
     let scenario_requirements = top.flag("scenario_requirements");
-    if r.mistakes.is_empty() && !scenario_requirements && !demands.iter().any(demands_something) {
-        let expected = "expected `[[cell]]`, `[[objective]]`, `[[hazard]]` or `[[observation]]` with something that must hold, or \
-                        `scenario_requirements = true`";
+    let asks = scenario_requirements || compares || demands.iter().any(demands_something);
+    if r.mistakes.is_empty() && !asks {
+        let expected = "expected `[[cell]]`, `[[objective]]`, `[[hazard]]`, `[[observation]]` or `[baseline]` with something that \
+                        must hold, or `scenario_requirements = true`";
         r.absent(&top.span, "", "nothing is required: this policy cannot fail", expected);
     }
     Some(Policy {
@@ -154,6 +174,7 @@ fn policy<'t>(r: &mut Reader<'t>, top: &Table<'t>) -> Option<Policy> {
         scenario_requirements,
         scenario_risks: top.text("scenario_risks") == Some(keys::COUNT),
         demands,
+        baseline,
         accepted,
     })
 }
@@ -189,6 +210,16 @@ fn evidence<'t>(r: &mut Reader<'t>, table: Option<&Table<'t>>) -> Evidence {
         exclusive_use: table.is_some_and(|t| t.text("exclusive_use") == Some(keys::PROVED)),
         gpu: table.and_then(|t| t.owned("gpu")),
         scenario: table.and_then(|t| t.owned("scenario")),
+    }
+}
+
+fn baseline<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Baseline {
+    Baseline {
+        quiet: table.flag("quiet"),
+        tolerance: table.share("tolerance").unwrap_or(Share(0)),
+        verdicts: table.flag("verdicts"),
+        interference: table.flag("interference"),
+        max_age: table.entry("max_age").and_then(|entry| age(r, entry)),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::units::{Nanos, Share};
 use crate::verdict::synthetic::{Lab, lognormal};
 use RequirementState::{Accepted, Met, NotMet, Undecided};
 
+mod baseline;
+
 /// The day on which synthetic runs begin.
 const DAY: Date = date(2026, 6, 1);
 
@@ -51,9 +53,9 @@ fn gate_with(
     previous: Vec<RecordedRun>,
     today: Date,
 ) -> Gate {
-    let judged = |run| Judged::new(run, policy, today);
+    let judged = |run| Judged::new(run, policy, None, today);
     let all = |runs: Vec<RecordedRun>| runs.into_iter().map(judged).collect::<Vec<_>>();
-    Gate::judge(policy, &judged(run), &all(retries), &all(previous), Vec::new(), today)
+    Gate::judge(policy, &judged(run), &all(retries), &all(previous), today)
 }
 
 fn gate(rest: &str, run: RecordedRun) -> Gate {
@@ -182,7 +184,7 @@ fn only_what_was_measured_passes_a_ready_made_policy_or_one_that_says_nothing_of
 fn declared_retries_share_the_error_rate_and_take_their_blocks() {
     let level = |rest: &str| {
         let policy = policy(&format!("{rest}\n{ISOLATED}"));
-        Judged::new(run(1.0), &policy, DAY).verdict.cells[0].series[0].level
+        Judged::new(run(1.0), &policy, None, DAY).verdict.cells[0].series[0].level
     };
     assert_eq!((level(""), level("retries = 1"), level("retries = 3")), (0.01, 0.005, 0.0025));
     let short = gate(&format!("retries = 1\n{ISOLATED}"), run(1.0));

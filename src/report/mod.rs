@@ -19,8 +19,9 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use format::percent;
+pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
+pub(crate) use json::document;
 pub use json::{report_schema, run_schema};
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
@@ -30,7 +31,8 @@ pub use model::{
 };
 pub use observed::ObservedHere;
 pub use plan::plan_text;
-pub(crate) use text::escape;
+pub(crate) use terminal::verdict_word;
+pub(crate) use text::{Line, Page, Tint, escape};
 
 /// A format of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

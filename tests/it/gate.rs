@@ -43,6 +43,15 @@ must = "isolated"
 /// The day of the runs: SOURCE_DATE_EPOCH of 2026-06-01, and of the day after.
 const THAT_DAY: &str = "1780272000";
 const NEXT_DAY: &str = "1780358400";
+/// Six weeks later.
+const LATER: &str = "1784073600";
+
+/// What `walk` asks with a baseline besides.
+const WITH_BASELINE: &str = r#"
+[baseline]
+tolerance = "5%"
+max_age = "30d"
+"#;
 
 struct Walk {
     scratch: Scratch,
@@ -64,10 +73,14 @@ impl Walk {
 
     /// A run, unless it is there.
     fn run(&self, name: &str, scenario: &str, seed: &str) -> PathBuf {
+        self.run_on(THAT_DAY, name, scenario, seed)
+    }
+
+    fn run_on(&self, day: &str, name: &str, scenario: &str, seed: &str) -> PathBuf {
         let out = self.root().join(name);
         if !out.exists() {
             let mut command = crosstalk();
-            command.current_dir(self.root()).env("SOURCE_DATE_EPOCH", THAT_DAY);
+            command.current_dir(self.root()).env("SOURCE_DATE_EPOCH", day);
             let ended = command.args(["run", scenario, "--seed", seed, "--out", name, "-q"]).ok();
             assert!(ended.is_ok(), "{ended:?}");
         }
@@ -150,6 +163,17 @@ fn a_pipeline_walks_through_the_gate() {
     step("retried", 0, "wide --policy policy.toml --retry again", "gate PASSED (exit 0)");
 
     step("stale", 4, "run --policy policy.toml --today 2026-07-15", "is 44 days old, 30 at most: measure again");
+
+    walk.policy("compared.toml", &format!("{POLICY}{WITH_BASELINE}"));
+    for seed in ["5", "6", "7", "8", "9"] {
+        let run = walk.run(&format!("base-{seed}"), "two-tenants.toml", seed);
+        crosstalk().current_dir(walk.root()).args(["baseline", "add"]).arg(run).assert().code(0);
+    }
+    step("compared", 0, "run --policy compared.toml --baseline baseline.json", "gate PASSED (exit 0)");
+    step("without baseline", 4, "run --policy compared.toml", "absent: no baseline is given (--baseline FILE)");
+    walk.run_on(LATER, "later", "two-tenants.toml", "1");
+    let stale = "later --policy compared.toml --baseline baseline.json --today 2026-07-15";
+    step("stale baseline", 4, stale, "its latest run, of 2026-06-01, is 44 days old, 30 at most");
     compare_with_docs(&parts);
 }
 

@@ -8,6 +8,7 @@ mod catalogue;
 mod claims;
 mod claims_observed;
 mod cli;
+mod compare;
 mod controls;
 mod crash;
 mod determinism;
