@@ -35,7 +35,10 @@ fn gate_against(rest: &str, baseline: &Baseline, run: RecordedRun, today: Date) 
 fn slower(mut run: RecordedRun, percent: u64) -> RecordedRun {
     for series in run.arms.values_mut().flat_map(|arm| arm.series.values_mut()) {
         let mut slowed = crate::stats::Durations::default();
-        series.latency.iter().for_each(|(bucket, n)| slowed.add_ns(bucket.highest() * percent / 100, n));
+        series
+            .latency
+            .iter()
+            .for_each(|(bucket, n)| (0..n).for_each(|_| slowed.record(bucket.highest() * percent / 100)));
         series.latency = slowed;
     }
     run
