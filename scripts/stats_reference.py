@@ -5,7 +5,7 @@
     python3 scripts/stats_reference.py > tests/fixtures/stats_reference.json
 
 Signed-rank bounds are found by inverting scipy.stats.wilcoxon (exact) over the sorted Walsh averages: the upper bound is
-the largest average that the one-sided test does not reject. Bootstrap bounds come from a bootstrap of its own over raw
+the largest average that the one-sided test does not reject. Rank-sum bounds invert scipy.stats.mannwhitneyu likewise. Bootstrap bounds come from a bootstrap of its own over raw
 values; each is bracketed by the bounds three standard errors of the level away, the error that 2,000 resamples make.
 """
 
@@ -84,6 +84,57 @@ def bootstrap_case(blocks, requests, per_100k, resamples=40_000):
     }
 
 
+def rank_sum_case(m, n, method="exact"):
+    """The test is scipy.stats.mannwhitneyu; its lower bound is the smallest difference such that a shift just above it is
+    not rejected."""
+    x = np.round(rng.normal(0.1, 0.08, m), 9)
+    y = np.round(rng.normal(0.2, 0.08, n), 9)
+    differences = np.sort(np.subtract.outer(y, x).ravel())
+    gap = np.diff(differences)
+    gap = gap[gap > 0].min() / 4
+
+    def p(a, b, theta):
+        return float(stats.mannwhitneyu(b - theta, a, alternative="greater", method=method).pvalue)
+
+    def lower(a, b, alpha):
+        found = np.sort(np.subtract.outer(b, a).ravel())
+        if p(a, b, found[0] - gap) > alpha:
+            return None
+        low, high = 0, len(found) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if p(a, b, found[middle] + gap) > alpha:
+                high = middle
+            else:
+                low = middle + 1
+        return float(found[low])
+
+    bounds = []
+    for alpha in [0.025, 0.025 / 168]:
+        high = lower(y, x, alpha)
+        bounds.append({"alpha": alpha, "low": lower(x, y, alpha), "high": None if high is None else -high})
+    return {
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "estimate": float(np.median(differences)),
+        "above": [[shift, p(x, y, shift)] for shift in (0.0, 0.05)],
+        "bounds": bounds,
+    }
+
+
+def prediction_case(n):
+    values = np.round(rng.normal(9.2, 0.02, n), 9)
+    scale = values.std(ddof=1) * np.sqrt(1 + 1 / n)
+    half = {alpha: float(stats.t.isf(alpha / 2, n - 1) * scale) for alpha in (0.025, 0.025 / 36)}
+    x = float(values.mean() + 0.05)
+    return {
+        "values": values.tolist(),
+        "bounds": [{"alpha": a, "low": float(values.mean() - h), "high": float(values.mean() + h)} for a, h in half.items()],
+        "x": x,
+        "p": float(2 * stats.t.sf((x - values.mean()) / scale, n - 1)),
+    }
+
+
 if __name__ == "__main__":
     print(
         json.dumps(
@@ -91,6 +142,9 @@ if __name__ == "__main__":
                 "signed_rank": [signed_rank_case(n) for n in (5, 7, 8, 10, 17, 24, 48, 90)],
                 "bootstrap": [bootstrap_case(17, 30, 50_000), bootstrap_case(24, 40, 95_000)],
                 "normal_quantile": [[a, float(stats.norm.isf(a))] for a in (0.2, 0.01, 0.05 / 24, 1e-6)],
+                "rank_sum": [rank_sum_case(m, n) for m, n in ((3, 3), (5, 7), (17, 24), (24, 24), (48, 60))]
+                + [rank_sum_case(96, 100, "asymptotic")],
+                "prediction": [prediction_case(n) for n in (2, 5, 12)],
             }
         )
     )

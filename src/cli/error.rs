@@ -69,7 +69,10 @@ pub enum CliError {
     /// A scenario that cannot be found or read.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A scenario with mistakes: each with its place.
+    /// A policy that cannot be found or read.
+    #[error(transparent)]
+    Policy(#[from] crate::gate::LoadError),
+    /// A scenario or a policy with mistakes: each with its place.
     #[error(transparent)]
     Scenario(#[from] Box<Mistakes>),
     /// A scenario that is impossible on this machine.
@@ -126,6 +129,7 @@ impl CliError {
             Self::Usage(_)
             | Self::Print(_)
             | Self::Load(_)
+            | Self::Policy(_)
             | Self::Scenario(_)
             | Self::Plan(_)
             | Self::RunDir(_)

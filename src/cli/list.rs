@@ -1,7 +1,7 @@
 //! `crosstalk list`: the catalogues.
 
 use super::{CliError, Exit};
-use crate::{claims, gpu, observation, scenario, workload};
+use crate::{claims, gate, gpu, observation, scenario, workload};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -26,6 +26,8 @@ enum What {
     Claims,
     /// What can be observed of an arrangement beside its cells.
     Observations,
+    /// Ready-made policies of the gate.
+    Policies,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -45,6 +47,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             What::Profiles => gpu::profiles_table(),
             What::Claims => claims::table(),
             What::Observations => observation::table(),
+            What::Policies => gate::table(),
         },
         Form::Json => super::pretty(&match args.what {
             What::Workloads => workload::to_json(),
@@ -53,6 +56,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             What::Profiles => gpu::profiles_json(),
             What::Claims => claims::list_json(),
             What::Observations => observation::list_json(),
+            What::Policies => gate::list_json(),
         }),
     };
     super::print(&text)?;

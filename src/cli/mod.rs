@@ -1,9 +1,12 @@
 //! The command line: one file per verb. Parses, calls the library, maps the outcome to an exit code.
 
+mod baseline;
 mod check;
+mod compare;
 mod device;
 mod doctor;
 mod error;
+mod gate;
 mod init;
 mod list;
 mod probe;
@@ -58,6 +61,12 @@ enum Verb {
     Restore,
     /// Report on a run directory.
     Report(report::Args),
+    /// Compare a new run with a base run or a baseline, or one mode of sharing with another.
+    Compare(compare::Args),
+    /// Keep what runs came to in a file, to compare later ones with.
+    Baseline(baseline::Args),
+    /// Judge a run by a policy: an exit code and a line per reason, for pipelines.
+    Gate(gate::Args),
     /// Check a run directory: checksums, histograms and verdict recomputed from raw samples.
     Verify(verify::Args),
     /// Check drivers, GPUs, MIG, other users and CPUs: what is wrong, why it matters, and what mends it.
@@ -99,6 +108,9 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args, &host),
         Verb::Restore => restore::run(),
         Verb::Report(args) => report::run(&args),
+        Verb::Compare(args) => compare::run(&args),
+        Verb::Baseline(args) => baseline::run(&args),
+        Verb::Gate(args) => gate::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Doctor(args) => doctor::run(&args, &host),
         Verb::SelfCheck(args) => self_check::run(&args, &host),

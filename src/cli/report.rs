@@ -23,12 +23,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let run = run_dir::load(&args.run).map_err(CliError::in_run(&args.run))?;
-    if let Some(path) = args.output.as_deref().filter(|path| inside(path, &args.run)) {
-        return Err(CliError::Usage(format!(
-            "{} is inside the run directory {}, which a report never changes: write it elsewhere",
-            path.display(),
-            args.run.display()
-        )));
+    if let Some(path) = args.output.as_deref() {
+        outside(path, [args.run.as_path()])?;
     }
     let style = if args.output.is_some() { Style::Plain } else { Style::Ansi };
     let text = render(&run, &verdict::judge(&run), args.format, style)?;
@@ -45,6 +41,18 @@ pub(super) fn render(
 ) -> Result<String, CliError> {
     let options = Options { width: super::terminal_width(), style };
     report::render(&Report::build(run, verdict), format, &options).map_err(|e| CliError::Bug(e.to_string()))
+}
+
+/// Refuses to write to `path` where it lies in one of `runs`.
+pub(super) fn outside<'a>(path: &Path, runs: impl IntoIterator<Item = &'a Path>) -> Result<(), CliError> {
+    match runs.into_iter().find(|run| inside(path, run)) {
+        None => Ok(()),
+        Some(run) => Err(CliError::Usage(format!(
+            "{} is inside the run directory {}, which a report never changes: write it elsewhere",
+            path.display(),
+            run.display()
+        ))),
+    }
 }
 
 /// Whether `path`, which need not exist, lies in the folder `run`, links followed.

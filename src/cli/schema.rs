@@ -2,7 +2,7 @@
 
 use super::{CliError, Exit};
 use crate::workload::CATALOGUE;
-use crate::{report, scenario};
+use crate::{baseline, compare, gate, report, scenario};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -18,6 +18,14 @@ enum Of {
     Run,
     /// The JSON report.
     Report,
+    /// Policy files of the gate.
+    Policy,
+    /// What `gate` prints as JSON.
+    Gate,
+    /// What `compare` prints as JSON: of runs, or of modes.
+    Comparison,
+    /// Baseline files.
+    Baseline,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
@@ -25,6 +33,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         Of::Scenario => scenario::schema(CATALOGUE),
         Of::Run => report::run_schema(),
         Of::Report => report::report_schema(),
+        Of::Policy => gate::policy_schema(),
+        Of::Gate => gate::schema(),
+        Of::Comparison => compare::schema(),
+        Of::Baseline => baseline::schema(),
     };
     super::print(&super::pretty(&schema))?;
     Ok(Exit::Ok)

@@ -1,9 +1,9 @@
 //! `crosstalk verify`: checksums, histograms and verdict, recomputed from raw samples.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{CliError, Exit};
-use crate::run_dir::{self, Digest};
+use crate::run_dir::{self, Digest, Verified};
 use crate::verdict;
 
 #[derive(clap::Args)]
@@ -19,21 +19,29 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     for file in &verified.ignored {
         super::say(&format!("{run}: {file} belongs to nothing that was committed: ignored"));
     }
-    run_dir::recheck(&verified.run).map_err(CliError::in_run(&args.run))?;
-    let Some(digest) = &verified.digest else {
+    agrees(&args.run, &verified)?;
+    if verified.digest.is_none() {
         super::print(&format!(
             "{run}: {checked}: checksums and events agree; the run is not finished, so there is no verdict to compare\n"
         ))?;
         return Ok(Exit::Ok);
-    };
-    let recomputed = Digest::build(&verified.run, &verdict::judge(&verified.run))?;
-    if recomputed != *digest {
-        return Err(CliError::Usage(format!(
-            "{run}: the verdict recomputed from raw samples differs from digest.json, which {} wrote: \
-             judge with that version, or measure again",
-            verified.run.manifest.created_by
-        )));
     }
     super::print(&format!("{run}: {checked}: checksums, histograms, events and verdict agree\n"))?;
     Ok(Exit::Ok)
+}
+
+/// That what events conclude and, where the run is finished, its verdict are what its samples give.
+pub(super) fn agrees(path: &Path, verified: &Verified) -> Result<(), CliError> {
+    run_dir::recheck(&verified.run).map_err(CliError::in_run(path))?;
+    let Some(digest) = &verified.digest else { return Ok(()) };
+    let recomputed = Digest::build(&verified.run, &verdict::judge(&verified.run))?;
+    if recomputed != *digest {
+        return Err(CliError::Usage(format!(
+            "{}: the verdict recomputed from raw samples differs from digest.json, which {} wrote: \
+             judge with that version, or measure again",
+            path.display(),
+            verified.run.manifest.created_by
+        )));
+    }
+    Ok(())
 }

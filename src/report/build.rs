@@ -26,6 +26,11 @@ impl Report {
         Self::over([(run, verdict)])
     }
 
+    /// What a report says of one run.
+    pub(crate) fn one(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
+        run_report(run, verdict)
+    }
+
     /// A report over several runs, in their order.
     pub(super) fn over<'a>(runs: impl IntoIterator<Item = (&'a RecordedRun, &'a RunVerdict)>) -> Self {
         let runs: Vec<RunReport> = runs.into_iter().map(|(run, verdict)| run_report(run, verdict)).collect();

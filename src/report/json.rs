@@ -27,7 +27,7 @@ pub fn run_schema() -> Value {
 }
 
 /// A schema document whose instances match one of `roots`.
-fn document(title: &str, roots: impl FnOnce(&mut SchemaGenerator) -> Vec<Schema>) -> Value {
+pub(crate) fn document(title: &str, roots: impl FnOnce(&mut SchemaGenerator) -> Vec<Schema>) -> Value {
     // Described as written, not as read: a reader may rely on every field that crosstalk writes.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut generator = settings.into_generator();

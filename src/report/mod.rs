@@ -19,16 +19,20 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
+pub(crate) use json::document;
 pub use json::{report_schema, run_schema};
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,
-    Objective, Progress, Ratio, Report, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise, Turns,
-    TurnsSeen, VerdictWord, Why,
+    Objective, Progress, Ratio, Report, RequiredOf, Requirement, Requirements, Row, RunReport, Scope, Series, Surprise,
+    Turns, TurnsSeen, VerdictWord, Why,
 };
 pub use observed::ObservedHere;
 pub use plan::plan_text;
+pub(crate) use terminal::verdict_word;
+pub(crate) use text::{Line, Page, Tint, escape};
 
 /// A format of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -281,7 +281,7 @@ impl CellText {
 }
 
 /// The word of a verdict; the one that nobody may overlook in capitals.
-pub(super) fn verdict_word(verdict: VerdictWord) -> Line {
+pub(crate) fn verdict_word(verdict: VerdictWord) -> Line {
     match verdict {
         VerdictWord::Isolated => Line::of(Tint::Good, "isolated"),
         VerdictWord::Degraded => Line::of(Tint::Warn, "degraded"),

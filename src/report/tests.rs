@@ -391,6 +391,8 @@ fn committed(name: &str, schema: &Value) {
 fn the_committed_schemas_are_those_of_the_code() {
     committed("report.schema.json", &report_schema());
     committed("run.schema.json", &run_schema());
+    committed("comparison.schema.json", &crate::compare::schema());
+    committed("baseline.schema.json", &crate::baseline::schema());
 }
 
 /// Asserts that a report's JSON validates, and reads back as the same report.

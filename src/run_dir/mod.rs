@@ -31,7 +31,7 @@ pub use check::recheck;
 pub use digest::{Digest, DigestDifferences, DigestSeries};
 pub use error::RunDirError;
 pub use event::Note;
-pub use read::{Verified, load, manifest, verify};
+pub use read::{Verified, digest, load, manifest, verify};
 pub use record::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData, Turns,
 };

@@ -34,6 +34,23 @@ pub fn manifest(path: &Path) -> Result<Manifest, RunDirError> {
     Ok(manifest)
 }
 
+/// The digest of a finished run and the root hash that stands for it; `None`: it is not finished. Both files and the manifest are
+/// compared with their checksums, and nothing else is read.
+///
+/// # Errors
+/// Where there is no run, or what is read is damaged, or from a newer crosstalk.
+pub fn digest(path: &Path) -> Result<Option<(Digest, String)>, RunDirError> {
+    let manifest_text = manifest_bytes(path)?;
+    let Some((finished, sums)) = sums::read(path)? else { return Ok(None) };
+    files::read_checked(path, MANIFEST, SUMS, sum_of(&sums, MANIFEST)?)?;
+    let manifest = parse_manifest(&manifest_text)?;
+    let digest = read_digest(path, &sums, &manifest)?;
+    if digest.manifest != manifest {
+        return Err(RunDirError::damaged(DIGEST, format!("the manifest of {MANIFEST}"), "another one"));
+    }
+    Ok(Some((digest, finished.root_sha256)))
+}
+
 /// What [`verify`] has compared.
 #[derive(Debug)]
 pub struct Verified {

@@ -119,19 +119,20 @@ pub fn load(name_or_path: &str) -> Result<(String, String), LoadError> {
         let nearest = nearest(name_or_path, BUILTIN.iter().map(|(name, _)| *name));
         return Err(LoadError::Unknown { name: name_or_path.to_owned(), nearest });
     }
-    match read_text(name_or_path) {
+    match read_text(name_or_path, "a scenario") {
         Ok(text) => Ok((name_or_path.to_owned(), text)),
         Err(source) => Err(LoadError::Unreadable { path: name_or_path.to_owned(), source }),
     }
 }
 
-/// A file as text. A device without an end, or a file taken for a scenario by mistake, must not fill the memory.
-fn read_text(path: &str) -> std::io::Result<String> {
+/// A file as text, which should be `what`. A device without an end, or a file taken for one by mistake, must not fill the
+/// memory.
+pub(crate) fn read_text(path: &str, what: &str) -> std::io::Result<String> {
     let invalid = |what: String| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(invalid(format!("it is larger than {} MiB: is it a scenario?", LARGEST >> 20)));
+        return Err(invalid(format!("it is larger than {} MiB: is it {what}?", LARGEST >> 20)));
     }
     String::from_utf8(bytes).map_err(|e| {
         let before = e.as_bytes().iter().take(e.utf8_error().valid_up_to());

@@ -6,7 +6,7 @@ use crate::stats::{blocks_for_share, spent};
 use crate::units::{Nanos, Share};
 
 /// Tier of evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// Gross violations, within 10 minutes.
@@ -233,6 +233,16 @@ impl Design {
             }
         }
         spent(FALSE_PASS, &shares.iter().map(|share| Share(*share).as_f64()).collect::<Vec<_>>())
+    }
+
+    /// Leaves to every look one part in `runs` of what it may spend.
+    pub(crate) fn share_errors(&mut self, runs: u32) {
+        if self.looks.is_empty() {
+            self.looks = vec![Look { blocks: self.blocks, spends: Share::percent(100) }];
+        }
+        for look in &mut self.looks {
+            look.spends = Share(look.spends.0 / runs.max(1));
+        }
     }
 
     /// Blocks of a grid that are run when look `look` is taken: as many as it looks at, and the rest of their generation.

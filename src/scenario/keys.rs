@@ -339,7 +339,7 @@ const fn words<const N: usize>() -> &'static [&'static str] {
 }
 
 /// The words that `require` (or else `expect`) knows.
-pub(super) const fn words_of(require: bool) -> &'static [&'static str] {
+pub(crate) const fn words_of(require: bool) -> &'static [&'static str] {
     if require { REQUIRE_WORDS } else { EXPECT_WORDS }
 }
 

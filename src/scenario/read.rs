@@ -36,23 +36,15 @@ pub fn read_at_tier(
     catalogue: &[&'static Workload],
     tier: Option<Tier>,
 ) -> Result<Scenario, Mistakes> {
-    let (tree, errors) = DeTable::parse_recoverable(text);
     let mut r = Reader::new(text);
-    for error in errors {
-        r.broken = true;
-        let span = error.span().unwrap_or(0..0);
-        r.mistake(&span, "", format!("this is no TOML: {}", error.message()), "here");
-    }
-    let scenario = if newer_version(&mut r, tree.get_ref()) {
-        None // its other keys are another version's: their mistakes would mislead
+    let tree = r.parse();
+    let scenario = if r.is_newer(tree.get_ref(), "scenario", keys::SCHEMA_VERSION) {
+        None
     } else {
         let top = r.table(keys::TOP, Some(tree.get_ref()), 0..0, String::new());
         scenario(&mut r, &top, catalogue, tier)
     };
-    match scenario {
-        Some(scenario) if r.mistakes.is_empty() => Ok(scenario),
-        _ => Err(Mistakes::new(source_name, text, r.mistakes)),
-    }
+    r.done(source_name, scenario)
 }
 
 /// A mistake that is found only after the text was read: it stands where `keys` lead, or as near as they do.
@@ -67,18 +59,6 @@ pub(crate) fn mistake_at(source_name: &str, text: &str, keys: &[&str], found: &s
     let mut r = Reader::new(text);
     r.mistake(&span, &keys.join("."), found, expected);
     Mistakes::new(source_name, text, r.mistakes)
-}
-
-/// Whether the text is of a newer version than this build reads; then that is the one mistake.
-fn newer_version<'t>(r: &mut Reader<'t>, top: &'t DeTable<'t>) -> bool {
-    let Some(node) = top.get("schema") else { return false };
-    let version = node.get_ref().as_integer().and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok());
-    let Some(version) = version.filter(|v| *v > keys::SCHEMA_VERSION) else { return false };
-    r.mistakes.clear();
-    let found = format!("a scenario of version {version}");
-    let expected = format!("this build reads version {}; a newer crosstalk reads this one", keys::SCHEMA_VERSION);
-    r.mistake(&node.span(), "schema", found, expected);
-    true
 }
 
 /// Assembles the scenario. Goes through all of the text, whatever is missing: `None` only after a mistake.

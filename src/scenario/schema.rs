@@ -11,14 +11,24 @@ use crate::workload::{Role, Workload};
 
 /// The schema, for the workloads of `catalogue`.
 pub fn schema(catalogue: &[&'static Workload]) -> Json {
-    let mut root = object(keys::TOP);
+    document("crosstalk scenario", keys::TOP, keys::TABLES.iter().map(|(_, fields)| *fields), catalogue)
+}
+
+/// The schema of a file whose keys at its top are `top`. `tables` are all tables whose shapes it refers to.
+pub(crate) fn document(
+    title: &str,
+    top: &[Field],
+    tables: impl IntoIterator<Item = &'static [Field]>,
+    catalogue: &[&'static Workload],
+) -> Json {
+    let mut root = object(top);
     let mut defs = Map::new();
-    for (_, fields) in keys::TABLES {
+    for fields in tables {
         fields.iter().for_each(|f| define(&f.kind, catalogue, &mut defs));
     }
     if let Some(map) = root.as_object_mut() {
         map.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
-        map.insert("title".into(), json!("crosstalk scenario"));
+        map.insert("title".into(), json!(title));
         map.insert("$defs".into(), Json::Object(defs));
     }
     root
@@ -116,7 +126,8 @@ fn default_value(kind: &Kind, text: &str) -> Json {
 const NUMBER: &str = "[0-9]+(\\.[0-9]+)?";
 const SIZE: &str = "(B|KiB|MiB|GiB|TiB)";
 
-fn text(pattern: &str) -> Json {
+/// Text of this pattern.
+pub(crate) fn text(pattern: &str) -> Json {
     json!({ "type": "string", "pattern": format!("^{pattern}$") })
 }
 
@@ -256,7 +267,8 @@ pub(super) fn observe(_: &[&'static Workload]) -> Json {
         .collect();
     json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": properties })
 }
-fn words(words: &[&str]) -> Json {
+/// One of these words, or a table of them.
+pub(crate) fn words(words: &[&str]) -> Json {
     let word = json!({ "enum": words });
     json!({ "oneOf": [word, { "type": "object", "minProperties": 1, "additionalProperties": word }] })
 }

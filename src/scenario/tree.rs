@@ -7,15 +7,15 @@ use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{Mistake, nearest};
+use super::mistake::{Mistake, Mistakes, nearest};
 use crate::field::{Field, Kind, Value};
 use crate::units::{Bytes, Nanos, Rate, Share};
 
 /// A spanned value of the tree.
-pub(super) type Node<'t> = &'t Spanned<DeValue<'t>>;
+pub(crate) type Node<'t> = &'t Spanned<DeValue<'t>>;
 
 /// What is read from one text, and the mistakes found so far.
-pub(super) struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     pub text: &'t str,
     pub mistakes: Vec<Mistake>,
     /// The text could not be parsed whole: what is absent from the tree may only be unreadable.
@@ -23,14 +23,14 @@ pub(super) struct Reader<'t> {
 }
 
 /// A table as read by its fields: every key that is there or has a default.
-pub(super) struct Table<'t> {
+pub(crate) struct Table<'t> {
     pub path: String,
     pub span: Range<usize>,
     entries: BTreeMap<&'static str, Entry<'t>>,
 }
 
 /// One value with its place.
-pub(super) struct Entry<'t> {
+pub(crate) struct Entry<'t> {
     pub path: String,
     pub span: Range<usize>,
     pub content: Content<'t>,
@@ -38,7 +38,7 @@ pub(super) struct Entry<'t> {
     pub given: bool,
 }
 
-pub(super) enum Content<'t> {
+pub(crate) enum Content<'t> {
     Value(Value),
     Table(Table<'t>),
     List(Vec<Entry<'t>>),
@@ -49,6 +49,37 @@ pub(super) enum Content<'t> {
 impl<'t> Reader<'t> {
     pub fn new(text: &'t str) -> Self {
         Self { text, mistakes: Vec::new(), broken: false }
+    }
+
+    /// What was found, or all mistakes of the text.
+    pub fn done<T>(self, source_name: &str, found: Option<T>) -> Result<T, Mistakes> {
+        match found {
+            Some(found) if self.mistakes.is_empty() => Ok(found),
+            _ => Err(Mistakes::new(source_name, self.text, self.mistakes)),
+        }
+    }
+
+    /// The text as a tree, what is no TOML noted.
+    pub fn parse(&mut self) -> Spanned<DeTable<'t>> {
+        let (tree, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            self.broken = true;
+            let span = error.span().unwrap_or(0..0);
+            self.mistake(&span, "", format!("this is no TOML: {}", error.message()), "here");
+        }
+        tree
+    }
+
+    /// Whether the text, a `what`, is of a newer version than this build reads; then that is the one mistake: its other keys
+    /// are another version's.
+    pub fn is_newer(&mut self, top: &'t DeTable<'t>, what: &str, version: u64) -> bool {
+        let Some(node) = top.get("schema") else { return false };
+        let found = node.get_ref().as_integer().and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok());
+        let Some(found) = found.filter(|found| *found > version) else { return false };
+        self.mistakes.clear();
+        let expected = format!("this build reads version {version}; a newer crosstalk reads this one");
+        self.mistake(&node.span(), "schema", format!("a {what} of version {found}"), expected);
+        true
     }
 
     /// Notes a mistake.
@@ -265,7 +296,7 @@ impl<'t> Entry<'t> {
 }
 
 /// `path.key`, or the key alone at the top.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 

@@ -16,6 +16,11 @@ pub fn normal_quantile(alpha: f64) -> f64 {
     kept(bisected(-40.0, 40.0, |z| normal.sf(z) > alpha))
 }
 
+/// P(Z > `z`) for a standard normal Z.
+pub(super) fn normal_beyond(z: f64) -> f64 {
+    kept(Normal::standard().sf(z))
+}
+
 /// t with P(T > t) = `alpha` for Student's T with `freedom` degrees of freedom; `None` where there are none.
 pub fn t_quantile(alpha: f64, freedom: u32) -> Option<f64> {
     let t = StudentsT::new(0.0, 1.0, f64::from(freedom)).ok()?;

@@ -8,8 +8,10 @@ mod bootstrap;
 mod counts;
 mod distributions;
 mod durations;
+mod prediction;
 mod proportions;
 mod rank;
+mod rank_sum;
 #[cfg(test)]
 mod reference;
 mod signed_rank;
@@ -22,8 +24,10 @@ pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, expansion, log_rat
 pub use counts::{Counts, Pool};
 pub use distributions::{normal_quantile, t_quantile};
 pub use durations::{Bucket, Durations, resolution};
+pub use prediction::Prediction;
 pub use proportions::{chance_of_none, holm, proportion_lower, proportion_upper};
 pub use rank::{Ranks, quantile_ranks, rank_bounds};
+pub use rank_sum::{RankSum, shift};
 pub use signed_rank::{SignedRank, hodges_lehmann};
 pub use sizes::{
     blocks_for_share, blocks_to_decide, detectable_effect, episode_share, least_blocks, min_requests, planned_requests,

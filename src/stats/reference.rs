@@ -11,6 +11,25 @@ struct Reference {
     signed_rank: Vec<SignedRankCase>,
     bootstrap: Vec<BootstrapCase>,
     normal_quantile: Vec<(f64, f64)>,
+    rank_sum: Vec<RankSumCase>,
+    prediction: Vec<PredictionCase>,
+}
+
+#[derive(Deserialize)]
+struct RankSumCase {
+    x: Vec<f64>,
+    y: Vec<f64>,
+    estimate: f64,
+    above: Vec<(f64, f64)>,
+    bounds: Vec<Bound<Option<f64>>>,
+}
+
+#[derive(Deserialize)]
+struct PredictionCase {
+    values: Vec<f64>,
+    bounds: Vec<Bound<f64>>,
+    x: f64,
+    p: f64,
 }
 
 #[derive(Deserialize)]
@@ -93,5 +112,38 @@ fn bootstrap_bounds_are_those_of_numpy_within_resampling_error() {
 fn normal_quantiles_are_those_of_scipy() {
     for (alpha, z) in reference().normal_quantile {
         assert!((normal_quantile(alpha) - z).abs() < 1e-9, "{alpha}");
+    }
+}
+
+#[test]
+fn rank_sum_bounds_and_p_values_are_those_of_scipy() {
+    let cases = reference().rank_sum;
+    assert_eq!(cases.len(), 6);
+    for RankSumCase { x, y, estimate, above, bounds } in cases {
+        let table = RankSum::new(x.len(), y.len());
+        let of = format!("{} and {}", x.len(), y.len());
+        assert!(close(shift(&x, &y), Some(estimate)), "{of}");
+        for (shift, p) in above {
+            let found = table.above(&x, &y, shift);
+            // Beyond the middle no test asks: it is one.
+            assert!((found - p).abs() < 1e-9 || p > 0.5 && found == 1.0, "{of}, {shift}: {found} and {p}");
+        }
+        for Bound { alpha, low, high } in bounds {
+            let found = table.bounds(&x, &y, alpha);
+            assert!(close(found.0, low) && close(found.1, high), "{of}, α = {alpha}: {found:?} and {low:?}, {high:?}");
+        }
+    }
+}
+
+#[test]
+fn prediction_intervals_are_those_of_scipy() {
+    for PredictionCase { values, bounds, x, p } in reference().prediction {
+        let prediction = Prediction::new(&values).unwrap();
+        for Bound { alpha, low, high } in bounds {
+            let found = prediction.interval(alpha, 0.0).unwrap();
+            // Of two values t is in the hundreds, and carries eleven digits.
+            assert!((found.0 - low).abs() < 1e-8 && (found.1 - high).abs() < 1e-8, "{found:?} and {low}, {high}");
+        }
+        assert!((prediction.p_value(x, 0.0) - p).abs() < 1e-9);
     }
 }

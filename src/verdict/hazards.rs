@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::requirements;
 use super::types::{RequirementState, Verdict};
+use crate::channel::Channel;
 use crate::hazard::Tried;
 use crate::plan::{Plan, PlannedArrangement};
 use crate::run_dir::RecordedRun;
-use crate::scenario::Word;
+use crate::scenario::{Accept, Word};
 use crate::stats::{proportion_lower, proportion_upper};
 
 pub use judged::{LEAST_ATTEMPTS, after_fault};
@@ -96,6 +97,14 @@ pub(super) fn judge(run: &RecordedRun) -> Vec<HazardVerdict> {
     verdicts
 }
 
+/// Whether a hazard over `channel` came out as required, where these risks of it are accepted.
+pub(crate) fn asked(word: Word, verdict: &Verdict, channel: Channel, accepts: &[&Accept]) -> RequirementState {
+    let bare = requirements::bare(word, verdict);
+    let covers = |a: &&Accept| a.channel.as_deref().is_none_or(|id| id == channel.id());
+    let open = matches!(bare, RequirementState::NotMet | RequirementState::Undecided);
+    if open && accepts.iter().any(covers) { RequirementState::Accepted } else { bare }
+}
+
 fn one(run: &RecordedRun, index: usize, victim: Option<usize>, hazard: usize, several: bool) -> HazardVerdict {
     let manifest = &run.manifest;
     let plan = &manifest.plan;
@@ -115,14 +124,10 @@ fn one(run: &RecordedRun, index: usize, victim: Option<usize>, hazard: usize, se
     let place = if several { format!("{}@{seat}", arrangement.name) } else { arrangement.name.clone() };
     let name = format!("{place}/{}", planned.name);
     let required = word(plan, arrangement, hazard);
-    let bare = required.map_or(RequirementState::NotRequired, |word| requirements::bare(word, &found.verdict));
-    let covers = |a: &&crate::scenario::Accept| {
-        a.until >= manifest.date
-            && a.channel.as_deref().is_none_or(|id| id == planned.channel.id())
-            && requirements::of(a, &arrangement.name, &seat, &planned.name)
-    };
-    let open = matches!(bare, RequirementState::NotMet | RequirementState::Undecided);
-    let accepted = open && plan.accepted.iter().any(|a| covers(&a));
+    let valid = |a: &&Accept| a.until >= manifest.date && requirements::of(a, &arrangement.name, &seat, &planned.name);
+    let accepts: Vec<&Accept> = plan.accepted.iter().filter(valid).collect();
+    let requirement =
+        required.map_or(RequirementState::NotRequired, |word| asked(word, &found.verdict, planned.channel, &accepts));
     let expected = arrangement.expect.word_for(&planned.name, planned.channel, "").filter(|word| *word != Word::Any);
     let surprise = expected
         .filter(|word| requirements::bare(*word, &found.verdict) == RequirementState::NotMet)
@@ -140,7 +145,7 @@ fn one(run: &RecordedRun, index: usize, victim: Option<usize>, hazard: usize, se
             .then(|| (proportion_lower(found.hits, found.of, LEVEL), proportion_upper(found.hits, found.of, LEVEL))),
         text: found.text,
         required,
-        requirement: if accepted { RequirementState::Accepted } else { bare },
+        requirement,
         surprise,
         tried,
     }

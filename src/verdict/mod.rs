@@ -21,7 +21,7 @@ mod placebo;
 mod requirements;
 mod slo;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -30,10 +30,13 @@ mod validation;
 mod validity;
 mod warnings;
 
+pub(crate) use hazards::asked as hazard_asked;
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
 pub use looks::{decided, idle_looks};
 pub use observed::ObservedVerdict;
-pub(crate) use requirements::names as accept_names;
+pub(crate) use requirements::{
+    asked as cell_asked, names as accept_names, objective as objective_asked, of as accepts,
+};
 pub use types::{
     Cause, CellVerdict, Control, ControlOutcome, ControlVerdict, Interval, Reason, RequirementState, RunVerdict,
     Saturated, SeriesVerdict, SloState, SloVerdict, Unwatched, Verdict, Warning,
@@ -95,6 +98,15 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         observed,
         hazards,
     }
+}
+
+/// Judges a run as one of `runs`, each of which may decide what the others leave open: it spends its part of every error
+/// rate, so that all of them together err no more often than one alone would (Bonferroni). What a scope takes in blocks
+/// follows. The run comes back with the looks of its plan so.
+pub fn judge_one_of(mut run: RecordedRun, runs: u32) -> (RecordedRun, RunVerdict) {
+    run.manifest.plan.design.share_errors(runs);
+    let verdict = judge(&run);
+    (run, verdict)
 }
 
 /// π* of what was run: of the Isolated with the fewest blocks, or of the design where nothing is Isolated. Episodes lie

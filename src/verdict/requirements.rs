@@ -44,15 +44,8 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
     }
     let valid = |a: &&Accept| a.until >= manifest.date && names(a, cell, &arrangement.name, &neighbour.name);
     let accepts: Vec<&Accept> = plan.accepted.iter().filter(valid).collect();
-    let groups = |rules: &Expectation| {
-        let own = |series: &str| rules.0.iter().any(|rule| rule.key == format!("{}/{series}", neighbour.name));
-        groups(plan, cell, |series| word(rules, series), own)
-    };
-    let requirement = groups(&arrangement.require)
-        .iter()
-        .map(|group| state(plan, group, &accepts))
-        .max()
-        .unwrap_or(RequirementState::NotRequired);
+    let groups = |rules: &Expectation| groups_under(plan, cell, rules);
+    let requirement = asked(plan, cell, &arrangement.require, &accepts);
     // What the data show is not met for want of a control alone: say so.
     let shown = |group: &Group<'_>| {
         asks_proof(group.word) && as_far_as_known(plan, group.word, &group.series) == RequirementState::Met
@@ -64,6 +57,33 @@ pub(super) fn apply(manifest: &Manifest, cell: &mut CellVerdict) {
     cell.notes.extend(off.then_some(Reason::ControlOff { control: Control::Again }));
 }
 
+/// Whether what `rules` ask of `cell` holds, where these risks of it are accepted. `NotRequired`: they ask nothing of it.
+pub(crate) fn asked(plan: &Plan, cell: &CellVerdict, rules: &Expectation, accepts: &[&Accept]) -> RequirementState {
+    let groups = groups_under(plan, cell, rules);
+    groups.iter().map(|group| state(plan, group, accepts)).max().unwrap_or(RequirementState::NotRequired)
+}
+
+/// The series of `cell` by the rule of `rules` that applies to them, as far as one asks anything.
+fn groups_under<'a>(plan: &'a Plan, cell: &'a CellVerdict, rules: &Expectation) -> Vec<Group<'a>> {
+    let neighbour = &plan.neighbours[cell.neighbour];
+    let channel = neighbour.channels.first().copied().unwrap_or(Channel::Host);
+    let own = |series: &str| rules.0.iter().any(|rule| rule.key == format!("{}/{series}", neighbour.name));
+    let word = |series: &str| rules.word_for(&neighbour.name, channel, series).filter(|word| *word != Word::Any);
+    groups(plan, cell, word, own)
+}
+
+/// Whether an objective holds, where these risks of its cell are accepted.
+pub(crate) fn objective(plan: &Plan, slo: &SloVerdict, accepts: &[&Accept]) -> RequirementState {
+    let bare = match slo.state {
+        SloState::Met => return RequirementState::Met,
+        SloState::Missed => RequirementState::NotMet,
+        SloState::Undecided { .. } => RequirementState::Undecided,
+    };
+    let channel = plan.panel.iter().find(|p| p.name == slo.probe).and_then(|p| p.channels.first());
+    let covers = |a: &&Accept| a.channel.as_deref().is_none_or(|id| channel.is_some_and(|c| c.id() == id));
+    if accepts.iter().any(covers) { RequirementState::Accepted } else { bare }
+}
+
 /// Fills in whether the objectives hold where they are required. Returns what an arrangement that did not run leaves open.
 pub(super) fn apply_to_slos(run: &RecordedRun, slos: &mut [SloVerdict]) -> RequirementState {
     let manifest = &run.manifest;
@@ -73,19 +93,12 @@ pub(super) fn apply_to_slos(run: &RecordedRun, slos: &mut [SloVerdict]) -> Requi
         if !arrangement.require.asks_objectives() {
             continue;
         }
-        let bare = match slo.state {
-            SloState::Met => RequirementState::Met,
-            SloState::Missed => RequirementState::NotMet,
-            SloState::Undecided { .. } => RequirementState::Undecided,
-        };
-        let channel = plan.panel.iter().find(|p| p.name == slo.probe).and_then(|p| p.channels.first());
-        let covers = |a: &&Accept| {
-            let of_channel = a.channel.as_deref().is_none_or(|id| channel.is_some_and(|c| c.id() == id));
+        let valid = |a: &&Accept| {
             let name = slo.neighbour.map(|n| plan.neighbours[n].name.as_str());
-            a.until >= manifest.date && of_channel && name.is_some_and(|n| of(a, &arrangement.name, &slo.seat, n))
+            a.until >= manifest.date && name.is_some_and(|n| of(a, &arrangement.name, &slo.seat, n))
         };
-        let accepted = bare != RequirementState::Met && plan.accepted.iter().any(|a| covers(&a));
-        slo.requirement = if accepted { RequirementState::Accepted } else { bare };
+        let accepts: Vec<&Accept> = plan.accepted.iter().filter(valid).collect();
+        slo.requirement = objective(plan, slo, &accepts);
     }
     let open = |(index, a): (usize, &PlannedArrangement)| {
         a.require.asks_objectives() && !slos.iter().any(|slo| slo.arrangement == index)
@@ -248,7 +261,8 @@ pub(crate) fn names(accept: &Accept, cell: &CellVerdict, arrangement: &str, neig
     of(accept, arrangement, &cell.seat, neighbour)
 }
 
-pub(super) fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
+/// The same, of a cell that has no verdict of its own: an objective, a hazard.
+pub(crate) fn of(accept: &Accept, arrangement: &str, seat: &str, neighbour: &str) -> bool {
     accept.cell == format!("{arrangement}/{neighbour}") || accept.cell == format!("{arrangement}@{seat}/{neighbour}")
 }
 

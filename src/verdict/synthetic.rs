@@ -23,27 +23,27 @@ use crate::units::{Nanos, Rate, Share};
 
 /// Which arm a value is drawn for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Draw {
-    pub(super) block: u32,
-    pub(super) neighbour: Option<usize>,
-    pub(super) probe: usize,
+pub(crate) struct Draw {
+    pub(crate) block: u32,
+    pub(crate) neighbour: Option<usize>,
+    pub(crate) probe: usize,
     /// The block's second quiet arm.
-    pub(super) again: bool,
+    pub(crate) again: bool,
 }
 
 /// What a synthetic run looks like.
-pub(super) struct Lab {
-    pub(super) seed: u64,
-    pub(super) blocks: u32,
+pub(crate) struct Lab {
+    pub(crate) seed: u64,
+    pub(crate) blocks: u32,
     /// Every block has a second quiet arm.
-    pub(super) again: bool,
-    pub(super) requests: u64,
-    pub(super) sharing: SharingMode,
-    pub(super) judged: Vec<(Quantile, JudgedBy)>,
+    pub(crate) again: bool,
+    pub(crate) requests: u64,
+    pub(crate) sharing: SharingMode,
+    pub(crate) judged: Vec<(Quantile, JudgedBy)>,
     /// (name, channel).
-    pub(super) panel: Vec<(&'static str, Channel)>,
+    pub(crate) panel: Vec<(&'static str, Channel)>,
     /// (name, workload, channel).
-    pub(super) neighbours: Vec<(&'static str, &'static str, Channel)>,
+    pub(crate) neighbours: Vec<(&'static str, &'static str, Channel)>,
 }
 
 impl Default for Lab {
@@ -63,7 +63,7 @@ impl Default for Lab {
 
 impl Lab {
     /// A run in which the requests of an arm are what `requests` draws.
-    pub(super) fn run_of(&self, requests: impl Fn(&mut Stream, Draw) -> SeriesData) -> RecordedRun {
+    pub(crate) fn run_of(&self, requests: impl Fn(&mut Stream, Draw) -> SeriesData) -> RecordedRun {
         let mut arms = BTreeMap::new();
         for block in 0..self.blocks {
             let beside = (0..self.neighbours.len()).map(|n| (Some(n), Purpose::Block));
@@ -122,7 +122,7 @@ impl Lab {
     }
 
     /// A run in which each arm holds `self.requests` latencies in nanoseconds from `latency`.
-    pub(super) fn run(&self, latency: impl Fn(&mut Stream, Draw) -> f64) -> RecordedRun {
+    pub(crate) fn run(&self, latency: impl Fn(&mut Stream, Draw) -> f64) -> RecordedRun {
         self.run_of(|stream, draw| {
             let mut data = SeriesData::default();
             (0..self.requests).for_each(|_| record(&mut data, latency(stream, draw)));
@@ -155,7 +155,7 @@ impl Lab {
     }
 
     /// The plan of its runs.
-    pub(super) fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         let panel = self.panel.iter().map(|(name, channel)| PlannedProbe {
             name: (*name).to_owned(),
             workload: (*name).to_owned(),
@@ -234,28 +234,28 @@ impl Lab {
 }
 
 /// Adds one latency in nanoseconds.
-pub(super) fn record(data: &mut SeriesData, ns: f64) {
+pub(crate) fn record(data: &mut SeriesData, ns: f64) {
     data.latency.record(ns as u64);
 }
 
 /// Adds one request with its times on the device, and what the host adds.
-pub(super) fn record_parts(data: &mut SeriesData, queue: f64, service: f64, host: f64) {
+pub(crate) fn record_parts(data: &mut SeriesData, queue: f64, service: f64, host: f64) {
     record(data, queue + service + host);
     data.queue.record(queue as u64);
     data.service.record(service as u64);
 }
 
 /// A lognormal latency with median 100 µs; σ = 0.3 puts its p99 at twice the median.
-pub(super) fn lognormal(stream: &mut Stream) -> f64 {
+pub(crate) fn lognormal(stream: &mut Stream) -> f64 {
     1e5 * libm::exp(0.3 * stream.normal())
 }
 
 /// Rules in the order given.
-pub(super) fn rules(rules: &[(&str, Word)]) -> Expectation {
+pub(crate) fn rules(rules: &[(&str, Word)]) -> Expectation {
     Expectation(rules.iter().map(|(key, word)| Rule { key: (*key).to_owned(), word: *word }).collect())
 }
 
 /// What the shell would see.
-pub(super) fn exit_code(run: &RunVerdict) -> u8 {
+pub(crate) fn exit_code(run: &RunVerdict) -> u8 {
     Exit::from(run.requirement).code()
 }

@@ -477,7 +477,7 @@ impl Verdict {
 
 impl Reason {
     /// The reason in a few words, without its number.
-    pub(super) const fn words(&self) -> &'static str {
+    pub(crate) const fn words(&self) -> &'static str {
         match self {
             Self::ControlFailed { .. } => "a control failed",
             Self::ControlNotMeasured { .. } => "a control was not measured",

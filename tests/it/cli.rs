@@ -17,7 +17,7 @@ fn ok(args: &[&str]) -> String {
 #[test]
 fn every_verb_explains_itself() {
     let mut text = ok(&["--help"]);
-    for verb in ["init", "check", "run", "report", "verify", "list", "schema", "completions"] {
+    for verb in ["init", "check", "run", "report", "gate", "verify", "list", "schema", "completions"] {
         text.push_str(&format!("\n$ crosstalk {verb} --help\n{}", ok(&[verb, "--help"])));
     }
     insta::assert_snapshot!("help", text);
@@ -26,7 +26,7 @@ fn every_verb_explains_itself() {
 
 #[test]
 fn lists_are_never_empty_and_json_is_json() {
-    for what in ["workloads", "scenarios", "gpus", "profiles", "claims", "observations"] {
+    for what in ["workloads", "scenarios", "gpus", "profiles", "claims", "observations", "policies"] {
         assert!(ok(&["list", what]).lines().count() >= 1, "{what}");
         let json: Value = serde_json::from_str(&ok(&["list", what, "--format", "json"])).unwrap();
         assert!(json.as_array().is_some_and(|a| !a.is_empty()) || json.as_object().is_some_and(|o| !o.is_empty()));
@@ -35,7 +35,7 @@ fn lists_are_never_empty_and_json_is_json() {
 
 #[test]
 fn schemas_are_the_committed_ones() {
-    for of in ["scenario", "run", "report"] {
+    for of in ["scenario", "run", "report", "comparison", "baseline", "policy", "gate"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{of}.schema.json"));
         assert!(ok(&["schema", of]) == std::fs::read_to_string(path).unwrap(), "run `crosstalk schema {of}` into it");
     }

@@ -10,6 +10,7 @@ mod mutants;
 mod noise;
 mod power;
 mod reference;
+mod retries;
 mod rules;
 mod slo;
 mod trial;
