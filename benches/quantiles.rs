@@ -126,7 +126,8 @@ fn read(folder: &Path) {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         for s in series {
             rows += s.completed;
-            let ns: Vec<String> = s.latencies.iter().map(|ns| ns.map_or(String::new(), |ns| ns.0.to_string())).collect();
+            let ns: Vec<String> =
+                s.latencies.iter().map(|ns| ns.map_or(String::new(), |ns| ns.0.to_string())).collect();
             println!("{name} {}", ns.join(" "));
         }
     }

@@ -309,7 +309,7 @@ fn requirements(doc: &mut Doc, run: &RunReport) {
         .flat_map(|state| run.requirements.items.iter().filter(move |item| item.state == state))
         .map(|item| format!("{}: {} {}", state_word(item.state), code(&item.cell), prose(&item.text)))
         .collect();
-    doc.list("Requirements that are not met", &items);
+    doc.list("Requirements not met, undecided or accepted", &items);
 }
 
 fn risk(risk: &AcceptedRisk) -> String {

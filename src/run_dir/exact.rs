@@ -77,7 +77,9 @@ fn read_group(group: &dyn RowGroupReader, latencies: &mut [Vec<u64>]) -> Result<
             if completed.levels.get(row).is_some_and(|level| *level == 0) {
                 continue;
             }
-            let (Some(end), Some(planned), Some(outcome)) = (next.next(), planned.values.get(row), outcome.values.get(row)) else {
+            let (Some(end), Some(planned), Some(outcome)) =
+                (next.next(), planned.values.get(row), outcome.values.get(row))
+            else {
                 return Err(ParquetError::General("fewer completions than rows that have one".to_owned()));
             };
             if *outcome != samples::OK {
@@ -229,7 +231,10 @@ mod tests {
             assert_eq!(found[series].completed, values.len() as u64);
             assert_eq!(found[series].latencies, ASKED.map(|q| naive(values.clone(), q)));
         }
-        assert_eq!((found[2].series.as_str(), found[2].completed, found[2].latencies.as_slice()), ("never", 0, &[None; 3][..]));
+        assert_eq!(
+            (found[2].series.as_str(), found[2].completed, found[2].latencies.as_slice()),
+            ("never", 0, &[None; 3][..])
+        );
     }
 
     #[test]
