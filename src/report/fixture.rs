@@ -440,6 +440,29 @@ pub(super) fn run() -> RecordedRun {
     }
 }
 
+/// The sample with names that nobody vouches for: `evil` and `long` wherever a scenario or a host names something.
+pub(super) fn hostile(evil: &str, long: &str) -> (RecordedRun, RunVerdict) {
+    let (mut run, mut verdict) = (run(), verdict());
+    let plan = &mut run.manifest.plan;
+    plan.scenario = evil.to_owned();
+    plan.description = Some(long.to_owned());
+    plan.neighbours[0].name = evil.to_owned();
+    plan.neighbours[1].name = long.to_owned();
+    plan.arrangements[0].name = evil.to_owned();
+    plan.arrangements[1].name = long.to_owned();
+    plan.arrangements[1].seats[0].share = evil.to_owned();
+    plan.panel[0].name = evil.to_owned();
+    run.manifest.device = format!("{evil}\u{7}{long}");
+    for cell in &mut verdict.cells {
+        let arrangement = &plan.arrangements[cell.arrangement].name;
+        cell.name = format!("{arrangement}/{}", plan.neighbours[cell.neighbour].name);
+        cell.series[0].series = evil.to_owned();
+        cell.series[3].series = long.to_owned();
+        cell.surprises = vec![evil.to_owned()];
+    }
+    (run, verdict)
+}
+
 fn accept(cell: &str, until: jiff::civil::Date) -> Accept {
     Accept {
         cell: cell.to_owned(),

@@ -1,8 +1,9 @@
 //! The sentences of a report: reasons, what moved, what was required.
 
+use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Tier, Word};
-use crate::verdict::{Control, Reason, RequirementState};
+use crate::verdict::{Control, ControlOutcome, Reason, RequirementState};
 
 use super::format::{NONE, percent, ratio_interval, time};
 use super::model::{Cell, Series, VerdictWord, Why};
@@ -13,6 +14,46 @@ pub(super) const fn tier(tier: Tier) -> &'static str {
         Tier::Smoke => "smoke",
         Tier::Acceptance => "acceptance",
         Tier::Certify => "certify",
+    }
+}
+
+/// A state of requirements as in the JSON report.
+pub(super) const fn requirement_id(state: RequirementState) -> &'static str {
+    match state {
+        RequirementState::NotRequired => "not-required",
+        RequirementState::Met => "met",
+        RequirementState::Accepted => "accepted",
+        RequirementState::Undecided => "undecided",
+        RequirementState::NotMet => "not-met",
+    }
+}
+
+/// How a quantile was judged, as in the JSON report.
+pub(super) const fn judged_id(by: JudgedBy) -> &'static str {
+    match by {
+        JudgedBy::Blocks => "blocks",
+        JudgedBy::Pooled => "pooled",
+        JudgedBy::TooFew => "too-few",
+    }
+}
+
+/// What came of a control, as in the JSON report.
+pub(super) const fn outcome_id(outcome: ControlOutcome) -> &'static str {
+    match outcome {
+        ControlOutcome::Passed => "passed",
+        ControlOutcome::Undecided => "undecided",
+        ControlOutcome::Impossible => "impossible",
+        ControlOutcome::NotMeasured => "not-measured",
+        ControlOutcome::Failed => "failed",
+    }
+}
+
+/// Where numbers come from, as in the JSON report.
+pub(super) const fn provenance_id(provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Measured => "measured",
+        Provenance::StandIn => "stand-in",
+        Provenance::Simulated => "simulated",
     }
 }
 
@@ -330,7 +371,7 @@ pub(super) fn isolated(cell: &Cell) -> String {
 }
 
 /// What a word asks, after a cell's name.
-fn demand(word: Word) -> &'static str {
+pub(super) fn demand(word: Word) -> &'static str {
     match word {
         Word::Isolated => "must be isolated",
         Word::Degraded => "must be no worse than degraded",
@@ -342,7 +383,7 @@ fn demand(word: Word) -> &'static str {
 }
 
 /// Whether a requirement holds; `None`: not decided.
-fn holds(word: Word, verdict: VerdictWord) -> Option<bool> {
+pub(super) fn holds(word: Word, verdict: VerdictWord) -> Option<bool> {
     use VerdictWord as V;
     match (word, verdict) {
         (Word::Any | Word::Met, _) => Some(true),
