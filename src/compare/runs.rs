@@ -66,6 +66,7 @@ pub fn compare(base: &Group, new: &Evidence, allowed: &[Key]) -> Result<Comparis
         format: FORMAT.to_owned(),
         version: VERSION,
         provenance: new.alike.provenance,
+        card: new.alike.card(),
         outcome,
         summary: String::new(),
         base: base.runs.iter().map(RunShown::from).collect(),
