@@ -146,12 +146,7 @@ fn sizes(page: &mut Page, c: &Comparison) {
         let mut last = Line::of(tint, word);
         if let Some(shift) = &s.shift {
             let margin = crate::report::percent(shift.margin);
-            let text = format!(
-                " {} beyond {margin}, {} and {} blocks",
-                ratio_interval(&shift.ratio),
-                shift.blocks.0,
-                shift.blocks.1
-            );
+            let text = format!(" {} (margin {margin})", ratio_interval(&shift.ratio));
             last.push(Tint::Plain, &text);
         }
         if let Some(spread) = &s.spread {
