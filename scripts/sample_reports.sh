@@ -8,4 +8,6 @@ trap 'rm -rf "$run"' EXIT
 mkdir -p "$out"
 crosstalk=${CROSSTALK:-target/release/crosstalk}
 COLUMNS=120 NO_COLOR=1 "$crosstalk" run quickstart --seed 1 --quiet --out "$run/quickstart" > "$out/report.txt"
-"$crosstalk" report "$run/quickstart" --format json > "$out/report.json"
+for format in json:json html:html md:md junit:xml openmetrics:prom csv:csv; do
+    "$crosstalk" report "$run/quickstart" --format "${format%%:*}" > "$out/report.${format##*:}"
+done

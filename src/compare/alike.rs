@@ -197,6 +197,11 @@ impl Alike {
         if refused.is_empty() { Ok(allowed) } else { Err(Unlike { differences: refused }) }
     }
 
+    /// The card, in words.
+    pub(super) fn card(&self) -> String {
+        format!("{} ({})", self.model.name, self.uuid)
+    }
+
     /// The same card in the same layout: whether levels of one can be held against the other's.
     pub(super) fn same_place(&self, other: &Self) -> bool {
         (&self.uuid, &self.model, &self.layout) == (&other.uuid, &other.model, &other.layout)

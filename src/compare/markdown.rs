@@ -35,13 +35,13 @@ fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
     out.push('\n');
 }
 
-fn opening(banner: Option<&str>, title: &str, summary: &str) -> String {
+fn opening(banner: Option<&str>, title: &str, summary: &str, card: &str) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     if let Some(banner) = banner {
         let _ = write!(out, "> **{}**\n\n", md(banner));
     }
-    let _ = write!(out, "## {}\n\n**{}**\n\n", md(title), md(summary));
+    let _ = write!(out, "## {}\n\n**{}**\n\n{}\n\n", md(title), md(summary), md(card));
     out
 }
 
@@ -55,7 +55,7 @@ fn notes(out: &mut String, notes: &[String]) {
 
 /// A new run against a base.
 pub(super) fn comparison(c: &Comparison) -> String {
-    let mut out = opening(c.banner.as_deref(), "crosstalk: compared with the base", &c.summary);
+    let mut out = opening(c.banner.as_deref(), "crosstalk: compared with the base", &c.summary, &c.card);
     for run in &c.base {
         let _ = writeln!(out, "- base: {}", md(&run_words(run)));
     }
@@ -136,7 +136,7 @@ pub(super) fn comparison(c: &Comparison) -> String {
 /// One mode against another.
 pub(super) fn modes(m: &Modes) -> String {
     let (a, b) = (&m.a.arrangement, &m.b.arrangement);
-    let mut out = opening(m.banner.as_deref(), &format!("crosstalk: {a} against {b}"), &m.summary);
+    let mut out = opening(m.banner.as_deref(), &format!("crosstalk: {a} against {b}"), &m.summary, &m.card);
     let ns = |ns: Option<f64>| ns.map_or(NONE.to_owned(), time);
     let over = |r: Option<f64>| r.map_or(NONE.to_owned(), |r| format!("{}×", thousandths(r)));
     let rows: Vec<Vec<String>> = m

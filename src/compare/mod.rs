@@ -6,6 +6,7 @@ pub(crate) mod fixture;
 mod markdown;
 mod model;
 mod modes;
+mod modes_text;
 mod runs;
 mod summary;
 #[cfg(test)]
@@ -76,7 +77,7 @@ impl Modes {
     /// Where it has no such form, which is a bug of crosstalk.
     pub fn render(&self, format: Format, options: &Options) -> Result<String, ReportError> {
         match format {
-            Format::Terminal => Ok(modes::text(self, options)),
+            Format::Terminal => Ok(modes_text::render(self, options)),
             Format::Json => json(self),
             Format::Markdown => Ok(markdown::modes(self)),
         }

@@ -20,6 +20,8 @@ pub struct Comparison {
     pub version: u32,
     /// Where the numbers come from, on both sides.
     pub provenance: Provenance,
+    /// The card of the new run: its name and UUID.
+    pub card: String,
     /// What it comes to.
     pub outcome: Outcome,
     /// The same in a sentence.

@@ -8,12 +8,8 @@ use super::alike::{Difference, Unlike};
 use super::model::RunShown;
 use super::summary::{CellSummary, Evidence, HazardSummary, Quiet, place_of};
 use crate::provenance::Provenance;
-use crate::report::{
-    Line, NONE, Options, Page, Ratio, Tint, VerdictWord, count, nine_digits, rate, time, verdict_word,
-};
+use crate::report::{NONE, Ratio, VerdictWord, count, nine_digits, rate};
 use crate::scenario::{Quantile, SharingMode};
-
-use super::text::{faint, plain, run_words, thousandths};
 
 const FORMAT: &str = "crosstalk-modes";
 const VERSION: u32 = 1;
@@ -32,6 +28,8 @@ pub struct Modes {
     pub version: u32,
     /// Where the numbers come from, on both sides.
     pub provenance: Provenance,
+    /// The card of the second: its name and UUID.
+    pub card: String,
     /// What it comes to, in a sentence.
     pub summary: String,
     /// The first.
@@ -241,6 +239,7 @@ pub fn modes(a: (&Evidence, &str), b: (&Evidence, &str), allowed: &[super::Key])
         format: FORMAT.to_owned(),
         version: VERSION,
         provenance: a.0.alike.provenance,
+        card: b.0.alike.card(),
         summary: String::new(),
         a: side_a,
         b: side_b,
@@ -450,106 +449,4 @@ fn summary(m: &Modes) -> String {
         format!("{isolated} of {} isolated{open}", count(all.len() as u64, "neighbour"))
     };
     format!("{}: {}; {}: {}.", m.a.arrangement, isolated(|cell| &cell.a), m.b.arrangement, isolated(|cell| &cell.b))
-}
-
-/// The comparison as text for a terminal.
-pub(super) fn text(m: &Modes, options: &Options) -> String {
-    let mut page = Page::new(options.width.max(60), options.style);
-    if let Some(banner) = &m.banner {
-        page.paragraph(Line::of(Tint::Warn, banner), 0, 2);
-    }
-    page.paragraph(Line::of(Tint::Strong, &m.summary), 0, 2);
-    for side in [&m.a, &m.b] {
-        let text = format!(": {} ({}) · {}", side.sharing, side.seats.join(", "), run_words(&side.run));
-        page.paragraph(Line::of(Tint::Strong, &side.arrangement).with(Tint::Plain, &text), 0, 2);
-    }
-    for difference in &m.different {
-        page.paragraph(Line::of(Tint::Warn, &format!("unlike, as was allowed: {difference}")), 2, 4);
-    }
-    let (a, b) = (m.a.arrangement.as_str(), m.b.arrangement.as_str());
-    let ns = |ns: Option<f64>| plain(&ns.map_or(NONE.to_owned(), time));
-    let times = |r: Option<f64>| plain(&r.map_or(NONE.to_owned(), |r| format!("{}×", thousandths(r))));
-    let per_s = |r: Option<f64>| r.map_or(NONE.to_owned(), rate);
-    page.heading("Alone: beside a quiet neighbour");
-    let costs = m.lone.iter().any(|l| l.exclusive_ns.is_some());
-    let mut head = vec![faint("series"), faint(""), faint(a), faint(b), faint(&format!("{b} ÷ {a}"))];
-    if costs {
-        head.extend([faint(&format!("{a} ÷ exclusive")), faint(&format!("{b} ÷ exclusive"))]);
-    }
-    head.push(faint("capacity"));
-    let mut rows = vec![head];
-    let mut last = "";
-    for l in &m.lone {
-        let first = l.series != last;
-        last = &l.series;
-        let mut row = vec![
-            plain(if first { &l.series } else { "" }),
-            plain(&l.quantile.to_string()),
-            ns(l.a_ns),
-            ns(l.b_ns),
-            times(l.ratio),
-        ];
-        if costs {
-            row.extend([times(l.a_cost), times(l.b_cost)]);
-        }
-        let capacity = l.a_capacity.is_some() || l.b_capacity.is_some();
-        row.push(plain(&if first && capacity {
-            format!("{}, {}", per_s(l.a_capacity), per_s(l.b_capacity))
-        } else {
-            String::new()
-        }));
-        rows.push(row);
-    }
-    page.table(2, 1, &rows);
-    for cell in &m.cells {
-        page.gap();
-        let mut line = Line::of(Tint::Strong, &format!("Beside {}", cell.neighbour));
-        for (gap, name, side) in [(": ", a, &cell.a), ("; ", b, &cell.b)] {
-            line.push(Tint::Plain, &format!("{gap}{name} "));
-            match side {
-                Some(v) => line.append(verdict_word(v.verdict)),
-                None => line.push(Tint::Faint, "not there"),
-            }
-            if let Some(why) = side.as_ref().and_then(|v| v.why.as_ref()) {
-                line.push(Tint::Plain, &format!(" ({why})"));
-            }
-            if let Some(served) = side.as_ref().and_then(|v| v.neighbour_served) {
-                line.push(Tint::Faint, &format!(", neighbour {}", rate(served)));
-            }
-        }
-        page.paragraph(line, 0, 2);
-        let mut rows = vec![["series", "", a, b, &format!("{b} ÷ {a}"), "served"].map(faint).to_vec()];
-        for s in &cell.series {
-            for (at, q) in s.quantiles.iter().enumerate() {
-                let unserved = |n: u64| if n > 0 { format!(" ({n} never)") } else { String::new() };
-                let served = format!(
-                    "{}{}, {}{}",
-                    per_s(s.a_served),
-                    unserved(s.a_unserved),
-                    per_s(s.b_served),
-                    unserved(s.b_unserved)
-                );
-                rows.push(vec![
-                    plain(if at == 0 { &s.series } else { "" }),
-                    plain(&q.quantile.to_string()),
-                    ns(q.a_ns),
-                    ns(q.b_ns),
-                    times(q.ratio),
-                    plain(if at == 0 { &served } else { "" }),
-                ]);
-            }
-        }
-        page.table(2, 1, &rows);
-    }
-    if !m.hazards.is_empty() {
-        page.heading("Hazards");
-        let mut rows = vec![["hazard", a, b].map(faint).to_vec()];
-        rows.extend(m.hazards.iter().map(|h| vec![Line::of(Tint::Strong, &h.hazard), plain(&h.a), plain(&h.b)]));
-        page.table(2, 1, &rows);
-    }
-    page.heading("What this can say");
-    for note in &m.notes {
-        page.paragraph(plain(note), 2, 4);
-    }
-    page.finish()
 }

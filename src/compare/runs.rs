@@ -46,6 +46,8 @@ const VERSION: u32 = 1;
 /// Where they differ in what nobody `allowed`.
 pub fn compare(base: &Group, new: &Evidence, allowed: &[Key]) -> Result<Comparison, Unlike> {
     let different = base.alike.check(&new.alike, allowed)?;
+    let others = others(base, &new.run);
+    let base = others.as_ref().unwrap_or(base);
     let mut sizes = Sizes::default();
     let mut cells = cells(base, new, &mut sizes);
     let tested = sizes.judge(&mut cells);
@@ -57,13 +59,14 @@ pub fn compare(base: &Group, new: &Evidence, allowed: &[Key]) -> Result<Comparis
         sizes: tested,
         alpha_quiet: ALPHA_QUIET,
         quiets: judged,
-        notes: words::notes(base, new),
+        notes: words::notes(base, new, others.is_some()),
     };
     let mut comparison = Comparison {
         banner: new.alike.provenance.banner().map(str::to_owned),
         format: FORMAT.to_owned(),
         version: VERSION,
         provenance: new.alike.provenance,
+        card: new.alike.card(),
         outcome,
         summary: String::new(),
         base: base.runs.iter().map(RunShown::from).collect(),
@@ -77,6 +80,12 @@ pub fn compare(base: &Group, new: &Evidence, allowed: &[Key]) -> Result<Comparis
     };
     comparison.summary = words::summary(&comparison);
     Ok(comparison)
+}
+
+/// The base without the new run itself, where it is one of several: a run is always like itself.
+fn others(base: &Group, new: &Summary) -> Option<Group> {
+    let runs: Vec<Summary> = base.runs.iter().filter(|run| run.root_sha256 != new.root_sha256).cloned().collect();
+    (!runs.is_empty() && runs.len() < base.runs.len()).then(|| Group { alike: base.alike.clone(), runs })
 }
 
 /// Driver, CUDA and crosstalk, where the new run has another.

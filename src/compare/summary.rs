@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use hdrhistogram::Histogram;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -319,7 +318,7 @@ impl Reader<'_> {
         for part in parts {
             let histogram = part.histogram()?;
             for value in histogram.iter_recorded() {
-                let middle = middle(&histogram, value.value_iterated_to());
+                let middle = histogram.median_equivalent(value.value_iterated_to());
                 *pooled.entry(middle).or_default() += value.count_at_value();
             }
             served += part.completed;
@@ -417,10 +416,6 @@ fn why(verdict: &Verdict) -> Option<String> {
         Verdict::Skipped { reason } => Some(reason.clone()),
         _ => None,
     }
-}
-
-fn middle(histogram: &Histogram<u64>, value: u64) -> u64 {
-    histogram.median_equivalent(value)
 }
 
 /// The quantile with the requests that were never served at +∞: the smallest value that a share `q` does not exceed

@@ -172,6 +172,15 @@ fn a_quiet_level_counts_against_five_runs_and_is_shown_against_four() {
 }
 
 #[test]
+fn a_run_that_is_in_the_baseline_is_no_evidence_of_itself() {
+    let base = group((0..5).map(|n| level(n, 10_000.0)));
+    let comparison = compare(&base, &level(4, 12_000.0), &[]).unwrap();
+    assert_eq!((p99(&comparison).runs, comparison.base.len()), (4, 4));
+    assert!(comparison.method.notes.iter().any(|note| note.contains("left out of it")));
+    assert_eq!(compare(&group([run(1)]), &run(1), &[]).unwrap().base.len(), 1, "of one run nothing would be left");
+}
+
+#[test]
 fn a_quiet_level_that_is_never_reached_has_risen_and_another_load_is_told() {
     let base = group((0..5).map(|n| level(n, 10_000.0)));
     let mut lost = level(9, 10_000.0);

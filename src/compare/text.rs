@@ -5,7 +5,7 @@ use crate::report::{Line, NONE, Options, Page, Tint, count, ratio, ratio_interva
 use crate::scenario::Quantile;
 
 /// Fewer columns than this hold no table.
-const LEAST_WIDTH: usize = 60;
+pub(super) const LEAST_WIDTH: usize = 60;
 
 /// Characters of a root hash that are shown.
 pub(crate) const ROOT: usize = 12;
@@ -22,6 +22,7 @@ pub(super) fn render(c: &Comparison, options: &Options) -> String {
         Outcome::Worse => Tint::Bad,
     };
     page.paragraph(Line::of(tint, &c.summary), 0, 2);
+    page.paragraph(plain(&c.card), 0, 2);
     runs(&mut page, c);
     cells(&mut page, c);
     sizes(&mut page, c);
@@ -136,7 +137,7 @@ fn sizes(page: &mut Page, c: &Comparison) {
     page.heading(&format!(
         "Sizes of interference, noisy ÷ quiet: {moved} of {} tested {} changed beyond the isolated margin",
         c.method.sizes,
-        if moved == 1 { "has" } else { "have" },
+        have(moved),
     ));
     let mut rows = Vec::new();
     for (cell, s) in all().filter(|(_, s)| matches!(s.size, Size::Grew | Size::Shrank)) {
@@ -145,12 +146,7 @@ fn sizes(page: &mut Page, c: &Comparison) {
         let mut last = Line::of(tint, word);
         if let Some(shift) = &s.shift {
             let margin = crate::report::percent(shift.margin);
-            let text = format!(
-                " {} beyond {margin}, {} and {} blocks",
-                ratio_interval(&shift.ratio),
-                shift.blocks.0,
-                shift.blocks.1
-            );
+            let text = format!(" {} (margin {margin})", ratio_interval(&shift.ratio));
             last.push(Tint::Plain, &text);
         }
         if let Some(spread) = &s.spread {
@@ -184,33 +180,44 @@ fn sizes(page: &mut Page, c: &Comparison) {
 
 fn quiet(page: &mut Page, c: &Comparison) {
     let moved = |q: &&QuietChange| matches!(q.state, QuietState::Slower | QuietState::Faster);
-    let judged = c.method.quiets > 0;
-    page.heading(&match judged {
-        true => {
-            format!("Quiet levels: {} of {} judged have changed", c.quiet.iter().filter(moved).count(), c.method.quiets)
-        }
-        false => "Quiet levels: shown, not judged".to_owned(),
-    });
+    if c.method.quiets > 0 {
+        let changed = c.quiet.iter().filter(moved).count();
+        page.heading(&format!("Quiet levels: {changed} of {} judged {} changed", c.method.quiets, have(changed)));
+        // Those that were judged with something to know are shown, too.
+        let noted = |q: &QuietChange| q.state == QuietState::Within && q.why.is_some();
+        levels(page, c.quiet.iter().filter(|q| moved(q) || noted(q)), true);
+        return;
+    }
     // p99.9 of a run that does not judge it is in the JSON.
-    let shown = |q: &&QuietChange| {
-        if judged {
-            moved(q) || q.why.is_some() && q.runs > 0 && q.state != QuietState::NotJudged
-        } else {
-            q.base_ns.is_some() && q.quantile < Quantile::P999
-        }
-    };
+    let shown = || c.quiet.iter().filter(|q| q.base_ns.is_some() && q.quantile < Quantile::P999);
+    let first = shown().next().and_then(|q| q.why.as_deref());
+    let same = shown().all(|q| q.why.as_deref() == first);
+    let why = first.filter(|_| same).map_or_else(String::new, |why| format!(": {why}"));
+    page.heading(&format!("Quiet levels: shown, not judged{why}"));
+    levels(page, shown(), !same);
+}
+
+const fn have(n: usize) -> &'static str {
+    if n == 1 { "has" } else { "have" }
+}
+
+/// A row for each level, with what came of it where `told`.
+fn levels<'a>(page: &mut Page, shown: impl Iterator<Item = &'a QuietChange>, told: bool) {
     let mut rows = Vec::new();
-    for q in c.quiet.iter().filter(shown) {
-        let (word, tint) = state_word(q.state);
-        let mut last = Line::of(tint, word);
-        if let (Some(low), Some(high)) = (q.low_ns, q.high_ns) {
-            last.push(
-                Tint::Plain,
-                &format!(": {} predict {} … {}", count(q.runs.into(), "run"), time(low), time(high)),
-            );
-        }
-        if let Some(why) = &q.why {
-            last.push(Tint::Plain, &format!(": {why}"));
+    for q in shown {
+        let mut last = Line::default();
+        if told {
+            let (word, tint) = state_word(q.state);
+            last.push(tint, word);
+            if let (Some(low), Some(high)) = (q.low_ns, q.high_ns) {
+                last.push(
+                    Tint::Plain,
+                    &format!(": {} predict {} … {}", count(q.runs.into(), "run"), time(low), time(high)),
+                );
+            }
+            if let Some(why) = &q.why {
+                last.push(Tint::Plain, &format!(": {why}"));
+            }
         }
         let ns = |ns: Option<f64>| plain(&ns.map_or(NONE.to_owned(), time));
         let over = q.ratio.map_or(NONE.to_owned(), |r| format!("{}×", thousandths(r)));

@@ -97,16 +97,18 @@ fn listed(names: &[String]) -> String {
 }
 
 /// What the judgement means, and what it cannot say.
-pub(super) fn notes(base: &Group, new: &Evidence) -> Vec<String> {
+pub(super) fn notes(base: &Group, new: &Evidence, itself: bool) -> Vec<String> {
     let runs = base.runs.len() as u32;
     let mut notes = vec![
         "A verdict is a fact of its run, and so is another one; near a margin two runs of one truth may differ."
             .to_owned(),
-        format!(
-            "A size of interference (noisy ÷ quiet) has changed where the differences of the two runs' blocks, as two independent \
+        "A size of interference (noisy ÷ quiet) has changed where the differences of the two runs' blocks, as two independent \
              samples, lie apart by more than the isolated margin of their quantile: rank sum of Wilcoxon, Holm over all tests."
-        ),
+            .to_owned(),
     ];
+    if itself {
+        notes.push("The new run is one of the baseline's own, and was left out of it.".to_owned());
+    }
     notes.push(match runs {
         0 | 1 => "Blocks of one run share its boot and its generations: the test speaks for the noise within these two runs, and \
                   nothing here tells how far two runs of one truth lie apart. A baseline of several runs does."

@@ -34,19 +34,21 @@ fn scenario(rest: &str) -> String {
 #[test]
 fn two_runs_of_one_truth_and_a_stronger_neighbour() {
     let scratch = Scratch::new();
-    let text = scenario("").replace("time-slicing", "mps");
+    let text = scenario("");
     scratch.file("s.toml", &text);
-    // The same names, and a neighbour that reads through a third of the time before and all of it now.
-    scratch.file("weak.toml", &text.replace("noise = \"hbm-read\"", "noise = \"hbm-read\"\nduty = \"30%\""));
+    // The same names, and a neighbour that is busy for a tenth of the time before, and for all of it now.
+    scratch.file("weak.toml", &text.replace("noise = \"hbm-read\"", "noise = \"hbm-read\"\nduty = \"10%\""));
     for (scenario, seed, out) in [("s.toml", "1", "a"), ("s.toml", "2", "b"), ("weak.toml", "3", "weak")] {
         run(&scratch, scenario, seed, out);
     }
     let (out, _) = ends(&scratch, &["compare", "a", "b"], 0);
     assert!(out.starts_with(BANNER) && out.contains("No change for the worse"), "{out}");
-    assert!(out.contains("nothing here tells how far two runs of one truth lie apart"), "{out}");
+    assert!(out.contains("A baseline of several runs does."), "{out}");
     let (_, said) = ends(&scratch, &["compare", "weak", "b"], 2);
-    assert!(said.contains("scenario neighbours.hog.duty: base 300000, new 1000000"), "{said}");
+    assert!(said.contains("scenario neighbours.hog.duty: base 100000, new 1000000"), "{said}");
     assert!(said.contains("--allow-different scenario"), "{said}");
+    let (out, _) = ends(&scratch, &["compare", "weak", "b", "--allow-different", "scenario"], 1);
+    assert!(out.contains("interference grew (ts/hog launch p50") && out.contains("Unlike, as was allowed"), "{out}");
     let (json, _) = ends(&scratch, &["compare", "a", "b", "--format", "json"], 0);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["banner"], &json["outcome"]), (&Value::from(BANNER), &Value::from("unchanged")));
