@@ -38,11 +38,10 @@ fn shuffled(plan: &Plan, arrangement: usize, grid_index: usize, block: u32, purp
     let key = |neighbour, purpose| ArmKey { arrangement, grid: grid_index, block, neighbour, purpose };
     let mut keys: Vec<ArmKey> = states.iter().map(|state| key(*state, purpose)).collect();
     if purpose == Purpose::Block {
-        let mut cool = states.iter().take_while(|state| !heats(state)).count() as u64;
-        for further in plan.further_quiet(arrangement, grid_index, block) {
+        let cool = states.iter().take_while(|state| !heats(state)).count() as u64;
+        for (cool, further) in (cool..).zip(plan.further_quiet(arrangement, grid_index, block)) {
             // A stream of its own for each: the others stand where they would without it.
             keys.insert(stream(further.id()).below(cool + 1) as usize, key(None, further));
-            cool += 1;
         }
     }
     Shuffled { windows, keys }
