@@ -173,6 +173,9 @@ pub struct ArmPlan {
     pub washout: Nanos,
     /// What is open this long after a window's end is censored.
     pub drain: Nanos,
+    /// Whether clocks and power are sampled meanwhile, as in all arms but those of the sampler control. Nobody samples a
+    /// simulated GPU.
+    pub sampled: bool,
 }
 
 /// One window: one probe issues.
@@ -184,6 +187,9 @@ pub struct Window {
     pub load: Load,
     /// Length.
     pub length: Nanos,
+    /// Every request of an open loop is held back by this after its planned time: the delay control. It is latency, not
+    /// lateness.
+    pub delay: Nanos,
 }
 
 /// How requests are issued.
@@ -243,6 +249,10 @@ pub enum Purpose {
     /// The sensitivity control: quiet or noisy, with the noise inside the victim's own place. Its pairs are numbered as the
     /// blocks of their grid.
     Within,
+    /// The sampler control: a quiet arm of a block without the thread that samples clocks and power.
+    Unsampled,
+    /// The delay control: a quiet arm of a block in which every request is held back by a known time.
+    Delayed,
 }
 
 impl Purpose {
@@ -251,15 +261,18 @@ impl Purpose {
         *self == Self::Block
     }
 
-    /// The purpose that stands for all arms which are measured together: a block's second quiet arm is one of the block.
+    /// The purpose that stands for all arms which are measured together: a block's further quiet arms are of the block.
     pub(crate) fn of_block(self) -> Self {
-        if self == Self::Again { Self::Block } else { self }
+        match self {
+            Self::Again | Self::Unsampled | Self::Delayed => Self::Block,
+            Self::Block | Self::Alone | Self::Within => self,
+        }
     }
 
     /// The company in which its arms are run.
     pub(crate) fn company(self) -> Company {
         match self {
-            Self::Block | Self::Again => Company::Beside,
+            Self::Block | Self::Again | Self::Unsampled | Self::Delayed => Company::Beside,
             Self::Alone => Company::Alone,
             Self::Within => Company::Within,
         }
@@ -272,6 +285,8 @@ impl Purpose {
             Self::Again => "again",
             Self::Alone => "alone",
             Self::Within => "within",
+            Self::Unsampled => "unsampled",
+            Self::Delayed => "delayed",
         }
     }
 }

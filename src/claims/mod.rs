@@ -41,6 +41,8 @@ enum Decided {
         holds: bool,
         why: &'static str,
     },
+    /// A run of its scenario on a card: the simulator tells nothing of it.
+    Card,
     /// More than this version has.
     NotYet,
 }
@@ -72,7 +74,7 @@ impl Claim {
                     by: format!("{}; simulated {on}, not yet measured", by_data.by),
                 })
             }
-            Decided::NotYet => None,
+            Decided::Card | Decided::NotYet => None,
         }
     }
 
@@ -80,13 +82,14 @@ impl Claim {
     pub fn simulated(&self) -> Option<bool> {
         match self.decided {
             Decided::Run { holds, .. } | Decided::Both { holds, .. } => Some(holds),
-            Decided::Data(_) | Decided::NotYet => None,
+            Decided::Data(_) | Decided::Card | Decided::NotYet => None,
         }
     }
 
     /// The name of the built-in scenario that decides it, where one does.
     pub fn scenario(&self) -> Option<String> {
-        self.simulated().map(|_| format!("claims/{}", self.id))
+        let by_run = matches!(self.decided, Decided::Run { .. } | Decided::Both { .. } | Decided::Card);
+        by_run.then(|| format!("claims/{}", self.id))
     }
 
     /// The verdict in a few words, and what stands behind it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{CliError, Exit};
-use crate::report::{self, Format, Options, Report, Style};
+use crate::report::{self, Format, Inconclusive, Options, Report, Style};
 use crate::run_dir::{self, RecordedRun};
 use crate::verdict::{self, RunVerdict};
 
@@ -19,6 +19,17 @@ pub(super) struct Args {
     /// Write to this file, not to standard output.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Of JUnit: what a case is that nobody could decide. By default an error where something is required of it, else skipped.
+    #[arg(long, value_enum)]
+    inconclusive: Option<Open>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Open {
+    /// An error.
+    Error,
+    /// Skipped.
+    Skip,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
@@ -27,7 +38,20 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         outside(path, [args.run.as_path()])?;
     }
     let style = if args.output.is_some() { Style::Plain } else { Style::Ansi };
-    let text = render(&run, &verdict::judge(&run), args.format, style)?;
+    let verdict = verdict::judge(&run);
+    let text = match (args.format, args.inconclusive) {
+        (Format::Junit, Some(open)) => {
+            let open = match open {
+                Open::Error => Inconclusive::Error,
+                Open::Skip => Inconclusive::Skip,
+            };
+            report::junit(&Report::build(&run, &verdict), open).map_err(|e| CliError::Bug(e.to_string()))?
+        }
+        (_, Some(_)) => {
+            return Err(CliError::Usage("--inconclusive is for --format junit: leave one of them out".to_owned()));
+        }
+        (format, None) => render(&run, &verdict, format, style)?,
+    };
     super::write_out(args.output.as_deref(), &text)?;
     Ok(Exit::Ok)
 }

@@ -10,6 +10,10 @@ use crate::verdict;
 pub(super) struct Args {
     /// A run directory.
     run: PathBuf,
+    /// Print nothing but the root hash of the run, once everything agrees: the SHA-256 that stands for all of its files,
+    /// to be signed or to be compared with one that was.
+    #[arg(long)]
+    root_hash: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
@@ -20,13 +24,24 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         super::say(&format!("{run}: {file} belongs to nothing that was committed: ignored"));
     }
     agrees(&args.run, &verified)?;
-    if verified.digest.is_none() {
+    let Some(root) = verified.root_sha256.as_ref().filter(|_| verified.digest.is_some()) else {
+        if args.root_hash {
+            return Err(CliError::Usage(format!(
+                "{run}: the run is not finished, so it has no root hash: go on with `crosstalk run --resume`"
+            )));
+        }
         super::print(&format!(
             "{run}: {checked}: checksums and events agree; the run is not finished, so there is no verdict to compare\n"
         ))?;
         return Ok(Exit::Ok);
+    };
+    if args.root_hash {
+        super::print(&format!("{root}\n"))?;
+        return Ok(Exit::Ok);
     }
-    super::print(&format!("{run}: {checked}: checksums, histograms, events and verdict agree\n"))?;
+    super::print(&format!(
+        "{run}: {checked}: checksums, histograms, events and verdict agree\nroot hash (SHA-256): {root}\n"
+    ))?;
     Ok(Exit::Ok)
 }
 

@@ -6,7 +6,7 @@ use crate::plan::{Grid, Plan};
 use crate::random::{Key, Stream};
 use crate::run_dir::{Calibration, ProbeCalibration};
 use crate::scenario::Arrivals;
-use crate::units::{Nanos, Share};
+use crate::units::{Nanos, Rate, Share};
 
 /// A pair within the victim's place sees at least so many requests, in windows no shorter than this.
 const WITHIN: (u64, Nanos) = (50, Nanos::millis(100));
@@ -20,7 +20,7 @@ struct Shuffled {
 }
 
 /// Arms in random order, but noise that loads the power channel comes last, so that its heat reaches no other arm of the
-/// block; the second quiet arm at a random place before that. Windows in random order, the same in all arms.
+/// block; the further quiet arms at random places before that. Windows in random order, the same in all arms.
 fn shuffled(plan: &Plan, arrangement: usize, grid_index: usize, block: u32, purpose: Purpose) -> Shuffled {
     let planned = &plan.arrangements[arrangement];
     let grid = &planned.grids[grid_index];
@@ -37,10 +37,13 @@ fn shuffled(plan: &Plan, arrangement: usize, grid_index: usize, block: u32, purp
     states.sort_by_key(heats);
     let key = |neighbour, purpose| ArmKey { arrangement, grid: grid_index, block, neighbour, purpose };
     let mut keys: Vec<ArmKey> = states.iter().map(|state| key(*state, purpose)).collect();
-    if purpose == Purpose::Block && plan.design.controls.again {
-        // A stream of its own: the others stand where they would without it.
-        let cool = states.iter().take_while(|state| !heats(state)).count() as u64;
-        keys.insert(stream("again").below(cool + 1) as usize, key(None, Purpose::Again));
+    if purpose == Purpose::Block {
+        let mut cool = states.iter().take_while(|state| !heats(state)).count() as u64;
+        for further in plan.further_quiet(arrangement, grid_index, block) {
+            // A stream of its own for each: the others stand where they would without it.
+            keys.insert(stream(further.id()).below(cool + 1) as usize, key(None, further));
+            cool += 1;
+        }
     }
     Shuffled { windows, keys }
 }
@@ -62,11 +65,11 @@ pub(crate) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -
     let keys = match purpose {
         Purpose::Alone => planned.to_vec(),
         Purpose::Within => keys,
-        Purpose::Block | Purpose::Again => order(plan, arrangement, grid, block),
+        _ => order(plan, arrangement, grid, block),
     };
     let window = |probe: &ProbeCalibration| Window {
         probe: probe.probe,
-        load: Load::Open { rate: probe.rate, poisson: !matches!(plan.panel[probe.probe].arrivals, Arrivals::Fixed(_)) },
+        load: open_load(plan, probe.probe, probe.rate),
         length: match purpose {
             Purpose::Within => {
                 let grid = &plan.arrangements[arrangement].grids[grid];
@@ -74,21 +77,32 @@ pub(crate) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -
             }
             _ => probe.window,
         },
+        delay: Nanos::ZERO,
     };
-    let windows: Vec<Window> = windows.iter().filter_map(|index| calibration.probes.get(*index)).map(window).collect();
+    let probes: Vec<&ProbeCalibration> = windows.iter().filter_map(|index| calibration.probes.get(*index)).collect();
+    let windows: Vec<Window> = probes.iter().map(|probe| window(probe)).collect();
+    // Probes that nobody holds back would only make the arm longer.
+    let held_back = probes.iter().filter_map(|probe| Some(Window { delay: probe.delay?, ..window(probe) }));
+    let delayed: Vec<Window> = held_back.collect();
     keys.into_iter()
         .filter(|key| planned.contains(key))
         .map(|key| ArmPlan {
             noise: key.neighbour,
-            key,
-            windows: windows.clone(),
+            windows: if key.purpose == Purpose::Delayed { delayed.clone() } else { windows.clone() },
             washout: plan.design.washout,
             drain: plan.design.drain,
+            sampled: key.purpose != Purpose::Unsampled,
+            key,
         })
         .collect()
 }
 
-/// A window of the sensitivity control for a probe at `rate` (per second) whose windows in blocks are `window`: a large
+/// A probe's open loop at `rate`.
+pub(super) fn open_load(plan: &Plan, probe: usize, rate: Rate) -> Load {
+    Load::Open { rate, poisson: !matches!(plan.panel[probe].arrivals, Arrivals::Fixed(_)) }
+}
+
+/// A window of the sensitivity control, and of the calibration of a delay, for a probe at `rate` (per second) whose windows in blocks are `window`: a large
 /// effect is looked for, so a short one will do, but one that holds a burst and a pause of noise that makes them.
 pub(super) fn within_window(plan: &Plan, grid: &Grid, rate: f64, window: Nanos) -> Nanos {
     let enough = WITHIN.0 as f64 / rate.max(1e-3);

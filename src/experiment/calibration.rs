@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::blocks::{open_load, within_window};
 use super::{arm_of_no_block, turns};
 use crate::backend::{ArmPlan, BackendError, Load, Session, Window};
 use crate::plan::{Grid, Plan};
@@ -78,7 +79,14 @@ pub(crate) fn calibrate(
             }
         };
         let (window, judged) = judged(&plan.design, rate);
-        probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged });
+        if stopped() {
+            return Ok(None);
+        }
+        let delay = match plan.delayed(arrangement, grid_index).contains(&probe) {
+            true => Some(delay(plan, grid, (probe, rate, window), &arm, session)?),
+            false => None,
+        };
+        probes.push(ProbeCalibration { probe, closed_rate, rate, window, judged, delay });
     }
     let planned = &plan.arrangements[arrangement];
     let turns = match turns::measured_in(plan, planned) {
@@ -98,7 +106,7 @@ fn solo_rate(
 ) -> Result<f64, BackendError> {
     let mut length = shortest;
     loop {
-        let window = Window { probe, load: Load::Open { rate: Rate(0), poisson: false }, length };
+        let window = Window { probe, load: Load::Open { rate: Rate(0), poisson: false }, length, delay: Nanos::ZERO };
         let summary = session.run_arm(&arm(Some(neighbour), vec![window]))?.summary;
         let fewest = summary.neighbours.iter().map(|n| n.completed).min().unwrap_or(0);
         if fewest >= ENOUGH || length >= LONGEST.max(shortest) {
@@ -118,7 +126,7 @@ fn closed_rate(
 ) -> Result<Rate, BackendError> {
     let mut length = CLOSED;
     loop {
-        let window = Window { probe, load: Load::Closed { depth }, length };
+        let window = Window { probe, load: Load::Closed { depth }, length, delay: Nanos::ZERO };
         let record = session.run_arm(&arm(noise, vec![window]))?;
         let end = record.summary.windows.first().map_or(length, |w| w.start + w.length);
         // Only what completed inside the window: the drain after it would flatter a slow probe.
@@ -131,6 +139,27 @@ fn closed_rate(
     }
 }
 
+/// What the delay control holds each request of a probe back by: what an Isolated excludes at the median, as a probe at `rate`
+/// has it beside a quiet neighbour. A median among requests that are open at the deadline is taken there: it is no less.
+fn delay(
+    plan: &Plan,
+    grid: &Grid,
+    (probe, rate, window): (usize, Rate, Nanos),
+    arm: &impl Fn(Option<usize>, Vec<Window>) -> ArmPlan,
+    session: &mut dyn Session,
+) -> Result<Nanos, BackendError> {
+    let length = within_window(plan, grid, rate.as_f64(), window);
+    let window = Window { probe, load: open_load(plan, probe, rate), length, delay: Nanos::ZERO };
+    let record = session.run_arm(&arm(None, vec![window]))?;
+    let of_requests = record.samples.iter().filter(|s| s.series == 0);
+    let mut latencies: Vec<Nanos> =
+        of_requests.map(|s| s.completed.map_or(plan.design.drain, |done| done - s.planned)).collect();
+    latencies.sort_unstable();
+    let median = latencies.get(latencies.len() / 2).copied().unwrap_or(plan.design.drain);
+    let margin = plan.design.margins.of(Quantile::P50).0;
+    Ok(Nanos((median.0 as f64 * margin).ceil() as u64).max(Nanos(1)))
+}
+
 /// How long one request takes, as far as it is foreseen: of the probes of a grid and of its neighbours, in their order.
 pub(super) struct Foreseen {
     pub(super) probes: Vec<Option<Nanos>>,
@@ -138,8 +167,11 @@ pub(super) struct Foreseen {
 }
 
 /// The windows of every arm that calibrating a grid takes. A request whose length is not foreseen is taken for a quick one.
-pub(super) fn foreseen_windows(plan: &Plan, grid: &Grid, foreseen: &Foreseen) -> Vec<Nanos> {
-    let mut windows = Vec::new();
+pub(super) fn foreseen_windows(plan: &Plan, (arrangement, index): (usize, usize), foreseen: &Foreseen) -> Vec<Nanos> {
+    let grid = &plan.arrangements[arrangement].grids[index];
+    let held_back = plan.delayed(arrangement, index);
+    let delays = grid.probes.iter().zip(&foreseen.probes).filter(|(probe, _)| held_back.contains(probe));
+    let mut windows: Vec<Nanos> = delays.map(|(probe, request)| short_window(plan, grid, *probe, *request)).collect();
     let mut lengthened = |shortest: Nanos, request: Option<Nanos>| {
         let (mut length, longest) = (shortest, LONGEST.max(shortest));
         windows.push(length);
@@ -163,6 +195,12 @@ pub(super) fn foreseen_windows(plan: &Plan, grid: &Grid, foreseen: &Foreseen) ->
 /// foreseen from how long a `request` takes.
 pub(super) fn planned_window(plan: &Plan, probe: usize, request: Option<Nanos>) -> Nanos {
     planned_rate(plan, probe, request).map_or(plan.design.window, |rate| judged(&plan.design, rate).0)
+}
+
+/// Its short window, likewise: that of the sensitivity control.
+pub(super) fn short_window(plan: &Plan, grid: &Grid, probe: usize, request: Option<Nanos>) -> Nanos {
+    let window = planned_window(plan, probe, request);
+    planned_rate(plan, probe, request).map_or(window, |rate| within_window(plan, grid, rate.as_f64(), window))
 }
 
 /// The rate of a probe, likewise; `None`: not foreseen.

@@ -11,7 +11,7 @@ use crate::sharing;
 use crate::units::Nanos;
 use crate::workload;
 
-use super::blocks::{generations, within_window};
+use super::blocks::generations;
 use super::calibration::{self, Foreseen};
 use super::{hazards, observe, turns};
 
@@ -41,7 +41,7 @@ pub struct Length {
     pub between: Nanos,
     /// Windows.
     pub windows: Nanos,
-    /// Controls: second quiet arms, the victim alone, noise within its own place, and the restarts for them.
+    /// Controls: further quiet arms, the victim alone, noise within its own place, and the restarts for them.
     pub controls: Nanos,
     /// Hazards, each in a session of its own.
     pub hazards: Nanos,
@@ -191,17 +191,20 @@ fn of_grid(
     let seats = grid.neighbour_seats.len() as u64 + 1;
     let restarts = generations(plan, grid).len() as u64 + 1;
     let around = plan.design.washout + SETTLING + ARM;
-    let calibration = calibration::foreseen_windows(plan, grid, &foreseen);
+    let calibration = calibration::foreseen_windows(plan, (arrangement, index), &foreseen);
     let each = grid.neighbours.len() as u64 + 1;
     let again = u64::from(plan.design.controls.again);
     let blocks = u64::from(plan.design.blocks);
     let arms = blocks * each;
-    let (mut windows, mut short, mut stretch) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
+    let held_back = plan.delayed(arrangement, index);
+    let (mut windows, mut short, mut delayed, mut stretch) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
     for (probe, request) in grid.probes.iter().zip(&foreseen.probes) {
         let window = calibration::planned_window(plan, *probe, *request);
         windows += window;
-        let rate = calibration::planned_rate(plan, *probe, *request);
-        short += rate.map_or(window, |rate| within_window(plan, grid, rate.as_f64(), window));
+        short += calibration::short_window(plan, grid, *probe, *request);
+        if held_back.contains(probe) {
+            delayed += WINDOW + window;
+        }
         if plan.panel[*probe].arrivals == Arrivals::Auto {
             stretch += plan.design.max_window.saturating_sub(window);
         }
@@ -217,6 +220,8 @@ fn of_grid(
                 + (between + short) * u64::from(pairs) * (plan.exercised(arrangement, index).len() as u64 + 1)
         }
     };
+    let further = arm * u64::from(plan.unsampled(arrangement, index))
+        + (around + delayed) * u64::from(plan.delays(arrangement, index));
     let first = match plan.design.looks.as_slice() {
         [] | [_] => plan.design.blocks,
         _ => plan.design.blocks_by(0),
@@ -228,7 +233,7 @@ fn of_grid(
         calibration: calibration.iter().chain(&turns).map(|window| around + WINDOW + *window).sum(),
         between: between * arms,
         windows: windows * arms,
-        controls: arm * (blocks * again) + alone + within,
+        controls: arm * (blocks * again) + alone + within + further,
         early: arm * (saved * (each + again)) + (TENANTS + TENANT * seats) * (saved / per_generation),
         stretch: stretch * (arms + blocks * again),
         hazards: Nanos::ZERO,

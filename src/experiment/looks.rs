@@ -103,6 +103,8 @@ pub fn planned_arms(plan: &Plan, arrangement: usize) -> u64 {
             let pair = plan.exercised(arrangement, index).len() as u64 + 1;
             u64::from(plan.design.blocks) * arms
                 + u64::from(plan.presence(arrangement, index))
+                + u64::from(plan.unsampled(arrangement, index))
+                + u64::from(plan.delays(arrangement, index))
                 + u64::from(plan.sensitivity(arrangement, index)) * pair
         })
         .sum()

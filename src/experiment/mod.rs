@@ -290,6 +290,7 @@ fn arm_of_no_block(
         windows,
         washout: plan.design.washout,
         drain: plan.design.drain,
+        sampled: true,
     }
 }
 

@@ -7,6 +7,7 @@
 //! In an arm only [`Sampler`] and [`XidWatch`] may run (process lists took 4.5 ms a call and hold the driver's lock);
 //! [`GpmSamples`] are taken at the two ends of its windows.
 
+pub(crate) mod deadline;
 mod error;
 mod gpm;
 mod health;
@@ -53,11 +54,17 @@ pub struct Nvml {
 }
 
 impl Nvml {
-    /// Loads the library and initialises it. May hang with a driver that hangs: see `crosstalk probe-driver`.
+    /// Loads the library and initialises it.
     ///
     /// # Errors
-    /// Where it is missing, is no match for the kernel's driver, or may not be used by this user.
+    /// Where it is missing, is no match for the kernel's driver, may not be used by this user, or does not answer.
     pub fn load() -> Result<Self, NvmlError> {
+        let hangs = |what| NvmlError { what, kind: NvmlErrorKind::Lost };
+        deadline::within(deadline::ANSWER, Self::load_here).map_err(hangs)?
+    }
+
+    /// The same on this thread, and without a deadline.
+    fn load_here() -> Result<Self, NvmlError> {
         let inner = nvml_wrapper::Nvml::builder()
             .lib_path(OsStr::new(LIBRARY))
             .init()

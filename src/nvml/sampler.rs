@@ -15,6 +15,8 @@ use crate::units::Nanos;
 const SHORTEST: Duration = Duration::from_millis(500);
 /// A driver that has not answered for this long hangs.
 const HANGS: Nanos = Nanos::secs(10);
+/// How long a sample that is being taken is waited for, where it is to be the last.
+const LAST: Duration = Duration::from_secs(1);
 /// The clock is held down: by the power cap 0x4, HW slowdown 0x8, SW thermal 0x20, HW thermal 0x40, power brake 0x80.
 /// Neither idle (0x1) nor application clocks (0x2) throttle.
 const THROTTLES: u64 = 0x4 | 0x8 | 0x20 | 0x40 | 0x80;
@@ -48,10 +50,12 @@ struct Shared {
     /// Since when a sample is being taken.
     calling: Option<Nanos>,
     failed: Option<NvmlError>,
+    /// No sample is to be taken.
+    off: bool,
     stop: bool,
 }
 
-/// A thread that samples one GPU from start to drop, the same in every arm.
+/// A thread that samples one GPU from start to drop, the same in every arm but those that show what it does itself.
 pub struct Sampler {
     shared: Arc<(Mutex<Shared>, Condvar)>,
 }
@@ -91,6 +95,25 @@ impl Sampler {
     }
 }
 
+impl Sampler {
+    /// Whether samples are taken from here on. Returns when none is being taken, where there are to be none; a driver that
+    /// hangs is not waited for.
+    pub fn sample(&self, on: bool) {
+        let (mutex, changed) = &*self.shared;
+        let mut shared = lock(mutex);
+        shared.off = !on;
+        changed.notify_all();
+        if !on {
+            drop(changed.wait_timeout_while(shared, LAST, |s| s.calling.is_some()));
+        }
+    }
+
+    /// Whether samples are taken.
+    pub fn is_on(&self) -> bool {
+        !lock(&self.shared.0).off
+    }
+}
+
 impl Drop for Sampler {
     /// Tells the thread to end. It is not waited for: a hanging driver must not hang its user.
     fn drop(&mut self) {
@@ -104,12 +127,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(nvml: &Nvml, uuid: &str, every: Duration, (mutex, stopped): &(Mutex<Shared>, Condvar)) {
+fn work(nvml: &Nvml, uuid: &str, every: Duration, (mutex, changed): &(Mutex<Shared>, Condvar)) {
     loop {
-        lock(mutex).calling = Some(now());
+        let on = changed.wait_while(lock(mutex), |s| s.off && !s.stop);
+        let mut shared = on.unwrap_or_else(PoisonError::into_inner);
+        if shared.stop {
+            return;
+        }
+        shared.calling = Some(now());
+        drop(shared);
         let sample = nvml.sample(uuid);
         let mut shared = lock(mutex);
         shared.calling = None;
+        changed.notify_all();
         match sample {
             Ok(sample) => shared.samples.push(sample),
             Err(error) => {
@@ -117,7 +147,7 @@ fn work(nvml: &Nvml, uuid: &str, every: Duration, (mutex, stopped): &(Mutex<Shar
                 return;
             }
         }
-        let waited = stopped.wait_timeout_while(shared, every, |s| !s.stop).unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(shared, every, |s| !s.stop).unwrap_or_else(PoisonError::into_inner);
         if waited.0.stop {
             return;
         }

@@ -166,7 +166,7 @@ pub struct Grid {
     pub first_block: u32,
 }
 
-pub use controls::exercised_channels;
+pub use controls::{delayed_channels, exercised_channels};
 pub use resolve::{PlanError, Terms};
 
 impl Plan {

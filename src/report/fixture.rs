@@ -228,6 +228,8 @@ pub(super) fn reasons() -> Vec<Reason> {
         Reason::ControlNotMeasured { control: Control::Sensitivity },
         Reason::ControlUndecided { control: Control::Again, detectable: Some(0.21), blocks_needed: Some(70) },
         Reason::ChannelNotExercised { channel: Channel::HbmBandwidth },
+        Reason::DelayNotSeen { injected_ns: 3_100, seen_ns: -240.0 },
+        Reason::ControlUndecided { control: Control::Delay, detectable: None, blocks_needed: Some(13) },
         Reason::ControlOff { control: Control::Again },
         Reason::HostMediated { change_ns: 812_000.0, tolerated_ns: 950.0 },
         Reason::HostMediated { change_ns: -812_000.0, tolerated_ns: 950.0 },
@@ -293,7 +295,10 @@ pub(super) fn verdict() -> RunVerdict {
         scope_share: Some(0.174_596),
         controls: controls(),
         slos: slos(),
-        assumed: vec!["host placebo not run in turns".to_owned(), "no sensitivity control exists for pcie".to_owned()],
+        assumed: vec![
+            "host placebo not run in turns".to_owned(),
+            "pcie: by an injected delay, not through the channel itself".to_owned(),
+        ],
         warnings: vec![Warning {
             what: "fixed arrivals can phase-lock with time slices".to_owned(),
             advice: "prefer Poisson arrivals".to_owned(),
@@ -329,13 +334,18 @@ fn controls() -> Vec<ControlVerdict> {
         "hbm-chase p50 service time 1.84× in the victim's own place, slower in 5 of 5 pairs, through hbm-bandwidth";
     let still =
         "inference p50 service time 1.01× in the victim's own place, slower in 3 of 5 pairs: l2 was not exercised";
+    let delay = "an injected delay of 3.1 µs on d2h was seen as 3 µs [2.9 µs 3.2 µs] at p50 in 5 blocks";
+    let sampler =
+        "sampling clocks and power is not to be told from not, 5 of 5 blocks, largest inference p50 1.00× [0.99 1.01]";
     vec![
         one(Control::Again, 0, Passed, again),
         one(Control::Presence, 0, Passed, apart),
         pair(1, "hbm-chase", Passed, moved),
         pair(1, "inference", Failed, still),
+        ControlVerdict { probe: Some("d2h".to_owned()), ..one(Control::Delay, 0, Passed, delay) },
         one(Control::Again, 1, Undecided, wide),
         one(Control::Presence, 1, Impossible, "no room for a process of its own"),
+        one(Control::Sampler, 1, Passed, sampler),
     ]
 }
 
@@ -382,6 +392,7 @@ pub(super) fn run() -> RecordedRun {
                 rate: Rate(12_345_678),
                 window: Nanos::millis(400),
                 judged: vec![(Quantile::P50, JudgedBy::Blocks), (Quantile::P99, JudgedBy::Pooled)],
+                delay: None,
             },
             ProbeCalibration {
                 probe: 1,
@@ -389,6 +400,7 @@ pub(super) fn run() -> RecordedRun {
                 rate: Rate::per_second(20),
                 window: Nanos::secs(2),
                 judged: vec![(Quantile::P50, JudgedBy::Pooled), (Quantile::P99, JudgedBy::TooFew)],
+                delay: None,
             },
         ],
         neighbours: Vec::new(),
@@ -426,6 +438,29 @@ pub(super) fn run() -> RecordedRun {
         tried: Vec::new(),
         finished: true,
     }
+}
+
+/// The sample with names that nobody vouches for: `evil` and `long` wherever a scenario or a host names something.
+pub(super) fn hostile(evil: &str, long: &str) -> (RecordedRun, RunVerdict) {
+    let (mut run, mut verdict) = (run(), verdict());
+    let plan = &mut run.manifest.plan;
+    plan.scenario = evil.to_owned();
+    plan.description = Some(long.to_owned());
+    plan.neighbours[0].name = evil.to_owned();
+    plan.neighbours[1].name = long.to_owned();
+    plan.arrangements[0].name = evil.to_owned();
+    plan.arrangements[1].name = long.to_owned();
+    plan.arrangements[1].seats[0].share = evil.to_owned();
+    plan.panel[0].name = evil.to_owned();
+    run.manifest.device = format!("{evil}\u{7}{long}");
+    for cell in &mut verdict.cells {
+        let arrangement = &plan.arrangements[cell.arrangement].name;
+        cell.name = format!("{arrangement}/{}", plan.neighbours[cell.neighbour].name);
+        cell.series[0].series = evil.to_owned();
+        cell.series[3].series = long.to_owned();
+        cell.surprises = vec![evil.to_owned()];
+    }
+    (run, verdict)
 }
 
 fn accept(cell: &str, until: jiff::civil::Date) -> Accept {

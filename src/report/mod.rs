@@ -2,13 +2,18 @@
 
 mod build;
 mod controls;
+mod csv;
 mod duration;
+mod escape;
 mod format;
 mod hazards;
 mod json;
+mod junit;
+mod markdown;
 mod memory;
 mod model;
 mod observed;
+mod openmetrics;
 mod plan;
 mod terminal;
 mod text;
@@ -17,12 +22,15 @@ mod words;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
 pub(crate) use json::document;
 pub use json::{report_schema, run_schema};
+pub use junit::{Inconclusive, render as junit};
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,
@@ -41,17 +49,29 @@ pub enum Format {
     Terminal,
     /// JSON, as described by [`report_schema`].
     Json,
+    /// Markdown for a pull request or a job's summary.
+    Markdown,
+    /// JUnit XML.
+    Junit,
+    /// OpenMetrics text that the Prometheus text format reads too.
+    Openmetrics,
+    /// Comma-separated values, a row per cell, series and quantile.
+    Csv,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: &[Self] = &[Self::Terminal, Self::Json];
+    pub const ALL: &[Self] = &[Self::Terminal, Self::Json, Self::Markdown, Self::Junit, Self::Openmetrics, Self::Csv];
 
     /// The name used on the command line.
     pub const fn id(self) -> &'static str {
         match self {
             Self::Terminal => "terminal",
             Self::Json => "json",
+            Self::Markdown => "md",
+            Self::Junit => "junit",
+            Self::Openmetrics => "openmetrics",
+            Self::Csv => "csv",
         }
     }
 }
@@ -86,6 +106,15 @@ pub enum ReportError {
     /// The model has no JSON form: a bug.
     #[error("the report has no JSON form: {0}")]
     Json(#[from] serde_json::Error),
+    /// It has no XML form: a bug.
+    #[error("the report has no JUnit form: {0}")]
+    Junit(#[from] quick_junit::SerializeError),
+    /// It has no OpenMetrics form: a bug.
+    #[error("the report has no OpenMetrics form: {0}")]
+    Openmetrics(#[from] std::fmt::Error),
+    /// It has no CSV form: a bug.
+    #[error("the report has no CSV form: {0}")]
+    Csv(String),
 }
 
 /// A report in `format`.
@@ -96,5 +125,9 @@ pub fn render(report: &Report, format: Format, options: &Options) -> Result<Stri
     match format {
         Format::Terminal => Ok(terminal::render(report, options)),
         Format::Json => json::render(report),
+        Format::Markdown => Ok(markdown::render(report)),
+        Format::Junit => junit::render(report, Inconclusive::default()),
+        Format::Openmetrics => openmetrics::render(report),
+        Format::Csv => csv::render(report),
     }
 }

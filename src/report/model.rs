@@ -522,6 +522,14 @@ impl RunReport {
         self.cells.iter().filter(|c| c.verdict.moved())
     }
 
+    /// Row and column of a cell in the matrix.
+    pub(super) fn place_of(&self, cell: usize) -> Option<(&Row, &Column)> {
+        self.rows.iter().find_map(|row| {
+            let column = row.cells.iter().position(|at| *at == Some(cell))?;
+            Some((row, self.columns.get(column)?))
+        })
+    }
+
     /// Cells that are Inconclusive or Skipped.
     pub fn undecided(&self) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(|c| c.verdict.open())

@@ -184,6 +184,16 @@ fn controls(plan: &Plan) -> String {
             format!("{} with the noise within the victim's own place (sensitivity)", count(pairs.into(), "pair"))
         }
     });
+    parts.push(match (each().map(|(a, g)| plan.delays(a, g)).max().unwrap_or(0), c.delay) {
+        (_, 0) => "no injected delay".to_owned(),
+        (0, _) => "an injected delay does not apply".to_owned(),
+        (arms, _) => format!("{} in which requests are held back (delay)", count(arms.into(), "quiet arm")),
+    });
+    parts.push(match (each().map(|(a, g)| plan.unsampled(a, g)).max().unwrap_or(0), c.sampler) {
+        (_, 0) => "no sampler control".to_owned(),
+        (0, _) => "the sampler control does not apply".to_owned(),
+        (arms, _) => format!("{} without clocks and power being read (sampler)", count(arms.into(), "quiet arm")),
+    });
     parts.join("; ")
 }
 

@@ -22,7 +22,7 @@ const LEAST_WIDTH: usize = 60;
 const POOLED: &str = "*";
 
 /// Share of its solo rate from which a neighbour counts as running at full rate (verdict.md, fair arms, 5).
-const FULL_RATE: f64 = 0.9;
+pub(super) const FULL_RATE: f64 = 0.9;
 
 /// The report as text.
 pub(super) fn render(report: &Report, options: &Options) -> String {

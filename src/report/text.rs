@@ -41,16 +41,19 @@ impl Tint {
     }
 }
 
+/// Whether a terminal would obey or hide the character.
+pub(crate) fn hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Makes what a terminal would obey or hide visible: control characters, and characters that reverse, join or break
 /// text without being seen. Names come from scenarios and hosts, and nobody vouches for them.
 pub(crate) fn escape(text: &str) -> String {
-    let hidden = |c: char| {
-        matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }

@@ -1,8 +1,9 @@
 //! The sentences of a report: reasons, what moved, what was required.
 
+use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Tier, Word};
-use crate::verdict::{Reason, RequirementState};
+use crate::verdict::{Control, ControlOutcome, Reason, RequirementState};
 
 use super::format::{NONE, percent, ratio_interval, time};
 use super::model::{Cell, Series, VerdictWord, Why};
@@ -13,6 +14,46 @@ pub(super) const fn tier(tier: Tier) -> &'static str {
         Tier::Smoke => "smoke",
         Tier::Acceptance => "acceptance",
         Tier::Certify => "certify",
+    }
+}
+
+/// A state of requirements as in the JSON report.
+pub(super) const fn requirement_id(state: RequirementState) -> &'static str {
+    match state {
+        RequirementState::NotRequired => "not-required",
+        RequirementState::Met => "met",
+        RequirementState::Accepted => "accepted",
+        RequirementState::Undecided => "undecided",
+        RequirementState::NotMet => "not-met",
+    }
+}
+
+/// How a quantile was judged, as in the JSON report.
+pub(super) const fn judged_id(by: JudgedBy) -> &'static str {
+    match by {
+        JudgedBy::Blocks => "blocks",
+        JudgedBy::Pooled => "pooled",
+        JudgedBy::TooFew => "too-few",
+    }
+}
+
+/// What came of a control, as in the JSON report.
+pub(super) const fn outcome_id(outcome: ControlOutcome) -> &'static str {
+    match outcome {
+        ControlOutcome::Passed => "passed",
+        ControlOutcome::Undecided => "undecided",
+        ControlOutcome::Impossible => "impossible",
+        ControlOutcome::NotMeasured => "not-measured",
+        ControlOutcome::Failed => "failed",
+    }
+}
+
+/// Where numbers come from, as in the JSON report.
+pub(super) const fn provenance_id(provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Measured => "measured",
+        Provenance::StandIn => "stand-in",
+        Provenance::Simulated => "simulated",
     }
 }
 
@@ -37,6 +78,14 @@ pub(super) fn reason(reason: &Reason) -> Why {
             ),
             "leave `controls` in `[design]` as the tier has them".to_owned(),
         ),
+        Reason::ControlUndecided { control: Control::Delay, blocks_needed, .. } => (
+            "control-undecided",
+            "the quiet arms scatter too much for the injected delay to be told".to_owned(),
+            blocks_needed.map_or_else(
+                || "less noise in the quiet arms; how many arms with it would tell, the data cannot say".to_owned(),
+                |arms| format!("about {arms} arms with it would tell: `delay` in `controls` of `[design]`"),
+            ),
+        ),
         Reason::ControlUndecided { control, detectable, blocks_needed } => (
             "control-undecided",
             format!(
@@ -50,6 +99,16 @@ pub(super) fn reason(reason: &Reason) -> Why {
             "channel-not-exercised",
             format!("the same noise inside the victim's own place does not move it, so nothing is known of {channel}"),
             "take a stronger noise, or a probe that feels this channel".to_owned(),
+        ),
+        Reason::DelayNotSeen { injected_ns, seen_ns } => (
+            "delay-not-seen",
+            format!(
+                "requests that were held back by {} took {} {}, so a change that an isolated excludes goes unseen here",
+                time(*injected_ns as f64),
+                time(seen_ns.abs()),
+                if *seen_ns < 0.0 { "less" } else { "more" },
+            ),
+            "see what hides it in the probe's samples, or widen the margin of p50".to_owned(),
         ),
         Reason::HostMediated { change_ns, tolerated_ns } => (
             "host-mediated",
@@ -312,7 +371,7 @@ pub(super) fn isolated(cell: &Cell) -> String {
 }
 
 /// What a word asks, after a cell's name.
-fn demand(word: Word) -> &'static str {
+pub(super) fn demand(word: Word) -> &'static str {
     match word {
         Word::Isolated => "must be isolated",
         Word::Degraded => "must be no worse than degraded",
@@ -324,7 +383,7 @@ fn demand(word: Word) -> &'static str {
 }
 
 /// Whether a requirement holds; `None`: not decided.
-fn holds(word: Word, verdict: VerdictWord) -> Option<bool> {
+pub(super) fn holds(word: Word, verdict: VerdictWord) -> Option<bool> {
     use VerdictWord as V;
     match (word, verdict) {
         (Word::Any | Word::Met, _) => Some(true),

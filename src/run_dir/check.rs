@@ -38,7 +38,17 @@ pub(super) fn event(plan: &Plan, line: usize, event: &Event) -> Result<(), RunDi
         Event::Skipped { arrangement, .. } | Event::GivenUp { arrangement, .. } => {
             of_arrangement(*arrangement).map(drop)
         }
-        Event::Committed(c) => of_arm(&c.arm),
+        Event::Committed(c) => {
+            of_arm(&c.arm)?;
+            let sampled = c.arm.purpose == Purpose::Unsampled && !c.summary.readings.is_empty();
+            let found = || format!("{} readings", c.summary.readings.len());
+            known(
+                line,
+                (!sampled).then_some(()),
+                "no readings of clocks and power in an arm without the sampler",
+                found,
+            )
+        }
         Event::Lost { arm, .. } => of_arm(arm),
         Event::Arranged { arrangement, grid, generation, .. } => {
             of_grid(*arrangement, *grid)?;
@@ -59,7 +69,7 @@ pub(super) fn event(plan: &Plan, line: usize, event: &Event) -> Result<(), RunDi
             let planned = match purpose {
                 Purpose::Alone => plan.presence(*arrangement, *grid) > 0,
                 Purpose::Within => plan.sensitivity(*arrangement, *grid) > 0,
-                Purpose::Block | Purpose::Again => false,
+                Purpose::Block | Purpose::Again | Purpose::Unsampled | Purpose::Delayed => false,
             };
             let found = || format!("{purpose:?} of grid {grid} of arrangement {arrangement}");
             known(line, planned.then_some(()), "a control of the plan that has tenants of its own", found)
@@ -121,7 +131,9 @@ fn is_planned(plan: &Plan, arm: &ArmKey) -> bool {
         && match (arm.purpose, arm.neighbour) {
             (Purpose::Block, None) => true,
             (Purpose::Block, Some(neighbour)) => grid.neighbours.contains(&neighbour),
-            (Purpose::Again, neighbour) => neighbour.is_none() && plan.design.controls.again,
+            (Purpose::Again | Purpose::Unsampled | Purpose::Delayed, neighbour) => {
+                neighbour.is_none() && plan.further_quiet(arm.arrangement, arm.grid, arm.block).contains(&arm.purpose)
+            }
             (Purpose::Alone, neighbour) => {
                 neighbour.is_none()
                     && number.is_multiple_of(each)
@@ -151,6 +163,10 @@ fn calibration(plan: &Plan, line: usize, grid: &Grid, c: &Calibration) -> Result
         };
         same(&at, &rate, &Some(probe.rate))?;
         same(&at, &judged(&plan.design, probe.rate), &(probe.window, probe.judged.clone()))?;
+        let held_back = plan.delayed(c.arrangement, c.grid).contains(&probe.probe);
+        let is_so = held_back == probe.delay.is_some_and(|delay| delay > Nanos::ZERO);
+        let expected = if held_back { "a delay of a probe that has a control by one" } else { "no delay" };
+        known(line, is_so.then_some(()), expected, || format!("{:?} of probe {}", probe.delay, probe.probe))?;
     }
     let turns = c.turns.filter(|t| t.probe >= plan.panel.len() || t.neighbour >= plan.neighbours.len());
     known(line, turns.is_none().then_some(()), "turns of a probe and a neighbour of the plan", || {

@@ -182,6 +182,8 @@ pub(super) fn arm_stem(plan: &Plan, key: &ArmKey) -> Result<String, RunDirError>
         Purpose::Again => "#again",
         Purpose::Alone => "#alone",
         Purpose::Within => "#within",
+        Purpose::Unsampled => "#unsampled",
+        Purpose::Delayed => "#delayed",
     };
     Ok(format!("{:04}-{name}{purpose}", key.block))
 }

@@ -15,6 +15,7 @@ mod check;
 mod digest;
 mod error;
 mod event;
+mod exact;
 mod files;
 mod hlog;
 mod read;
@@ -31,6 +32,7 @@ pub use check::recheck;
 pub use digest::{Digest, DigestDifferences, DigestSeries};
 pub use error::RunDirError;
 pub use event::Note;
+pub use exact::{ExactQuantiles, exact_quantiles};
 pub use read::{Verified, digest, load, manifest, verify};
 pub use record::{
     ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData, Turns,

@@ -58,6 +58,8 @@ pub struct Verified {
     pub run: RecordedRun,
     /// The digest, to be compared with the verdict on `run`; `None`: the run is not finished.
     pub digest: Option<Digest>,
+    /// SHA-256 of `SHA256SUMS`, which stands for every byte of the run; `None`: the run is not finished.
+    pub root_sha256: Option<String>,
     /// Arms rebuilt.
     pub arms: u64,
     /// Samples in them.
@@ -112,7 +114,8 @@ pub fn verify(path: &Path) -> Result<Verified, RunDirError> {
         Some((_, sums)) => Some(read_digest(path, sums, &opened.run.manifest)?),
         None => None,
     };
-    Ok(Verified { run: opened.run, digest, arms, samples, files, ignored })
+    let root_sha256 = stated.map(|(finished, _)| finished.root_sha256);
+    Ok(Verified { run: opened.run, digest, root_sha256, arms, samples, files, ignored })
 }
 
 /// A run as read, with what only writers and `verify` need.

@@ -113,6 +113,9 @@ pub struct ProbeCalibration {
     pub window: Nanos,
     /// How each declared quantile is judged, rising.
     pub judged: Vec<(Quantile, JudgedBy)>,
+    /// By how much its requests are held back in the arms of the delay control; absent: it has none.
+    #[serde(rename = "delay_ns", default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Nanos>,
 }
 
 /// How a quantile is judged, fixed before the first block from the expected number of requests.
@@ -196,7 +199,7 @@ impl RecordedRun {
         block < first.saturating_add(plan.design.blocks_by(*look))
     }
 
-    /// The arms of `block` that belong together: those of a block with its second quiet arm, the one arm of a generation that
+    /// The arms of `block` that belong together: those of a block with its further quiet arms, the one arm of a generation that
     /// is alone, or a quiet and its noisy arms within the victim's place. None of a block in which no neighbour runs any more.
     pub(crate) fn planned(&self, arrangement: usize, grid: usize, block: u32, purpose: Purpose) -> Vec<ArmKey> {
         let plan = &self.manifest.plan;
@@ -204,7 +207,7 @@ impl RecordedRun {
         let (purpose, beside) = match purpose {
             Purpose::Alone => return vec![key(None, Purpose::Alone)],
             Purpose::Within => (Purpose::Within, plan.exercised(arrangement, grid)),
-            Purpose::Block | Purpose::Again => {
+            _ => {
                 let all = plan.arrangements[arrangement].grids[grid].neighbours.iter().copied();
                 (Purpose::Block, all.filter(|n| self.runs(arrangement, grid, *n, block)).collect())
             }
@@ -212,9 +215,12 @@ impl RecordedRun {
         if beside.is_empty() {
             return Vec::new();
         }
-        let again = (purpose == Purpose::Block && plan.design.controls.again).then(|| key(None, Purpose::Again));
+        let further = match purpose {
+            Purpose::Block => plan.further_quiet(arrangement, grid, block),
+            _ => Vec::new(),
+        };
         std::iter::once(key(None, purpose))
-            .chain(again)
+            .chain(further.into_iter().map(|further| key(None, further)))
             .chain(beside.into_iter().map(|neighbour| key(Some(neighbour), purpose)))
             .collect()
     }

@@ -10,7 +10,7 @@ use parquet::data_type::{DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
@@ -27,6 +27,9 @@ const KEY: &str = "crosstalk";
 const CREATED_BY: &str = concat!("crosstalk version ", env!("CARGO_PKG_VERSION"));
 /// What the numbers of the column `outcome` mean; `error` has its code in the column `error_code`.
 const OUTCOMES: [&str; 5] = ["ok", "oom", "error", "wrong-result", "timeout"];
+
+/// The number of an outcome that is as it must be.
+pub(super) const OK: i32 = outcome_number(Outcome::Ok);
 
 /// What the file says of itself. Times are nanoseconds on the arm's axis.
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -174,13 +177,7 @@ fn optional<D: DataType, W: std::io::Write + Send>(
 pub(super) fn decode(file: &str, bytes: Vec<u8>) -> Result<(Label, Vec<Sample>), RunDirError> {
     let failed = |e: ParquetError| RunDirError::damaged(file, "a Parquet file", e.to_string());
     let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(failed)?;
-    let label = read_label(file, &reader)?;
-    let schema = schema().map_err(failed)?;
-    if reader.metadata().file_metadata().schema_descr().root_schema().get_fields() != schema.get_fields() {
-        let names: Vec<&str> =
-            reader.metadata().file_metadata().schema().get_fields().iter().map(|f| f.name()).collect();
-        return Err(RunDirError::damaged(file, "the columns of an arm", format!("other columns or types: {names:?}")));
-    }
+    let label = opened(file, &reader)?;
     let mut samples = Vec::new();
     for i in 0..reader.num_row_groups() {
         let group = reader.get_row_group(i).map_err(failed)?;
@@ -190,7 +187,22 @@ pub(super) fn decode(file: &str, bytes: Vec<u8>) -> Result<(Label, Vec<Sample>),
     Ok((label, samples))
 }
 
-fn read_label(file: &str, reader: &SerializedFileReader<Bytes>) -> Result<Label, RunDirError> {
+/// What the file says of itself; its columns are those of an arm.
+pub(super) fn opened<R: ChunkReader + 'static>(
+    file: &str,
+    reader: &SerializedFileReader<R>,
+) -> Result<Label, RunDirError> {
+    let label = read_label(file, reader)?;
+    let schema = schema().map_err(|e| RunDirError::damaged(file, "a Parquet file", e.to_string()))?;
+    if reader.metadata().file_metadata().schema_descr().root_schema().get_fields() != schema.get_fields() {
+        let names: Vec<&str> =
+            reader.metadata().file_metadata().schema().get_fields().iter().map(|f| f.name()).collect();
+        return Err(RunDirError::damaged(file, "the columns of an arm", format!("other columns or types: {names:?}")));
+    }
+    Ok(label)
+}
+
+fn read_label<R: ChunkReader + 'static>(file: &str, reader: &SerializedFileReader<R>) -> Result<Label, RunDirError> {
     let expected = || format!("metadata under the key {KEY:?}");
     let text = reader
         .metadata()

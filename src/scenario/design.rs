@@ -73,6 +73,19 @@ pub struct Controls {
     /// Sensitivity: pairs of arms with the noise inside the victim's own place, for each neighbour; none where the mode
     /// needs none.
     pub sensitivity: u32,
+    /// Injected delay: quiet arms in which every request is held back by a known time, for probes that feel a channel which no
+    /// noise inside the victim's own place exercises; none where the mode needs none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub delay: u32,
+    /// Sampler: quiet arms without the thread that reads clocks and power, once per arrangement; none in virtual time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sampler: u32,
+}
+
+/// Whether a control is left out: runs that were recorded before there was one know nothing of it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(arms: &u32) -> bool {
+    *arms == 0
 }
 
 /// Rate of false passes that a design spends over all its looks: an Isolated whose truth is at the margin or beyond
@@ -148,9 +161,9 @@ impl Tier {
         if self == Self::Certify {
             judged.push(Quantile::P999);
         }
-        let (presence, sensitivity) = match self {
-            Self::Smoke => (5, 3),
-            Self::Acceptance | Self::Certify => (12, 5),
+        let (presence, sensitivity, delay, sampler) = match self {
+            Self::Smoke => (5, 3, 5, 5),
+            Self::Acceptance | Self::Certify => (12, 5, 12, 12),
         };
         Design {
             tier: self,
@@ -163,7 +176,7 @@ impl Tier {
             judged,
             margins: Margins::default(),
             looks: self.looks(blocks, 4),
-            controls: Controls { again: true, presence, sensitivity },
+            controls: Controls { again: true, presence, sensitivity, delay, sampler },
             max_duration: None,
         }
     }

@@ -138,6 +138,16 @@ pub(super) const CONTROLS: &[Field] = &[
         Kind::Count { min: 0, max: 1_000 },
         "Pairs of arms with the noise inside the victim's own place, where the mode promises a share of its own.",
     ),
+    Field::optional(
+        "delay",
+        Kind::Count { min: 0, max: 1_000 },
+        "Quiet arms with an injected delay of known size, for channels that no noise inside the victim's own place exercises.",
+    ),
+    Field::optional(
+        "sampler",
+        Kind::Count { min: 0, max: 1_000 },
+        "Quiet arms, once per arrangement, without the thread that reads clocks and power.",
+    ),
 ];
 
 pub(super) const MARGINS: &[Field] = &[

@@ -181,6 +181,8 @@ fn design<'t>(r: &mut Reader<'t>, table: Option<&Table<'t>>, tier: Option<Tier>)
             again: t.flag("again"),
             presence: t.count32("presence").unwrap_or(d.controls.presence),
             sensitivity: t.count32("sensitivity").unwrap_or(d.controls.sensitivity),
+            delay: t.count32("delay").unwrap_or(d.controls.delay),
+            sampler: t.count32("sampler").unwrap_or(d.controls.sampler),
         };
     }
     d.max_duration = t.duration("max_duration");

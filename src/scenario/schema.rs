@@ -106,6 +106,8 @@ fn tier_defaults(key: &str) -> Option<String> {
             },
             "presence" => d.controls.presence.to_string(),
             "sensitivity" => d.controls.sensitivity.to_string(),
+            "delay" => d.controls.delay.to_string(),
+            "sampler" => d.controls.sampler.to_string(),
             _ => return None,
         })
     };

@@ -74,6 +74,8 @@ impl Scenario {
         controls.put("again", d.controls.again);
         controls.put("presence", d.controls.presence);
         controls.put("sensitivity", d.controls.sensitivity);
+        controls.put("delay", d.controls.delay);
+        controls.put("sampler", d.controls.sampler);
         keys.put("controls", controls.inline());
         keys.optional("max_duration", d.max_duration.map(|most| most.to_string()).as_deref());
         keys

@@ -118,6 +118,24 @@ impl Pool {
         Some(self.value(self.row(&vec![1; self.blocks], q, 0)?))
     }
 
+    /// How many independent requests those at or beyond the pooled quantile `q` are worth: their number ÷ its dispersion over the
+    /// blocks, Pearson's χ²/(blocks − 1) against a share that is the same in all of them, taken as one where it is less
+    /// (P. McCullagh, J. A. Nelder, *Generalized Linear Models*, 1989, section 4.5; L. Kish, *Survey Sampling*, 1965, section 8.2,
+    /// calls it the design effect). Requests that share the quantile's bucket count with it: of latencies that are all equal
+    /// none lies apart from the others. `None` where the quantile lies at +∞, or of fewer than two blocks.
+    pub fn beyond(&self, q: Quantile) -> Option<f64> {
+        let row = self.row(&vec![1; self.blocks], q, 0)?;
+        let below = |block: usize| row.checked_sub(1).map_or(0, |row| self.cumulative[row * self.blocks + block]);
+        let beyond: Vec<f64> = (0..self.blocks).map(|b| f64::from(self.totals[b] - below(b))).collect();
+        let sum: f64 = beyond.iter().sum();
+        let share = sum / self.total() as f64;
+        let expected = self.totals.iter().map(|n| share * f64::from(*n));
+        let terms = beyond.iter().zip(expected).filter(|(_, e)| *e > 0.0);
+        let statistic: f64 = terms.map(|(o, e)| (o - e) * (o - e) / e).sum();
+        let freedom = self.blocks.checked_sub(1).filter(|f| *f > 0)? as f64;
+        Some(sum / f64::max(1.0, statistic / freedom))
+    }
+
     /// Value of a row, nanoseconds: the middle of its bucket.
     pub(super) fn value(&self, row: usize) -> f64 {
         self.buckets[row].middle() as f64
@@ -221,6 +239,22 @@ mod tests {
         assert_eq!(Pool::new(&[]).quantile(Quantile::P99), None);
         assert_eq!(Pool::new(&[nothing]).quantile(Quantile::P50), None);
         assert_eq!(rank_of(Quantile::P99, 0), None);
+    }
+
+    /// Ten blocks of a hundred requests, twenty of all slow, p99 among them. Two in every block: 20 independent ones. All in one:
+    /// χ² = (20 − 2)²/2 + 9·(0 − 2)²/2 = 180 over 9 degrees of freedom makes a dispersion of 20, and one.
+    #[test]
+    fn what_comes_in_clusters_is_worth_as_much_as_its_clusters() {
+        let block = |slow: usize| durations(&[vec![1_000; 100 - slow], vec![5_000; slow]].concat());
+        let worth = |slow: [usize; 10]| {
+            let blocks = slow.map(block);
+            Pool::new(&blocks.each_ref().map(|served| Counts::new(served, 0))).beyond(Quantile::P99)
+        };
+        assert_eq!(worth([2; 10]), Some(20.0));
+        assert_eq!(worth([20, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(1.0));
+        // All equal: each of the thousand shares the quantile's bucket.
+        assert_eq!(worth([0; 10]), Some(1_000.0));
+        assert_eq!(Pool::new(&[Counts::new(&block(20), 0)]).beyond(Quantile::P99), None, "one block has no dispersion");
     }
 
     /// 99 requests at 1 … 99 and one never served: rank ⌈0.99 × 100⌉ = 99 is the last one served, ⌈0.999 × 100⌉ = 100

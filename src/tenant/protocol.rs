@@ -225,6 +225,9 @@ pub struct WindowOrder {
     /// What is open this long after the end is left open; the tenant then waits until the device is rid of it.
     #[serde(rename = "drain_ns")]
     pub drain: Nanos,
+    /// Every planned request is sent this long after its time.
+    #[serde(rename = "delay_ns", default)]
+    pub delay: Nanos,
 }
 
 /// How requests of a window are issued.

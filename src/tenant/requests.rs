@@ -36,6 +36,8 @@ pub struct Requests {
     source: Source,
     start: Nanos,
     length: Nanos,
+    /// Each request is held back by this after its planned time.
+    delay: Nanos,
     limit: u32,
     in_flight: u32,
     /// From when on the sender could have sent: the end of its last driver call, or of the request whose place it waited for.
@@ -89,6 +91,7 @@ impl Requests {
             source,
             start,
             length,
+            delay: Nanos::ZERO,
             limit: limit.max(1),
             in_flight: 0,
             free: start,
@@ -106,6 +109,14 @@ impl Requests {
         self
     }
 
+    /// Every request is held back by `delay` after its planned time, from which its latency counts all the same. A closed
+    /// loop plans nothing that could be held back.
+    #[must_use]
+    pub fn held_back(mut self, delay: Nanos) -> Self {
+        self.delay = if matches!(self.source, Source::Planned(_)) { delay } else { Nanos::ZERO };
+        self
+    }
+
     /// Planned time of the next request, if there is one.
     fn next_planned(&self) -> Option<Nanos> {
         match &self.source {
@@ -120,7 +131,7 @@ impl Requests {
         if self.in_flight >= self.limit {
             return None;
         }
-        self.next_planned().map(|planned| planned.max(self.free))
+        self.next_planned().map(|planned| (planned + self.delay).max(self.free))
     }
 
     /// Every request has been sent and is done.
@@ -136,7 +147,7 @@ impl Requests {
     /// The next request is sent at `at`, and the driver call lasts until `busy_until`. Returns its number.
     pub fn send(&mut self, at: Nanos, busy_until: Nanos) -> usize {
         let planned = self.next_planned().unwrap_or(at);
-        if at.saturating_sub(planned.max(self.free)) > LATE {
+        if at.saturating_sub((planned + self.delay).max(self.free)) > LATE {
             self.late += 1;
         }
         self.free = self.free.max(busy_until);
@@ -307,6 +318,29 @@ mod tests {
             Some(3_000_000 - 10),
             "latency counts from plan"
         );
+    }
+
+    /// An injected delay moves every latency by its size, whatever queues, and makes nothing late.
+    #[test]
+    fn what_is_held_back_takes_so_much_longer_and_is_not_late() {
+        let run = |delay: Nanos| {
+            let planned = (0..200).map(|i| Nanos::micros(300) * (i / 3) + Nanos::micros(i % 3)).collect();
+            let requests = Requests::open(planned, Nanos::millis(1), Nanos::millis(20), 4).held_back(delay);
+            serve(requests, Nanos::micros(80), Nanos::secs(1), Nanos::ZERO, Nanos::MAX)
+        };
+        let (prompt, delayed) = (run(Nanos::ZERO), run(Nanos::micros(70)));
+        assert!(prompt.iter().max() > prompt.iter().min(), "some wait for others");
+        assert!(prompt.iter().zip(&delayed).all(|(a, b)| a + 70_000 == *b), "{prompt:?} {delayed:?}");
+
+        let mut r =
+            Requests::open(vec![Nanos(10), Nanos(20)], Nanos::ZERO, Nanos::millis(5), 2).held_back(Nanos::millis(1));
+        assert_eq!(r.due(), Some(Nanos::millis(1) + Nanos(10)));
+        r.send(Nanos::millis(1) + Nanos(10), Nanos::millis(1) + Nanos(15));
+        r.send(Nanos::millis(1) + Nanos::micros(51), Nanos::millis(2));
+        let mut samples = Vec::new();
+        let summary = r.finish(Nanos::millis(6), Place::default(), &mut samples);
+        assert_eq!((summary.late, samples[0].planned), (1, Nanos(10)), "the second alone was sent late");
+        assert_eq!(Requests::closed(1, Nanos::ZERO, Nanos::secs(1)).held_back(Nanos::secs(1)).due(), Some(Nanos::ZERO));
     }
 
     #[test]

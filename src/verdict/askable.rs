@@ -3,7 +3,8 @@
 use super::requirements;
 use super::types::Warning;
 use crate::experiment::{calibration, untold};
-use crate::plan::{Plan, PlannedArrangement};
+use crate::plan::{Plan, PlannedArrangement, delayed_channels};
+use crate::provenance::Provenance;
 use crate::run_dir::JudgedBy;
 use crate::scenario::{Arrivals, SharingMode, Word};
 use crate::sharing;
@@ -46,6 +47,8 @@ fn controls_off(plan: &Plan) -> Vec<Warning> {
     let off = [
         ("presence", design.presence == 0, sharing::has_presence as fn(SharingMode) -> bool),
         ("sensitivity", design.sensitivity == 0, sharing::has_sensitivity),
+        ("delay", design.delay == 0 && has_delays(plan), sharing::has_sensitivity),
+        ("sampler", design.sampler == 0 && plan.inventory.provenance != Provenance::Simulated, |_| true),
     ];
     for (control, is_off, applies) in off {
         let without: Vec<&str> =
@@ -58,6 +61,12 @@ fn controls_off(plan: &Plan) -> Vec<Warning> {
         }
     }
     warnings
+}
+
+/// Whether any probe of the plan has an injected delay instead of noise inside the victim's own place.
+fn has_delays(plan: &Plan) -> bool {
+    let channels = |probe| plan.neighbours.iter().flat_map(|n| delayed_channels(probe, n)).next();
+    plan.panel.iter().any(|probe| channels(probe).is_some())
 }
 
 /// Controls of which more were asked for than there is room for.
@@ -90,6 +99,21 @@ fn clamped(plan: &Plan) -> Vec<Warning> {
             ),
             "take more blocks, or ask for fewer pairs",
         ));
+    }
+    let further = [
+        ("delay", design.controls.delay, of_tier.delay, each().map(|(a, g)| plan.delays(a, g)).max()),
+        ("sampler", design.controls.sampler, of_tier.sampler, each().map(|(a, g)| plan.unsampled(a, g)).max()),
+    ];
+    for (control, asked, of_tier, fit) in further {
+        let fit = fit.unwrap_or(0);
+        if fit > 0 && asked > fit && asked != of_tier {
+            warnings.push(warning(
+                format!(
+                    "{asked} arms of the {control} control asked for, {fit} fit: they are over before the first look"
+                ),
+                "take more blocks, or ask for fewer arms",
+            ));
+        }
     }
     warnings
 }

@@ -1,12 +1,15 @@
 //! What an Isolated of a run rests on without proof: controls that were not run, exclusive use that was assumed.
 
+use std::collections::BTreeMap;
+
 use super::cell;
 use super::placebo;
 use super::types::{CellVerdict, Control, ControlOutcome, ControlVerdict, Unwatched};
 use super::was_judged;
 use crate::channel::Channel;
 use crate::nvml::assumed_use;
-use crate::plan::{Plan, PlannedArrangement, exercised_channels};
+use crate::plan::{Plan, PlannedArrangement, delayed_channels};
+use crate::provenance::Provenance;
 use crate::run_dir::RecordedRun;
 use crate::scenario::SharingMode;
 use crate::sharing;
@@ -45,17 +48,31 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict], cells: &[CellVe
     without("sensitivity control", &|a| {
         promises(a.sharing) && (design.sensitivity == 0 || !sharing::has_sensitivity(a.sharing))
     });
-    let channels = not_exercisable(plan, &ran);
-    if !channels.is_empty() {
-        let names: Vec<String> = channels.iter().map(Channel::to_string).collect();
-        assumed.push(format!("no sensitivity control exists for {}", names.join(", ")));
+    if !ran.is_empty() {
+        match (plan.inventory.provenance, design.sampler) {
+            (Provenance::Simulated, 0) => {}
+            (Provenance::Simulated, _) => {
+                assumed.push("sampler control not applicable: nobody samples a simulated GPU".to_owned());
+            }
+            (_, 0) => assumed.push("sampler control not run".to_owned()),
+            _ => {}
+        }
     }
+    let channels = not_exercisable(plan, &ran, controls);
+    let named = |shown: bool| {
+        let names: Vec<&str> = channels.iter().filter(|(_, s)| **s == shown).map(|(c, _)| c.id()).collect();
+        Some(names.join(", ")).filter(|names| !names.is_empty())
+    };
+    assumed.extend(named(true).map(|names| format!("{names}: by an injected delay, not through the channel itself")));
+    assumed.extend(named(false).map(|names| format!("no sensitivity control exists for {names}")));
     for row in controls {
         let (control, place) = (row.control.words(), &plan.arrangements[row.arrangement].name);
         let text = match row.outcome {
             ControlOutcome::Impossible => format!("{control} control not possible in {place}: {}", row.text),
             // Quiet against quiet that cannot say blocks Isolated; one of these contradicts nothing, and shows nothing.
-            ControlOutcome::Undecided if matches!(row.control, Control::Placebo | Control::Presence) => {
+            ControlOutcome::Undecided
+                if matches!(row.control, Control::Placebo | Control::Presence | Control::Sampler) =>
+            {
                 format!("{control} control undecided in {place}")
             }
             _ => continue,
@@ -64,10 +81,12 @@ pub(super) fn of(run: &RecordedRun, controls: &[ControlVerdict], cells: &[CellVe
             assumed.push(text);
         }
     }
-    assumed.extend([Unwatched::CarryOver, Unwatched::Drift, Unwatched::Host].into_iter().filter_map(|what| {
-        let of = unwatched(plan, cells, what)?;
-        Some(format!("{}{of}", what.words()))
-    }));
+    assumed.extend([Unwatched::CarryOver, Unwatched::Drift, Unwatched::Tail, Unwatched::Host].into_iter().filter_map(
+        |what| {
+            let of = unwatched(plan, cells, what)?;
+            Some(format!("{}{of}", what.words()))
+        },
+    ));
     assumed
 }
 
@@ -104,20 +123,25 @@ fn promises(mode: SharingMode) -> bool {
 }
 
 /// Channels that a neighbour loads and a probe feels, under modes that promise a share of its own, and that noise inside
-/// the victim's place does not exercise.
-fn not_exercisable(plan: &Plan, ran: &[&PlannedArrangement]) -> Vec<Channel> {
-    let mut channels = Vec::new();
-    let grids = ran.iter().filter(|a| sharing::has_sensitivity(a.sharing)).flat_map(|a| &a.grids);
-    for grid in grids {
-        for neighbour in grid.neighbours.iter().map(|n| &plan.neighbours[*n]) {
+/// the victim's place does not exercise; of each, whether an injected delay was seen instead, wherever the channel is.
+fn not_exercisable(plan: &Plan, ran: &[&PlannedArrangement], controls: &[ControlVerdict]) -> BTreeMap<Channel, bool> {
+    let mut channels = BTreeMap::new();
+    for planned in ran.iter().filter(|a| sharing::has_sensitivity(a.sharing)) {
+        for (index, grid) in planned.grids.iter().enumerate() {
             for probe in grid.probes.iter().map(|p| &plan.panel[*p]) {
-                let exercised = exercised_channels(probe, neighbour);
-                let both = probe.channels.iter().filter(|c| neighbour.channels.contains(c));
-                channels.extend(both.filter(|c| !exercised.contains(c)));
+                let seen = controls.iter().any(|row| {
+                    row.control == Control::Delay
+                        && row.outcome == ControlOutcome::Passed
+                        && plan.arrangements[row.arrangement].name == planned.name
+                        && row.grid == Some(index)
+                        && row.probe.as_ref() == Some(&probe.name)
+                });
+                let beside = grid.neighbours.iter().map(|n| &plan.neighbours[*n]);
+                for channel in beside.flat_map(|neighbour| delayed_channels(probe, neighbour)) {
+                    *channels.entry(channel).or_insert(true) &= seen;
+                }
             }
         }
     }
-    channels.sort_unstable();
-    channels.dedup();
     channels
 }

@@ -431,7 +431,8 @@ impl<'a> Cell<'a> {
         let host_mediated = host.zip(tolerated);
         let host_mediated = host_mediated
             .map(|(moved, tolerated_ns)| Reason::HostMediated { change_ns: moved.change_ns, tolerated_ns });
-        let (carried, drift, mut unwatched) = self.quiet_arms(run, subject, q, by);
+        let QuietArms { carried, allowance, drift, mut unwatched } = self.quiet_arms(run, subject, q, by);
+        let e = e.kept_away(allowance);
         if !host::is_watched(&subject.pairs, self.plan.inventory.provenance) {
             unwatched.push(Unwatched::Host);
         }
@@ -512,33 +513,42 @@ impl<'a> Cell<'a> {
         (row, drift.filter(|d| d.is_notable(margins.0)))
     }
 
-    /// What a noisy arm left in the quiet ones, how they drift, and what of it could not be looked for: of a quantile that an
-    /// arm has for itself.
-    fn quiet_arms(
-        &self,
-        run: &RecordedRun,
-        subject: &Subject<'_>,
-        q: Quantile,
-        by: JudgedBy,
-    ) -> (Option<Reason>, Option<Drift>, Vec<Unwatched>) {
+    /// What the order of the quiet arms shows.
+    fn quiet_arms(&self, run: &RecordedRun, subject: &Subject<'_>, q: Quantile, by: JudgedBy) -> QuietArms {
         let place = (self.arrangement_index, subject.grid);
-        let mut unwatched = Vec::new();
-        let carried = match order::carry_over(run, place, subject.extent, subject.series, (q, by)) {
-            CarryOver::Seen(reason) => Some(reason),
-            CarryOver::None => None,
-            CarryOver::NotLooked => {
-                unwatched.push(Unwatched::CarryOver);
-                None
-            }
-        };
-        let quiet = subject.pairs.iter().zip(&subject.sides.arms).filter(|_| by == JudgedBy::Blocks);
-        let values = quiet.filter_map(|(pair, (quiet, _))| Some((pair.block, libm::log(quiet.quantile(q)?))));
+        let mut of = QuietArms::default();
+        match order::carry_over(run, place, subject.extent, subject.series, (q, by)) {
+            CarryOver::Seen(reason) => of.carried = Some(reason),
+            CarryOver::Small(amount) => of.allowance = amount,
+            CarryOver::None => {}
+            CarryOver::NotLooked => of.unwatched.push(Unwatched::CarryOver),
+        }
+        let at = order::watched(q, by);
+        let quiet = subject.pairs.iter().zip(&subject.sides.arms);
+        let values = quiet.filter_map(|(pair, (quiet, _))| Some((pair.block, libm::log(quiet.quantile(at)?))));
         let values: Vec<(u32, f64)> = values.collect();
         if !Drift::is_looked_for(&values) {
-            unwatched.push(Unwatched::Drift);
+            of.unwatched.push(Unwatched::Drift);
         }
-        (carried, Drift::of(&values), unwatched)
+        if at != q {
+            of.unwatched.push(Unwatched::Tail);
+        }
+        of.drift = Drift::of(&values);
+        of
     }
+}
+
+/// What the order of the quiet arms shows, of one series at one quantile.
+#[derive(Default)]
+struct QuietArms {
+    /// What a noisy arm left in them, where it is so much that nothing can be said.
+    carried: Option<Reason>,
+    /// By how much both bounds keep away from what less of it may have done.
+    allowance: f64,
+    /// How they drift.
+    drift: Option<Drift>,
+    /// What could not be looked for.
+    unwatched: Vec<Unwatched>,
 }
 
 /// The latencies of a series that does not occur.

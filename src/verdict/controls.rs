@@ -1,15 +1,19 @@
 //! Controls: what shows that the cells of a grid mean something (verdict.md, "Controls").
 //!
-//! A/A: quiet against quiet must come out Isolated. Presence: a neighbour's idle process against none. Sensitivity: the same
-//! noise inside the victim's own place must move the probe in its service time, else it would not show what comes from
-//! outside. A control that was planned and lacks arms blocks Isolated: absent is never a pass, and what is left may be what
+//! A/A: quiet against quiet must come out Isolated. Presence: a neighbour's idle process against none; sampler: the thread that
+//! reads clocks against none. Sensitivity: the same noise inside the victim's own place must move the probe in its service
+//! time, else it would not show what comes from outside; where no such noise reaches the channel, an injected delay must be
+//! seen for what it is. A control that was planned and lacks arms blocks Isolated: absent is never a pass, and what is left may be what
 //! survived.
+
+mod apart;
+mod delay;
 
 use std::collections::BTreeMap;
 
 use super::cell::{self, counts, deadline_ns};
-use super::estimate::{BEYOND, Sides, Tables, estimate, interval, times};
-use super::looks::{Extent, FALSE_ALARM};
+use super::estimate::{BEYOND, Sides, Tables, estimate, times};
+use super::looks::Extent;
 use super::placebo;
 use super::types::{Control, ControlOutcome, ControlVerdict, Interval, Reason};
 use crate::backend::{ArmKey, Purpose};
@@ -18,7 +22,7 @@ use crate::plan::{Grid, Plan, exercised_channels};
 use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
-use crate::stats::{Counts, Durations, holm, log_ratio, t_bounds, t_exceeds};
+use crate::stats::{Counts, Durations, log_ratio};
 use crate::units::Share;
 
 /// Part of the requests whose device times must be known.
@@ -35,7 +39,8 @@ pub(super) struct GridControls {
     unmeasured: Option<Reason>,
     /// Quiet against quiet is not decided: this series × quantile is not called Isolated.
     undecided: BTreeMap<(String, Quantile), Reason>,
-    /// The channel was not exercised: this series beside this neighbour is not called Isolated.
+    /// The channel was not exercised, or an injected delay in its stead not seen: this series beside this neighbour is not
+    /// called Isolated.
     unexercised: BTreeMap<(usize, String), Reason>,
 }
 
@@ -62,7 +67,9 @@ pub(super) fn of_grid(run: &RecordedRun, arrangement: usize, grid: usize, tables
     let mut controls = of_again(run, arrangement, grid, Extent::of_quiet(run, arrangement, grid), tables);
     if let Some(of) = Of::new(run, arrangement, grid).filter(Of::begun) {
         of.presence(&mut controls);
+        of.sampler(&mut controls);
         of.sensitivity(&mut controls);
+        of.delay(&mut controls);
         if placebo::is_short(run, arrangement, of.grid.victim) {
             controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Placebo });
         }
@@ -234,98 +241,6 @@ impl<'a> Of<'a> {
             (ControlOutcome::Undecided, "nothing is judged here".to_owned())
         };
         controls.rows.push(self.row(Control::Again, outcome, text));
-    }
-
-    /// An idle neighbour against none, generation by generation.
-    fn presence(&self, controls: &mut GridControls) {
-        let planned = self.plan.presence(self.arrangement, self.index);
-        if planned == 0 {
-            return;
-        }
-        let (first, end) = (self.grid.first_block, self.grid.first_block + self.plan.design.blocks);
-        let each = self.plan.design.blocks_per_generation.max(1);
-        let generations: Vec<(&ArmData, Vec<&ArmData>)> = (first..end)
-            .step_by(each as usize)
-            .filter_map(|from| {
-                let alone = (from..(from + each).min(end)).find_map(|b| self.arm(b, None, Purpose::Alone))?;
-                let quiet = (from..(from + each).min(end)).filter_map(|b| self.arm(b, None, Purpose::Block));
-                Some((alone, quiet.collect::<Vec<_>>()))
-            })
-            .filter(|(_, quiet)| !quiet.is_empty())
-            .collect();
-        if generations.is_empty() {
-            let row = self.absent(Control::Presence, Purpose::Alone);
-            if row.outcome == ControlOutcome::NotMeasured {
-                controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Presence });
-            }
-            controls.rows.push(row);
-            return;
-        }
-        let judged: Vec<_> = self.judged().into_iter().filter(|(_, _, by)| *by == JudgedBy::Blocks).collect();
-        let level = FALSE_ALARM / (2 * judged.len().max(1)) as f64;
-        let (mut open, mut fine, mut worst) = (0, 0, None::<(f64, String)>);
-        // What may have moved, and the p-values of slower and faster than the margin.
-        let (mut tested, mut p_values) = (Vec::new(), Vec::new());
-        for (series, q, _) in judged {
-            let of = |(alone, quiet): &(&ArmData, Vec<&ArmData>)| {
-                let ln = |arm: &ArmData| counts(arm, series).quantile(q).map(libm::log);
-                let quiet: Vec<f64> = quiet.iter().filter_map(|arm| ln(arm)).collect();
-                let mean = quiet.iter().sum::<f64>() / quiet.len() as f64;
-                ln(alone).filter(|_| !quiet.is_empty()).map(|alone| mean - alone)
-            };
-            let values: Vec<f64> = generations.iter().filter_map(of).collect();
-            let Some((low, high)) = t_bounds(&values, (level, level)) else {
-                open += 1;
-                continue;
-            };
-            let estimate = values.iter().sum::<f64>() / values.len() as f64;
-            let margin = libm::log1p(self.plan.design.margins.of(q).0);
-            let text = format!("{series} {q} {}", words(interval(estimate, Some(low), Some(high))));
-            let faster: Vec<f64> = values.iter().map(|value| -value).collect();
-            let sides = [t_exceeds(&values, margin), t_exceeds(&faster, margin)];
-            p_values.extend(sides.map(|p| p.unwrap_or(1.0)));
-            tested.push(text.clone());
-            // A generation without requests says nothing.
-            let whole = values.len() == generations.len();
-            if whole && high < margin && low > -margin {
-                fine += 1;
-            } else {
-                open += 1;
-            }
-            if worst.as_ref().is_none_or(|(size, _)| libm::fabs(estimate) > *size) {
-                worst = Some((libm::fabs(estimate), text));
-            }
-        }
-        let falls = holm(&p_values, FALSE_ALARM);
-        let moved: Vec<&str> = tested
-            .iter()
-            .zip(falls.chunks(2))
-            .filter(|(_, f)| f.contains(&true))
-            .map(|(text, _)| text.as_str())
-            .collect();
-        let over = format!("{} of {planned} generations", generations.len());
-        let worst = worst.map_or_else(String::new, |(_, text)| format!(", largest {text}"));
-        // Early looks end a grid, and its generations with it.
-        let extent = Extent::of_quiet(self.run, self.arrangement, self.index);
-        let least = planned.min(extent.blocks.div_ceil(each)) as usize;
-        let (outcome, text) = if !moved.is_empty() {
-            controls.failed.get_or_insert(Reason::ControlFailed { control: Control::Presence });
-            (
-                ControlOutcome::Failed,
-                format!("an idle neighbour's process moves the victim, {over}: {}", moved.join(", ")),
-            )
-        } else if generations.len() < least {
-            controls.unmeasured.get_or_insert(Reason::ControlNotMeasured { control: Control::Presence });
-            (ControlOutcome::NotMeasured, format!("the victim was alone in {over}"))
-        } else if open > 0 {
-            let text = format!("no significant difference to an empty seat, {over}; {open} too wide to bound{worst}");
-            (ControlOutcome::Undecided, text)
-        } else if fine > 0 {
-            (ControlOutcome::Passed, format!("an idle neighbour's process is not to be told from none, {over}{worst}"))
-        } else {
-            (ControlOutcome::Undecided, "no quantile is judged by blocks here".to_owned())
-        };
-        controls.rows.push(self.row(Control::Presence, outcome, text));
     }
 
     /// The noise inside the victim's own place must move every probe that feels one of its channels.

@@ -70,7 +70,7 @@ fn weight(verdict: &Verdict) -> (u8, u8) {
             Reason::Backlog => 9,
             Reason::HostMediated { .. } => 8,
             Reason::ControlNotMeasured { .. } | Reason::ControlOff { .. } => 7,
-            Reason::ChannelNotExercised { .. } => 6,
+            Reason::ChannelNotExercised { .. } | Reason::DelayNotSeen { .. } => 6,
             Reason::ControlUndecided { .. } => 5,
             Reason::QuietArmNotAwake => 3,
             Reason::Underpowered { .. } => 2,

@@ -40,7 +40,13 @@ pub(super) struct Levels {
     pub(super) early: bool,
 }
 
+/// Independent requests beyond a pooled quantile that its upper bound takes, on either side. Ten are expected where requests are
+/// independent; half of them leaves room for chance, and shows those that come in clusters: a dozen of one arm say how that
+/// arm was, and a bootstrap over blocks that mostly lack it is narrow for want of having seen another.
+const APART: f64 = 5.0;
+
 /// What is known of one series at one quantile. Bounds are on the log scale, without ε.
+#[derive(Clone)]
 pub(super) struct Estimates {
     pub(super) paired: Option<Bounds>,
     pub(super) pooled: Option<Bounds>,
@@ -54,6 +60,9 @@ pub(super) struct Estimates {
     blocks: u32,
     /// The side with fewer requests has enough for a bound of the quantile at the level of the lower bounds.
     bounded: bool,
+    /// Independent requests that those beyond the quantile are worth, where the pooled view decides alone: of the side with
+    /// fewer.
+    apart: Option<f64>,
     /// Standard deviation of a block's difference: the larger of the two views.
     deviation: Option<f64>,
 }
@@ -89,6 +98,7 @@ pub(super) fn estimate(
         levels,
         blocks: 0,
         bounded: false,
+        apart: None,
         deviation: None,
     };
     let requests = quiet.total().min(noisy.total());
@@ -99,6 +109,9 @@ pub(super) fn estimate(
         return e;
     }
     e.bounded = bounded(levels.lower);
+    if by == JudgedBy::Pooled {
+        e.apart = quiet.beyond(q).zip(noisy.beyond(q)).map(|(quiet, noisy)| quiet.min(noisy));
+    }
     let known = [e.quiet_ns, e.noisy_ns].into_iter().flatten();
     e.epsilon = known.map(resolution).fold(0.0, f64::max);
     let pooled = bootstrap_log_ratio(quiet, noisy, q, (levels.lower, levels.upper), deadline_ns, stream);
@@ -132,6 +145,11 @@ pub(super) fn estimate(
 }
 
 impl Estimates {
+    /// With both bounds further away by `amount`, on the log scale.
+    pub(super) fn kept_away(&self, amount: f64) -> Self {
+        Self { epsilon: self.epsilon + amount, ..self.clone() }
+    }
+
     /// L: the higher of the lower bounds, ε taken off. Their levels are chosen so that either may decide. Below
     /// [`least_blocks`] there is none, as for U, and none of fewer requests than a bound of the quantile takes.
     pub(super) fn lower(&self) -> Option<f64> {
@@ -145,7 +163,7 @@ impl Estimates {
     /// U: the wider of the upper bounds, ε added; unbounded where either is. A bootstrap over a handful of blocks is
     /// narrow because it has seen little: below [`least_blocks`] there is no bound, for the pooled view neither.
     pub(super) fn upper(&self) -> Option<f64> {
-        if self.blocks < least_blocks(self.levels.upper) {
+        if self.blocks < least_blocks(self.levels.upper) || self.apart.is_some_and(|n| n < APART) {
             return None;
         }
         let pooled = self.pooled?.high?;
@@ -170,6 +188,9 @@ impl Estimates {
             blocks_to_decide(sd, distance.abs() - self.epsilon, z)
         });
         let least = least.max(least_blocks(self.levels.upper));
+        let spread =
+            self.apart.filter(|n| *n < APART).map(|n| libm::ceil(f64::from(blocks) * APART / n.max(1.0)) as u32);
+        let least = least.max(spread.unwrap_or(0));
         let needed = needed.map(|n| n.max(blocks + 1).max(least)).or((blocks < least).then_some(least));
         Reason::Underpowered { detectable, blocks_needed: needed }
     }

@@ -3,7 +3,7 @@
 use super::cell::counts;
 use super::looks::Extent;
 use super::types::Reason;
-use crate::backend::ArmKey;
+use crate::backend::{ArmKey, Purpose};
 use crate::experiment::order;
 use crate::run_dir::{JudgedBy, RecordedRun};
 use crate::scenario::Quantile;
@@ -24,11 +24,20 @@ const CARRIED: f64 = 0.025;
 pub(super) enum CarryOver {
     /// There is one: significant, and larger than half the margin.
     Seen(Reason),
+    /// A significant one, no larger than that, as |ln| of the ratio: both bounds keep that distance, for up to so much of the
+    /// difference between noisy and quiet arms is its doing.
+    Small(f64),
     /// One that matters would have been seen.
     None,
-    /// It could not be looked for: no second quiet arm, a quantile that no arm has for itself, or too few blocks in which one
-    /// quiet arm follows noise and the other does not. Nobody knows.
+    /// It could not be looked for: no second quiet arm, or too few blocks in which one quiet arm follows noise and the other
+    /// does not. Nobody knows.
     NotLooked,
+}
+
+/// The quantile at which the quiet arms are watched for one that is judged so: its own, where an arm has it for itself; else
+/// the median, which heat and clocks move as they move the tail.
+pub(super) fn watched(q: Quantile, by: JudgedBy) -> Quantile {
+    if by == JudgedBy::Blocks { q } else { Quantile::P50 }
 }
 
 /// Quiet arms after a noisy one against those after a quiet one, in the same block: two quiet arms to a block (A/A), of which
@@ -40,10 +49,7 @@ pub(super) fn carry_over(
     series: &str,
     (q, by): (Quantile, JudgedBy),
 ) -> CarryOver {
-    if by != JudgedBy::Blocks {
-        return CarryOver::NotLooked;
-    }
-    let differences = differences(run, place, extent, series, q).unwrap_or_default();
+    let differences = differences(run, place, extent, series, watched(q, by)).unwrap_or_default();
     let Some(estimate) = hodges_lehmann(&differences) else { return CarryOver::NotLooked };
     let table = SignedRank::new(differences.len());
     let all_one_way = 0.5f64.powi(differences.len() as i32);
@@ -52,11 +58,12 @@ pub(super) fn carry_over(
     let slower = table.lower(&differences, level).is_some_and(|low| low > 0.0);
     let faster = table.upper(&differences, level).is_some_and(|high| high < 0.0);
     let large = libm::fabs(estimate) > 0.5 * libm::log1p(run.manifest.plan.design.margins.of(q).0);
-    match (slower || faster) && large {
-        true => CarryOver::Seen(Reason::CarryOver { ratio: libm::exp(estimate) }),
+    match (slower || faster, large) {
+        (true, true) => CarryOver::Seen(Reason::CarryOver { ratio: libm::exp(estimate) }),
         // So few may miss one.
-        false if all_one_way > CARRIED => CarryOver::NotLooked,
-        false => CarryOver::None,
+        _ if all_one_way > CARRIED => CarryOver::NotLooked,
+        (true, false) => CarryOver::Small(libm::fabs(estimate)),
+        (false, _) => CarryOver::None,
     }
 }
 
@@ -99,7 +106,9 @@ fn differences(
                 before = before.filter(|_| stopped(&key));
                 continue;
             };
-            if let (None, Some(before)) = (key.neighbour, &before) {
+            // Those of other controls are as quiet, and not measured alike.
+            let alike = matches!(key.purpose, Purpose::Block | Purpose::Again);
+            if let (None, Some(before), true) = (key.neighbour, &before, alike) {
                 let value = counts(arm, series).quantile(q).map(libm::log);
                 after[usize::from(is_noise(before))] = value;
             }

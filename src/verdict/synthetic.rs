@@ -86,6 +86,7 @@ impl Lab {
             rate: Rate::per_second(self.requests),
             window: Nanos::secs(1),
             judged: self.judged.clone(),
+            delay: None,
         });
         let neighbours = (0..self.neighbours.len()).map(|neighbour| NeighbourCalibration { neighbour, solo_rate: 1e3 });
         let calibration = Calibration {

@@ -1,5 +1,6 @@
 mod causes;
 mod controls;
+mod further_quiet;
 mod objectives;
 mod reasons;
 
@@ -404,7 +405,7 @@ fn what_a_plan_asks_and_cannot_be_told_is_warned_of() {
     let whole = || {
         let mut plan = Lab { again: true, ..Lab::default() }.plan();
         plan.arrangements[0].require = rules(&[("default", Word::Isolated)]);
-        plan.design.controls = Controls { again: true, presence: 6, sensitivity: 3 };
+        plan.design.controls = Controls { again: true, presence: 6, sensitivity: 3, ..Controls::default() };
         plan
     };
     let told = |change: &dyn Fn(&mut Plan)| -> Vec<String> {
@@ -425,7 +426,9 @@ fn what_a_plan_asks_and_cannot_be_told_is_warned_of() {
     });
     assert_eq!(unasked, [""; 0], "what is there needs no control that shows what is not");
 
-    let clamped = told(&|plan| plan.design.controls = Controls { again: true, presence: 9, sensitivity: 30 });
+    let clamped = told(&|plan| {
+        plan.design.controls = Controls { again: true, presence: 9, sensitivity: 30, ..Controls::default() }
+    });
     assert_eq!(
         clamped,
         [

@@ -64,6 +64,14 @@ pub enum Reason {
         /// The channel.
         channel: Channel,
     },
+    /// Requests that were held back by a known time were not seen to take so much longer: a change of the size that an Isolated
+    /// excludes goes unseen here.
+    DelayNotSeen {
+        /// What they were held back by, nanoseconds.
+        injected_ns: u64,
+        /// How much longer they took at the median, nanoseconds.
+        seen_ns: f64,
+    },
     /// The host itself was slower in the arms of one side, by more than a quarter of the margin at this quantile. In the
     /// quiet ones that hides interference.
     HostMediated {
@@ -172,6 +180,10 @@ pub enum Control {
     Presence,
     /// The same noise inside the victim's own place.
     Sensitivity,
+    /// An injected delay of known size, where no noise inside the victim's own place reaches the channel.
+    Delay,
+    /// The thread that samples clocks and power against none.
+    Sampler,
 }
 
 /// What came of a control.
@@ -354,6 +366,8 @@ pub enum Unwatched {
     CarryOver,
     /// A drift of the quiet arms.
     Drift,
+    /// Either of them beyond the median: no arm has the quantile for itself.
+    Tail,
     /// Pauses of the host, by a thread that does nothing else.
     Host,
 }
@@ -470,6 +484,7 @@ impl Reason {
             Self::ControlOff { .. } => "a control is off",
             Self::ControlUndecided { .. } => "a control is not decided",
             Self::ChannelNotExercised { .. } => "its channel was not exercised",
+            Self::DelayNotSeen { .. } => "an injected delay was not seen",
             Self::HostMediated { .. } => "the host differed too",
             Self::DriverTrouble { .. } => "driver trouble",
             Self::ForeignWork { .. } => "foreign work on the GPU",
@@ -500,6 +515,7 @@ impl Unwatched {
         match self {
             Self::CarryOver => "carry-over not looked for",
             Self::Drift => "drift of the quiet arms not looked for",
+            Self::Tail => "carry-over and drift looked for at the median alone",
             Self::Host => "host not watched by a thread of its own",
         }
     }
@@ -513,6 +529,8 @@ impl Control {
             Self::Placebo => "placebo",
             Self::Presence => "presence",
             Self::Sensitivity => "sensitivity",
+            Self::Delay => "delay",
+            Self::Sampler => "sampler",
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
 use super::{PLACEBO, askable, cell, hazards, observed, requirements, scope_percent};
-use crate::backend::{GpuHealth, HealthChange};
+use crate::backend::{GpuHealth, HealthChange, Purpose};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::run_dir::RecordedRun;
@@ -108,8 +108,9 @@ pub(super) fn of(run: &RecordedRun, cells: &[CellVerdict]) -> Vec<Warning> {
     warnings.extend(lost(run));
     warnings.extend(health(run));
     warnings.extend(undecided_placebos(run, cells));
-    let unread = run.arms.values().filter(|arm| arm.summary.sm_mhz.is_none() || arm.summary.throttled.is_none());
-    let unread = unread.count();
+    // Nobody reads anything in the arms of the sampler control.
+    let read = run.arms.iter().filter(|(key, _)| key.purpose != Purpose::Unsampled).map(|(_, arm)| arm);
+    let unread = read.filter(|arm| arm.summary.sm_mhz.is_none() || arm.summary.throttled.is_none()).count();
     if unread > 0 {
         warnings.push(Warning {
             what: format!(

@@ -11,7 +11,7 @@ use crate::support::{Bench, cell, entries, model, plan, run_in, scenario_text, s
 const HALVES: &str = "sharing = \"mig\"\nlayout = [\"3g.40gb\", \"3g.40gb\"]";
 const PANEL: &[&str] = &["compute", "tensor", "l1-chase", "l2-chase", "hbm-chase"];
 // Cells alone: in windows so short an A/A control decides nothing.
-const DESIGN: &str = "blocks = 17\nwindow = \"60ms\"\ncontrols = { again = false, presence = 0, sensitivity = 0 }";
+const DESIGN: &str = "blocks = 17\nwindow = \"60ms\"\ncontrols = { again = false, presence = 0, sensitivity = 0, delay = 0, sampler = 0 }";
 
 fn leak(channel: Channel, percent: u32) -> Vec<Leak> {
     vec![Leak { channel, share: Share::percent(percent) }]

@@ -11,6 +11,7 @@ mod cli;
 mod compare;
 mod controls;
 mod crash;
+mod delays;
 mod determinism;
 mod gate;
 mod leaks;

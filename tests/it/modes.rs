@@ -86,7 +86,7 @@ fn the_clock_of_the_victim_is_that_of_its_own_gpu() {
     // A power virus on one GPU throttles that one: whoever sits on the other must not be charged with it.
     let text = scenario_text(
         // Cells alone: in windows so short an A/A control decides nothing.
-        "blocks = 17\nwindow = \"100ms\"\ncontrols = { again = false, presence = 0, sensitivity = 0 }",
+        "blocks = 17\nwindow = \"100ms\"\ncontrols = { again = false, presence = 0, sensitivity = 0, delay = 0, sampler = 0 }",
         &entries("probe", &["launch", "compute"]),
         &entries("noise", &["idle", "tensor-burst"]),
         "sharing = \"separate-gpus\"\nvictim_at = [\"0\", \"1\"]",

@@ -8,10 +8,11 @@ use crate::support::stand_in::StandIn;
 
 /// One launch probe beside bursts in `arrangement`, with every control once or twice.
 fn with_controls(arrangement: &str) -> String {
-    let off = "controls = { again = false, presence = 0, sensitivity = 0 }";
+    let off = "controls = { again = false, presence = 0, sensitivity = 0, delay = 0, sampler = 0 }";
     let text = scenario(2, 1, "20ms", &[]);
     assert!(text.contains(off), "{text}");
-    text.replace(off, "controls = { again = true, presence = 1, sensitivity = 2 }") + arrangement
+    text.replace(off, "controls = { again = true, presence = 1, sensitivity = 2, delay = 0, sampler = 0 }")
+        + arrangement
 }
 
 fn purpose(arm: &Value) -> &str {
@@ -124,4 +125,57 @@ fn noise_that_does_not_fit_beside_the_probes_is_told_and_the_cells_are_measured(
     let committed = of_kind(&dir, "committed");
     assert_eq!(committed.iter().filter(|arm| purpose(arm) == "block").count(), 4);
     assert_no_tenants(&machine);
+}
+
+/// Copies beside copies between two instances: no noise inside the victim's own reaches the link, so its requests are held
+/// back. And nobody samples clocks and power in as many quiet arms.
+#[test]
+fn requests_are_held_back_and_the_sampler_is_off_where_the_plan_says_so() {
+    let _alone = alone();
+    let machine = StandIn::new("[[gpu]]\nmodel = \"a30\"\nmig = [\"2g.12gb\", \"2g.12gb\"]\n");
+    let text = "schema = 1\nname = \"further\"\nneighbour = [{ name = \"copies\", noise = \"h2d\" }]\n\
+         [design]\nblocks = 3\nblocks_per_generation = 3\nwindow = \"600ms\"\nmax_window = \"600ms\"\nwashout = \"1s\"\n\
+         drain = \"500ms\"\njudged = [\"p50\"]\nmargins = { p50 = [\"200%\", \"400%\"] }\n\
+         controls = { again = false, presence = 0, sensitivity = 0, delay = 2, sampler = 2 }\n\
+         [victim]\npanel = [{ probe = \"h2d\", arrivals = { fixed = \"60/s\" } }]\n\
+         [[arrangement]]\nname = \"mig\"\nsharing = \"mig\"\nvictim_at = [\"0\"]\n";
+    let run = Run::start(&machine, "run", text, &[]);
+    let dir = run.dir.clone();
+    let said = run.end();
+    assert!(said.code.is_some_and(|code| code != 3), "{said:#?}");
+    assert_no_tenants(&machine);
+
+    let committed = of_kind(&dir, "committed");
+    let count = |what: &str| committed.iter().filter(|arm| purpose(arm) == what).count();
+    assert_eq!(["block", "unsampled", "delayed"].map(count), [6, 2, 2], "{:#?}", of_kind(&dir, "lost"));
+    // The first reading is taken at once, and one every half second: none while the sampler is off.
+    for arm in &committed {
+        let readings = arm["summary"]["readings"].as_array().map_or(0, Vec::len);
+        assert_eq!(readings == 0, purpose(arm) == "unsampled", "{readings} readings: {arm:#?}");
+    }
+
+    let calibrated = of_kind(&dir, "calibrated");
+    let delay = calibrated[0]["probes"][0]["delay_ns"].as_f64().unwrap() / 1e6;
+    let log = std::fs::read_to_string(dir.join("hlog/mig/h2d.hlog")).unwrap();
+    let largest = |tag: &str| {
+        let line = log.lines().find(|line| line.starts_with(&format!("Tag={tag}:latency,")));
+        line.unwrap_or_else(|| panic!("no {tag} in {log}")).split(',').nth(3).unwrap().parse::<f64>().unwrap()
+    };
+    for block in 0..2 {
+        let held_back = largest(&format!("000{block}-quiet#delayed"));
+        assert!(held_back >= delay, "{held_back} ms, held back by {delay} ms");
+    }
+    for arm in committed.iter().filter(|arm| purpose(arm) == "delayed") {
+        let late = arm["summary"]["windows"][0]["late"].as_u64().unwrap();
+        assert!(late < 18, "{late} of 36 are late: what is held back is not");
+    }
+    say(&machine, &["verify", path(&dir)]).ended(0, &["10 arms"]);
+    let report = say(&machine, &["report", path(&dir), "--format", "json"]).ended(0, &[]);
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    let controls = report["runs"][0]["controls"].as_array().unwrap();
+    for (control, words) in [("delay", "an injected delay of "), ("sampler", "2 of 2 blocks")] {
+        let shown = controls.iter().find(|shown| shown["control"] == control);
+        let shown = shown.unwrap_or_else(|| panic!("no {control} in {controls:#?}"));
+        assert!(shown["summary"].as_str().unwrap().contains(words), "{shown:#?}");
+    }
 }

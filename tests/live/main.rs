@@ -10,6 +10,7 @@ mod controls;
 mod faults;
 #[cfg(test)]
 mod hazards_capacity;
+mod hazards_claims;
 #[cfg(test)]
 mod hazards_fault;
 #[cfg(test)]

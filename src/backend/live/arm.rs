@@ -34,7 +34,11 @@ const WARM_UP: Nanos = Nanos::millis(50);
 
 /// Runs `arm` on the tenants of `crew`. On an error they are in an unknown state.
 pub(super) fn run(session: &LiveSession<'_>, crew: &mut Crew, arm: &ArmPlan) -> Result<ArmRecord, BackendError> {
-    Arm { session, crew, arm, origin: now() }.run()
+    let ran = Arm { session, crew, arm, origin: now() }.run();
+    if !arm.sampled {
+        session.live.watch().sample(true);
+    }
+    ran
 }
 
 struct Arm<'a, 'b> {
@@ -68,6 +72,9 @@ impl Arm<'_, '_> {
         }
         let before = watch.health()?;
         self.wash_out()?;
+        if !self.arm.sampled {
+            watch.sample(false);
+        }
         self.start_noise()?;
 
         // In every arm, from before its first window to after its last.
@@ -255,7 +262,9 @@ impl Arm<'_, '_> {
             return Err(self.lost((0, Fault::Samples("the window began before it was to".to_owned()))));
         }
         let requests = match &planned {
-            Some(planned) => Requests::open(planned.clone(), done.start, window.length, order.limit),
+            Some(planned) => {
+                Requests::open(planned.clone(), done.start, window.length, order.limit).held_back(window.delay)
+            }
             None => Requests::closed(order.limit, done.start, window.length),
         };
         // A workload has one kind of mark (asserted in the tests): every mark belongs to its series.
@@ -298,7 +307,8 @@ impl Arm<'_, '_> {
             }
         };
         let start = now() + LEAD;
-        WindowOrder { program, load, limit, start, length: window.length, drain: self.arm.drain }
+        let Window { length, delay, .. } = *window;
+        WindowOrder { program, load, limit, start, length, drain: self.arm.drain, delay }
     }
 
     /// Lets the victim run a window, while the neighbours' progress is sampled.

@@ -49,6 +49,9 @@ pub trait Watch: Sync {
     fn health(&self) -> Result<GpuHealth, BackendError>;
     /// What a monitor of the user's says of the GPU and its instances: asked between arms only.
     fn monitor(&self) -> Vec<DcgmReading>;
+    /// Whether clocks and power are sampled from here on: they are, but in arms of the sampler control. Returns when no sample
+    /// is being taken, where it is to be none.
+    fn sample(&self, on: bool);
     /// The windows of an arm begin: from here on clocks, power and throttle reasons are read, and nothing else.
     fn start_arm(&self);
     /// The windows of an arm are over.

@@ -44,6 +44,9 @@ impl Watch for Arc<Written> {
         self.calls.lock().unwrap().push("monitor?");
         vec![DcgmReading { gpu_instance: Some(3), values: Vec::new() }]
     }
+    fn sample(&self, on: bool) {
+        self.calls.lock().unwrap().push(if on { "sampler on" } else { "sampler off" });
+    }
     fn start_arm(&self) {
         self.calls.lock().unwrap().push("start");
     }
@@ -92,7 +95,7 @@ fn scenario(sharing: &str) -> String {
     format!(
         "schema = 1\nname = \"test\"\n[design]\nblocks = 2\nblocks_per_generation = 1\nwindow = \"40ms\"\nmax_window = \
          \"40ms\"\nwashout = \"1ms\"\ndrain = \"20ms\"\ncontrols = {{ again = false, presence = 0, \
-         sensitivity = 0 }}\n[victim]\npanel = [{{ probe = \"launch\" }}]\n[[neighbour]]\n\
+         sensitivity = 0, delay = 0, sampler = 0 }}\n[victim]\npanel = [{{ probe = \"launch\" }}]\n[[neighbour]]\n\
          noise = \"hbm-read\"\n[[arrangement]]\nname = \"a\"\nsharing = \"{sharing}\"\n"
     )
 }
@@ -168,13 +171,14 @@ fn fixture_tenant() -> PathBuf {
 }
 
 fn arm(noise: Option<usize>, load: Load) -> ArmPlan {
-    let window = Window { probe: 0, load, length: Nanos::millis(60) };
+    let window = Window { probe: 0, load, length: Nanos::millis(60), delay: Nanos::ZERO };
     ArmPlan {
         key: ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: noise, purpose: Purpose::Block },
         noise,
         windows: vec![window.clone(), window],
         washout: Nanos::millis(1),
         drain: Nanos::millis(20),
+        sampled: true,
     }
 }
 

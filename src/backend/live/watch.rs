@@ -1,13 +1,14 @@
 //! NVML's part of a live run: the right to make noise, the GPU's health over an arm, and the driver's trouble.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::backend::{BackendError, DcgmReading, GpuHealth, GpuReading};
 use crate::dcgm::DcgmExporter;
 use crate::gpu::Inventory;
 use crate::host::clock::now;
+use crate::nvml::deadline::{self, ANSWER};
 use crate::nvml::{
     Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, NvmlErrorKind, ProcessUse, Processes, Sampler,
     Telemetry, Who, XidEvent, XidWatch, classify, exclusive_use, lock, mean_sm_mhz, throttled_share,
@@ -20,8 +21,6 @@ use super::{OverArm, Watch};
 /// How often clocks, power and throttle reasons are read, the same in all arms (verdict.md, "Fair arms", 10).
 const EVERY: Duration = Duration::from_millis(500);
 
-/// How long NVML may take to list processes. The calls of a driver that hangs do not return.
-const ANSWER: Duration = Duration::from_secs(10);
 /// How long the driver may still list processes that have ended, and how often it is asked meanwhile.
 const FORGETS: (Nanos, Duration) = (Nanos::secs(5), Duration::from_millis(100));
 
@@ -198,6 +197,10 @@ impl Watch for NvmlWatch {
         self.dcgm.as_ref().map(|exporter| exporter.read(&self.uuid)).unwrap_or_default()
     }
 
+    fn sample(&self, on: bool) {
+        self.sampler.sample(on);
+    }
+
     fn start_arm(&self) {
         drop(self.readings());
         let begun = self.counters(|samples| samples);
@@ -209,7 +212,8 @@ impl Watch for NvmlWatch {
         let activity = begun.and_then(|begun| self.counters(move |ended| ended.since(&begun)));
         let samples = self.readings();
         // An arm shorter than the sampler's step has the reading before it.
-        let samples = if samples.is_empty() { lock(&self.state).latest.into_iter().collect() } else { samples };
+        let held_over = samples.is_empty() && self.sampler.is_on();
+        let samples = if held_over { lock(&self.state).latest.into_iter().collect() } else { samples };
         OverArm {
             sm_mhz: mean_sm_mhz(&samples),
             power_w: samples.iter().rev().find_map(|s| s.power_mw).map(|mw| f64::from(mw) / 1e3),
@@ -279,39 +283,18 @@ fn only_the_ended(processes: &Processes, ours: &[u32], ended: impl Fn(u32) -> bo
     !mps && !others.is_empty() && others.iter().all(|p| ended(p.pid))
 }
 
-/// What `call` returns, where it does so within `limit`. Otherwise its thread is left to the driver.
+/// What `call` returns: a driver that does not answer in time is a device that is lost.
 fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Result<T, BackendError> {
-    let (sender, answer) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("nvml-call".to_owned())
-        // Nobody listens any more: it came too late.
-        .spawn(move || drop(sender.send(call())))
-        .map_err(|e| BackendError::device(format!("no thread to ask NVML on: {e}")))?;
-    answer.recv_timeout(limit).map_err(|_| {
-        BackendError::device(format!(
-            "NVML has not answered for {} s: the driver hangs; look for NVRM and Xid in `dmesg`",
-            limit.as_secs()
-        ))
-    })
+    deadline::within(limit, call).map_err(BackendError::device)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Reach;
     use crate::nvml::{ProcessKind, Unknown};
 
     fn process(pid: u32, name: &str) -> GpuProcess {
         GpuProcess { pid, name: Some(name.to_owned()), kind: ProcessKind::Compute, gpu_instance: None, memory: None }
-    }
-
-    #[test]
-    fn a_call_that_does_not_return_is_left() {
-        assert_eq!(within(Duration::from_secs(60), || 7).ok(), Some(7));
-        let (_kept, never) = mpsc::channel::<()>();
-        let error = within(Duration::from_millis(20), move || never.recv().is_err()).unwrap_err();
-        assert_eq!(error.reach, Reach::Device);
-        assert!(error.what.contains("the driver hangs"), "{}", error.what);
     }
 
     #[test]

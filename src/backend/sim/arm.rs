@@ -108,7 +108,8 @@ pub(super) fn run(
 fn requests(window: &Window, outstanding: u32, start: Nanos, stream: &mut Stream) -> Requests {
     match window.load {
         Load::Open { rate, poisson } => {
-            Requests::open(arrivals(stream, rate, poisson, window.length), start, window.length, outstanding)
+            let planned = arrivals(stream, rate, poisson, window.length);
+            Requests::open(planned, start, window.length, outstanding).held_back(window.delay)
         }
         Load::Closed { depth } => Requests::closed(depth, start, window.length),
     }

@@ -49,7 +49,12 @@ impl Measure {
         let mut other = Vec::with_capacity(self.neighbours.len());
         for &neighbour in &self.neighbours {
             let Some(length) = next() else { return Ok(None) };
-            let silent = Window { probe: self.probes[0], load: Load::Open { rate: Rate(0), poisson: false }, length };
+            let silent = Window {
+                probe: self.probes[0],
+                load: Load::Open { rate: Rate(0), poisson: false },
+                length,
+                delay: Nanos::ZERO,
+            };
             let record = session.run_arm(&place.arm(Some(neighbour), vec![silent]))?;
             other.push(rate(&record.summary));
         }

@@ -44,7 +44,7 @@ pub(super) fn shared() -> Plan {
     plan.arrangements[0].sharing = SharingMode::Mps;
     plan.panel[0].channels = vec![Channel::HbmBandwidth];
     plan.neighbours[1].channels = vec![Channel::Power];
-    plan.design.controls = Controls { again: true, presence: 2, sensitivity: 2 };
+    plan.design.controls = Controls { again: true, presence: 2, sensitivity: 2, ..Controls::default() };
     plan
 }
 
@@ -174,7 +174,7 @@ fn a_pair_that_lost_an_arm_is_measured_anew_and_nothing_else_is() {
 pub(super) fn with_a_look() -> (Plan, Failing) {
     let mut plan = shared();
     (plan.design.blocks, plan.design.blocks_per_generation) = (24, 4);
-    plan.design.controls = Controls { again: true, presence: 12, sensitivity: 0 };
+    plan.design.controls = Controls { again: true, presence: 12, ..Controls::default() };
     let look = |blocks, percent| Look { blocks, spends: Share::percent(percent) };
     plan.design.looks = vec![look(11, 30), look(24, 70)];
     (plan, Failing { slower: [10, 1], ..Failing::new(|_| None) })

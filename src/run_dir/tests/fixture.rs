@@ -55,7 +55,7 @@ pub(super) fn manifest() -> Manifest {
             judged: vec![Quantile::P50, Quantile::P99],
             margins: Margins::default(),
             looks: vec![Look { blocks: 1, spends: Share::percent(30) }, Look { blocks: 2, spends: Share::percent(70) }],
-            controls: Controls { again: true, presence: 1, sensitivity: 1 },
+            controls: Controls { again: true, presence: 1, sensitivity: 1, ..Controls::default() },
             max_duration: None,
         },
         panel: vec![PlannedProbe {
@@ -147,6 +147,7 @@ pub(super) fn calibration(arrangement: usize) -> Calibration {
             rate: Rate::per_second(100),
             window: WINDOW,
             judged: vec![(Quantile::P50, JudgedBy::Blocks), (Quantile::P99, JudgedBy::Pooled)],
+            delay: None,
         }],
         neighbours: vec![neighbour(0), neighbour(1)],
         turns: None,

@@ -80,9 +80,9 @@ fn controls_follow_the_tier_one_by_one() {
         "[design]\ntier = \"acceptance\"\ncontrols = { again = false, presence = 2 }\nmax_duration = \"1h\"\n\n[victim]",
     );
     let design = good(&text).design;
-    assert_eq!(design.controls, Controls { again: false, presence: 2, sensitivity: 5 });
+    assert_eq!(design.controls, Controls { again: false, presence: 2, sensitivity: 5, delay: 12, sampler: 12 });
     assert_eq!(design.max_duration, Some(Nanos::secs(3_600)));
-    assert_eq!(good(GOOD).design.controls, Controls { again: true, presence: 5, sensitivity: 3 });
+    assert_eq!(good(GOOD).design.controls, Controls { again: true, presence: 5, sensitivity: 3, delay: 5, sampler: 5 });
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn design() -> impl Strategy<Value = Design> {
     let early = proptest::collection::btree_set(1u32..10_000, 0..4);
     let most = proptest::option::of((1u64..1_000).prop_map(Nanos::secs));
     (
-        (select(Tier::ALL), early, (any::<bool>(), 0u32..100, 0u32..100), most),
+        (select(Tier::ALL), early, (any::<bool>(), 0u32..100, 0u32..100, 0u32..100, 0u32..100), most),
         (1u32..10_000, 1u32..10_000),
         (millis(1..1_000), millis(1_000..9_000), millis(0..10_000), millis(1..60_000)),
         judged,
@@ -238,7 +238,7 @@ fn design() -> impl Strategy<Value = Design> {
     )
         .prop_map(
             |(
-                (tier, early, (again, presence, sensitivity), max_duration),
+                (tier, early, (again, presence, sensitivity, delay, sampler), max_duration),
                 (blocks, blocks_per_generation),
                 (window, max_window, washout, drain),
                 judged,
@@ -256,7 +256,7 @@ fn design() -> impl Strategy<Value = Design> {
                     judged,
                     margins,
                     looks: Look::split(&early.into_iter().collect::<Vec<_>>(), blocks),
-                    controls: Controls { again, presence, sensitivity },
+                    controls: Controls { again, presence, sensitivity, delay, sampler },
                     max_duration,
                     tier,
                 }

@@ -16,7 +16,7 @@ pub(super) fn again(run: &mut RecordedRun, ratio: f64) {
 }
 
 /// Adds arms of another run for a purpose, each at the block that `at` gives it.
-fn put(run: &mut RecordedRun, other: &RecordedRun, purpose: Purpose, at: impl Fn(&ArmKey) -> Option<u32>) {
+pub(super) fn put(run: &mut RecordedRun, other: &RecordedRun, purpose: Purpose, at: impl Fn(&ArmKey) -> Option<u32>) {
     let arms = other.arms.iter().filter_map(|(key, arm)| {
         let block = at(key)?;
         Some((ArmKey { block, purpose, ..key.clone() }, arm.clone()))
@@ -50,7 +50,7 @@ fn within(run: &mut RecordedRun, (pairs, slower): (u32, u32), ratio: f64) {
     run.manifest.plan.design.controls.sensitivity = pairs;
 }
 
-fn row(verdict: &RunVerdict, control: Control) -> (ControlOutcome, &str) {
+pub(super) fn row(verdict: &RunVerdict, control: Control) -> (ControlOutcome, &str) {
     let row = verdict.controls.iter().find(|row| row.control == control).unwrap();
     (row.outcome, row.text.as_str())
 }

@@ -209,13 +209,18 @@ fn reduced_every_noise_at_the_isolated_margin() {
     assert_all_hold(&Kind::ALL.map(row));
 }
 
+/// Every noise where an arm has no quantile of its own: what lies beyond comes now from many arms, now from one.
+#[test]
+fn reduced_every_noise_pooled() {
+    assert_all_hold(&Kind::ALL.map(|kind| pooled(&Bank::new(kind, 30), Truth::Isolated, TRIALS)));
+}
+
 #[test]
 fn reduced_designs_at_the_isolated_margin() {
     let light = Bank::new(Kind::Lognormal, requests(Quantile::P50));
     let drifting = Bank::new(Kind::Drift, requests(Quantile::P50));
     let mut rows = vec![
         many(&drifting, Truth::Isolated, Quantile::P50, 300),
-        pooled(&Bank::new(Kind::Lognormal, 30), Truth::Isolated, TRIALS),
         looks(&light, Truth::Isolated, Quantile::P50, 600),
         fewest(&Bank::new(Kind::Lognormal, 150), Truth::Isolated, TRIALS),
         fewest(&Bank::new(Kind::RunToRun, 150), Truth::Isolated, TRIALS),
@@ -245,6 +250,13 @@ fn below_the_blocks_of_its_scope_an_isolated_prints_an_honest_one() {
     assert!(passed.iter().all(|scope| (0.23..0.25).contains(scope)), "{passed:?}");
 }
 
+/// Which noise and designs of the grid are judged anew: all, or those that `CROSSTALK_GRID` names (a part of either's words); then
+/// the other rows of the table stay as they are.
+fn asked(noise: &str, design: &str) -> bool {
+    let only = std::env::var("CROSSTALK_GRID").unwrap_or_default();
+    only.is_empty() || only.split(',').any(|part| noise.contains(part) || design.contains(part))
+}
+
 /// The whole grid.
 #[test]
 #[ignore = "every noise, truth and quantile: far longer than a test run; `cargo test --release --lib full_grid -- --ignored`"]
@@ -254,11 +266,13 @@ fn full_grid() {
     for q in [Quantile::P50, Quantile::P99, Quantile::P999] {
         for kind in Kind::ALL {
             let bank = if q < Quantile::P999 { Bank::new } else { Bank::of_tails }(kind, requests(q));
+            let of = |design: &str| asked(kind.words(), design);
             let at = |truth: Truth| Case::pair(&bank, 17, q, Effect::of(truth.ratio(q)));
             // At p50 and p99 2 is beyond every margin; at p99.9 it is the violated one.
             let truths = Truth::ALL.into_iter().filter(|truth| q < Quantile::P999 || *truth != Truth::Double);
+            let truths = truths.filter(|_| of("pair"));
             rows.extend(truths.map(|truth| Row::of(&at(truth), truth, q, "pair", truth.trials())));
-            if q == Quantile::P50 {
+            if q == Quantile::P50 && of("several") {
                 rows.extend(six(&bank, Truth::Isolated, TRIALS));
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| many(&bank, truth, q, TRIALS)));
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| looks(&bank, truth, q, TRIALS)));
@@ -266,15 +280,19 @@ fn full_grid() {
                     rows.push(six_with_looks(&bank, Truth::Isolated, TRIALS));
                 }
             }
-            if q == Quantile::P99 {
+            if q == Quantile::P99 && of("looks") {
                 rows.push(looks(&bank, Truth::Isolated, q, TRIALS));
+            }
+            if q == Quantile::P99 && of("pooled") {
                 let few = Bank::new(kind, 30);
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| pooled(&few, truth, TRIALS)));
                 let few = Bank::new(kind, 150);
                 rows.extend([Truth::Isolated, Truth::Violated].map(|truth| fewest(&few, truth, TRIALS)));
-                if matches!(kind, Kind::Lognormal | Kind::RunToRun | Kind::Pareto) {
-                    rows.extend([rare(&bank, 10.0, TRIALS), rare(&bank, 5.0, TRIALS)]);
-                }
+            }
+            if q == Quantile::P99 && of("rare") && matches!(kind, Kind::Lognormal | Kind::RunToRun | Kind::Pareto) {
+                rows.extend([rare(&bank, 10.0, TRIALS), rare(&bank, 5.0, TRIALS)]);
+            }
+            if q == Quantile::P99 && of("objective") {
                 rows.extend(slo::rows(&bank, TRIALS));
             }
             eprintln!("{q} {}: {} rows, {:.0?}", kind.words(), rows.len(), start.elapsed());
@@ -282,27 +300,44 @@ fn full_grid() {
     }
     // An effect at p99.9 alone, all three judged: every latency beyond p99.5, at either margin.
     let bank = Bank::new(Kind::Lognormal, requests(Quantile::P999));
-    for truth in [Truth::Isolated, Truth::Violated] {
+    for truth in [Truth::Isolated, Truth::Violated].into_iter().filter(|_| asked("", "alone")) {
         let q = Quantile::P999;
         let judged = [Quantile::P50, Quantile::P99, q].map(|q| (q, JudgedBy::Blocks)).to_vec();
         let case = Case { judged, ..Case::pair(&bank, 17, q, bank.tail(Quantile(99_500), truth.ratio(q))) };
         rows.push(Row::of(&case, truth, q, "pair, effect at p99.9 alone", TRIALS));
     }
-    write(&rows, start.elapsed());
+    write(&rows);
     assert_all_hold(&rows);
 }
 
-fn write(rows: &[Row], took: std::time::Duration) {
+/// Noise, design, quantiles and truth of a line: what a row is.
+fn key(line: &str) -> Vec<&str> {
+    line.split('|').skip(1).take(4).map(str::trim).collect()
+}
+
+/// Writes the table; rows that were not judged anew stay.
+fn write(rows: &[Row]) {
+    let path = format!("{}/docs/verdict-validation.md", env!("CARGO_MANIFEST_DIR"));
+    let before = std::fs::read_to_string(&path).unwrap();
+    let anew: Vec<String> = rows.iter().map(Row::line).collect();
+    let whole = std::env::var_os("CROSSTALK_GRID").is_none_or(|only| only.is_empty());
+    let lines: Vec<String> = if whole {
+        anew
+    } else {
+        let kept = before.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| noise"));
+        let replaced = |line: &str| anew.iter().find(|new| key(new) == key(line)).cloned().unwrap_or(line.to_owned());
+        kept.map(replaced).collect()
+    };
+    let trials: u64 = lines.iter().filter_map(|line| line.split('|').nth(5)?.trim().parse::<u64>().ok()).sum();
     let mut text = format!(
         "# The validation of the verdict\n\n\
-         Made by `cargo test --release --lib validation -- --ignored` in {:.0} minutes: {} cells, {} trials, all on \
-         synthetic victims (no GPU). What each column means: docs/verdict.md, \"How often it errs\".\n\n\
+         Made by `cargo test --release --lib full_grid -- --ignored`: {} cells, {trials} trials, all on synthetic victims (no \
+         GPU). Trials are drawn from seeds, so a row changes only where the procedure does. What each column means: \
+         docs/verdict.md, \"How often it errs\".\n\n\
          | noise | design | quantiles | truth | trials | false passes | false alarms | Isolated | Degraded | Violated |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
-        took.as_secs_f64() / 60.0,
-        rows.len(),
-        rows.iter().map(|row| row.trials).sum::<u64>(),
+        lines.len(),
     );
-    rows.iter().for_each(|row| text += &(row.line() + "\n"));
-    std::fs::write(format!("{}/docs/verdict-validation.md", env!("CARGO_MANIFEST_DIR")), text).unwrap();
+    lines.iter().for_each(|line| text += &(line.clone() + "\n"));
+    std::fs::write(path, text).unwrap();
 }

@@ -238,7 +238,7 @@ pub(crate) fn scenario(blocks: u32, per_generation: u32, burst: &str, arrangemen
          neighbour = [{{ name = \"hog\", noise = \"compute-burst\", params = {{ kernel = \"{burst}\" }} }}]\n\
          [design]\nblocks = {blocks}\nblocks_per_generation = {per_generation}\nwindow = \"250ms\"\n\
          max_window = \"250ms\"\nwashout = \"1s\"\ndrain = \"500ms\"\njudged = [\"p50\"]\n\
-         controls = {{ again = false, presence = 0, sensitivity = 0 }}\n\
+         controls = {{ again = false, presence = 0, sensitivity = 0, delay = 0, sampler = 0 }}\n\
          [victim]\npanel = [{{ probe = \"launch\", arrivals = {{ fixed = \"160/s\" }} }}]\n{arrangements}"
     )
 }

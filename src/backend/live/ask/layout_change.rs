@@ -200,7 +200,7 @@ fn window(session: &LiveSession<'_>, crew: &mut Crew, meanwhile: &mut dyn FnMut(
     let limit = panel.map_or(1, |probe| probe.outstanding.max(1));
     let load = WindowLoad::Open { rate, poisson: false, seed, arrangement, block: 0, probe };
     let start = now() + LEAD;
-    let order = WindowOrder { program: 0, load, limit, start, length: WINDOW, drain: DRAIN };
+    let order = WindowOrder { program: 0, load, limit, start, length: WINDOW, drain: DRAIN, delay: Nanos::ZERO };
     let patience = LEAD + WINDOW + DRAIN + session.live.settings.deadlines.window;
     let who = |crew: &Crew, index: usize| crew.tenants[index].who.clone();
     crew.tenants[0].order(&Order::Window(order), patience).map_err(|fault| fell(session, &who(crew, 0), fault))?;

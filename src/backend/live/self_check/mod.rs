@@ -300,7 +300,8 @@ impl<'a> Seat<'a> {
     /// A closed loop of `limit` requests; all that came back.
     fn window(&mut self, program: usize, limit: u32, length: Nanos) -> Result<Windowed, Stop> {
         let start = now() + LEAD;
-        let order = WindowOrder { program, load: WindowLoad::Closed, limit, start, length, drain: DRAIN };
+        let order =
+            WindowOrder { program, load: WindowLoad::Closed, limit, start, length, drain: DRAIN, delay: Nanos::ZERO };
         let patience = LEAD + length + DRAIN + self.live.settings.deadlines.window;
         let Reply::Window(done) = self.ask(Order::Window(order), patience)? else {
             return Err(self.fell(Fault::Samples("no account of the window".to_owned())));

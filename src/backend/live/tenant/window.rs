@@ -25,9 +25,9 @@ const WARM_UP: (u32, Nanos) = (16, Nanos::millis(50));
 /// No launch to keep awake this shortly before a request is due: it would stand in its way.
 const CLEAR: Nanos = Nanos::micros(50);
 
-/// Planned times of a window.
+/// When the requests of a window are to go.
 enum Source {
-    /// Rising, absolute.
+    /// Rising, absolute: their planned times, and what each is held back by.
     Planned(Vec<Nanos>),
     /// As soon as there is a place, until the end.
     Closed,
@@ -183,7 +183,7 @@ impl Source {
             WindowLoad::Open { rate, poisson, seed, arrangement, block, probe } => {
                 let mut stream = arrival_stream(*seed, arrangement, *block, probe);
                 let mut planned = arrivals(&mut stream, *rate, *poisson, order.length);
-                planned.iter_mut().for_each(|at| *at = times.start + *at);
+                planned.iter_mut().for_each(|at| *at = times.start + *at + order.delay);
                 Self::Planned(planned)
             }
         }

@@ -129,5 +129,6 @@ fn window() -> WindowOrder {
         start: now(),
         length: Nanos::millis(40),
         drain: Nanos::secs(5),
+        delay: Nanos::ZERO,
     }
 }
