@@ -2,19 +2,20 @@
 
 use jiff::civil::Date;
 
+use super::Judged;
 use super::demands::{Found, Kind, absent};
 use super::evidence::days;
 use super::policy::Baseline;
-use crate::compare::{CellChange, Change, Comparison, QuietChange, QuietState, Size};
+use crate::compare::{CellChange, Change, QuietChange, QuietState, SeriesChange, Size};
 use crate::report::{percent, ratio_interval, time};
 use crate::units::Share;
 use crate::verdict::RequirementState;
 
 /// What the baseline says of a run, or why it says nothing.
-pub(super) fn of(asked: &Baseline, against: Option<&Result<Comparison, String>>, today: Date) -> Vec<Found> {
+pub(super) fn of(asked: &Baseline, judged: &Judged, today: Date) -> Vec<Found> {
     let open =
         |text: String| vec![Found { kind: Kind::Compared, ..absent("baseline", RequirementState::Undecided, text) }];
-    let comparison = match against {
+    let comparison = match &judged.against {
         None => return open("absent: no baseline is given (--baseline FILE)".to_owned()),
         Some(Err(why)) => return open(why.clone()),
         Some(Ok(comparison)) => comparison,
@@ -37,7 +38,9 @@ pub(super) fn of(asked: &Baseline, against: Option<&Result<Comparison, String>>,
         put("baseline: age".to_owned(), state, text);
     }
     if asked.quiet {
-        for change in &comparison.quiet {
+        // Others are kept and shown, and nobody asks for them.
+        let quantiles = &judged.run.manifest.plan.design.judged;
+        for change in comparison.quiet.iter().filter(|change| quantiles.contains(&change.quantile)) {
             let (state, text) = quiet(change, asked.tolerance);
             put(format!("{}/quiet {} {}", change.place, change.series, change.quantile), state, text);
         }
@@ -47,12 +50,9 @@ pub(super) fn of(asked: &Baseline, against: Option<&Result<Comparison, String>>,
             let (state, text) = verdict(cell);
             put(format!("{} against the baseline", cell.name), state, text);
         }
-        let grown = cell.series.iter().filter(|series| asked.interference && series.size == Size::Grew);
-        for series in grown {
-            let by =
-                series.shift.as_ref().map_or_else(String::new, |shift| format!(" {}", ratio_interval(&shift.ratio)));
-            let text = format!("interference has grown{by} against the baseline, by more than the margin");
-            put(format!("{} {} {}", cell.name, series.series, series.quantile), RequirementState::NotMet, text);
+        if asked.interference {
+            let (state, text) = interference(cell);
+            put(format!("{} size of interference", cell.name), state, text);
         }
     }
     if found.is_empty() { open("absent: nothing of the run is in the baseline".to_owned()) } else { found }
@@ -89,4 +89,26 @@ fn verdict(cell: &CellChange) -> (RequirementState, String) {
         Change::Same | Change::Better | Change::Decided => RequirementState::Met,
     };
     (state, text)
+}
+
+/// The size of a cell's interference: one series that has grown is enough, and one must have been tested.
+fn interference(cell: &CellChange) -> (RequirementState, String) {
+    let grown = |series: &&SeriesChange| series.size == Size::Grew;
+    if let Some(series) = cell.series.iter().find(grown) {
+        let by = series.shift.as_ref().map_or_else(String::new, |shift| format!(" {}", ratio_interval(&shift.ratio)));
+        let more = match cell.series.iter().filter(grown).count() {
+            1 => String::new(),
+            n => format!("; and of {} more", n - 1),
+        };
+        let text = format!(
+            "grown{by} against the baseline at {} {}, by more than the margin{more}",
+            series.series, series.quantile
+        );
+        return (RequirementState::NotMet, text);
+    }
+    if cell.series.iter().any(|series| matches!(series.size, Size::Shrank | Size::Unchanged)) {
+        return (RequirementState::Met, "not grown".to_owned());
+    }
+    let why = cell.series.iter().find_map(|series| series.why.as_deref()).unwrap_or("it has no series on both sides");
+    (RequirementState::Undecided, format!("not tested: {why}"))
 }

@@ -60,7 +60,7 @@ pub(super) fn of(policy: &Policy, run: &Judged, retries: &[Judged], previous: &[
         settle("scenario_requirements", &own);
     }
     if let Some(asked) = &policy.baseline {
-        settle("baseline", &|judged| against::of(asked, judged.against.as_ref(), today));
+        settle("baseline", &|judged| against::of(asked, judged, today));
     }
     findings
 }

@@ -72,6 +72,10 @@ fn what_is_worse_than_the_baseline_is_not_met() {
     assert_eq!(risen("[baseline]\ntolerance = \"20%\"").answer, Met);
     assert_eq!(risen("[baseline]\ntolerance = \"5%\"").answer, NotMet);
     assert_eq!(risen("[baseline]\nquiet = false").answer, Met);
+    let grown = gate_against("[baseline]\nquiet = false\nverdicts = false", &base, run(2.5), DAY);
+    assert_eq!(state(&grown, "pair/dma size of interference"), NotMet, "{}", text(&grown));
+    let same = gate_against("[baseline]\nquiet = false\nverdicts = false", &base, run(1.0), DAY);
+    assert_eq!(same.answer, Met, "{}", text(&same));
     // The first red of two that are asked for.
     assert_eq!(risen("confirm = 2\n[baseline]").answer, Undecided);
 }
