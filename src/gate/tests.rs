@@ -322,7 +322,7 @@ fn hostile_names_are_shown_and_never_obeyed() {
     plan.neighbours[1].name = format!("{evil}{long}");
     plan.inventory.gpus[0].name = evil.to_owned();
     plan.inventory.driver = Some(evil.to_owned());
-    for (_, arm) in &mut run.arms {
+    for arm in run.arms.values_mut() {
         let series = arm.series.remove("h2d").unwrap();
         arm.series.insert(evil.to_owned(), series);
     }
@@ -395,6 +395,32 @@ fn every_mistake_of_a_policy_has_its_place() {
     }
     let newer = read("test.toml", "schema = 2\nelse = 1").unwrap_err();
     assert_eq!((newer.all.len(), newer.all[0].found.as_str()), (1, "a policy of version 2"));
+}
+
+/// A policy that no built-in scenario can satisfy would ask for what nobody can run: its keys and channels are those of the
+/// scenarios for its tier.
+#[test]
+fn the_built_in_acceptance_has_everything_that_the_production_policy_asks_for() {
+    let text = BUILTIN.iter().find(|(name, _)| *name == DEFAULT).unwrap().1;
+    let policy = read(DEFAULT, text).unwrap();
+    for name in ["acceptance/h100-mig-on", "acceptance/a100-mig-on", "acceptance/h200-mig-on"] {
+        let (source, text) = crate::scenario::load(name).unwrap();
+        let scenario = crate::scenario::read(&source, &text, crate::workload::CATALOGUE).unwrap();
+        assert!(scenario.design.tier >= policy.evidence.tier, "{name}");
+        for demand in &policy.demands {
+            let Must::Cell(rules) = &demand.must else { continue };
+            assert!(scenario.arrangements.iter().any(|a| demand.sharing.contains(&a.sharing)), "{name}");
+            for rule in rules.0.iter().filter(|rule| rule.key != "default") {
+                let mut first = scenario.neighbours.iter().filter_map(|n| n.workload.channels.first());
+                assert!(first.any(|channel| channel.id() == rule.key), "{name} has no neighbour for {}", rule.key);
+            }
+        }
+        for channel in &policy.evidence.tested {
+            let loaded = scenario.neighbours.iter().any(|n| n.workload.channels.contains(channel));
+            let felt = scenario.panel.iter().any(|p| p.workload.channels.contains(channel));
+            assert!(loaded && felt, "{name} does not test {channel}");
+        }
+    }
 }
 
 fn as_json(text: &str) -> serde_json::Value {
