@@ -33,7 +33,7 @@ begun = time.perf_counter()
 if way == "all":
     rows = base.execute(ask.format(group="filename,", files=files, by="GROUP BY filename")).fetchall()
 else:
-    rows = [(file, *base.execute(ask.format(group="", files=[file], by="")).fetchone()) for file in files]
+    rows = [(file, *base.execute(ask.format(group="", files=[file], by="")).fetchall()[0]) for file in files]
 seconds = time.perf_counter() - begun
 print(json.dumps({
     "found": {pathlib.Path(file).name: list(quantiles) for file, _, quantiles in rows},
