@@ -1,10 +1,13 @@
 //! Reports: a model built from a recorded run and its verdict, and a file per format that shows it. Pure.
 
 mod build;
+mod charts;
 mod controls;
+mod detail;
 mod duration;
 mod format;
 mod hazards;
+mod html;
 mod json;
 mod memory;
 mod model;
@@ -20,6 +23,7 @@ mod fixture;
 mod tests;
 
 pub use hazards::{Blast, HazardHere};
+pub use html::html;
 pub use json::{report_schema, run_schema};
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
@@ -37,17 +41,20 @@ pub enum Format {
     Terminal,
     /// JSON, as described by [`report_schema`].
     Json,
+    /// One self-contained page. [`html`] shows more than a report alone can.
+    Html,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: &[Self] = &[Self::Terminal, Self::Json];
+    pub const ALL: &[Self] = &[Self::Terminal, Self::Json, Self::Html];
 
     /// The name used on the command line.
     pub const fn id(self) -> &'static str {
         match self {
             Self::Terminal => "terminal",
             Self::Json => "json",
+            Self::Html => "html",
         }
     }
 }
@@ -82,6 +89,18 @@ pub enum ReportError {
     /// The model has no JSON form: a bug.
     #[error("the report has no JSON form: {0}")]
     Json(#[from] serde_json::Error),
+    /// A chart could not be drawn: a bug.
+    #[error("a chart of the report cannot be drawn: {0}")]
+    Chart(String),
+    /// The template could not be filled in: a bug.
+    #[error("the page of the report cannot be written: {0}")]
+    Page(#[from] askama::Error),
+}
+
+impl From<charts::Failed> for ReportError {
+    fn from(failed: charts::Failed) -> Self {
+        Self::Chart(failed.to_string())
+    }
 }
 
 /// A report in `format`.
@@ -92,5 +111,6 @@ pub fn render(report: &Report, format: Format, options: &Options) -> Result<Stri
     match format {
         Format::Terminal => Ok(terminal::render(report, options)),
         Format::Json => json::render(report),
+        Format::Html => html::render(report),
     }
 }

@@ -165,6 +165,7 @@ fn what_was_not_measured_says_so_first_in_every_format() {
                 let first = match format {
                     Format::Terminal => text.lines().next().unwrap(),
                     Format::Json => text.lines().nth(1).unwrap(),
+                    Format::Html => text.split("<body>").nth(1).unwrap().trim().lines().next().unwrap(),
                 };
                 match provenance.banner() {
                     Some(banner) => assert!(first.contains(banner), "{provenance:?} as {}: {first:?}", format.id()),

@@ -33,7 +33,8 @@ pub use error::RunDirError;
 pub use event::Note;
 pub use read::{Verified, load, manifest, verify};
 pub use record::{
-    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData, Turns,
+    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, Placed, ProbeCalibration, Proof, RecordedRun,
+    SeriesData, Turns,
 };
 pub use write::{Encoded, RunDir, encode};
 
