@@ -121,7 +121,7 @@ async function accessible(file, scheme) {
 /** Filter, units, theme, links, tips and keyboard. */
 async function works(file) {
   const page = await open(file);
-  const grid = await page.$(".grid");
+  const grid = await page.$(".matrix .grid");
   const colour = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const [before] = [await colour()];
   await page.click("#theme");
@@ -130,8 +130,8 @@ async function works(file) {
   report(file, before !== after && before === await colour(), "the toggle does not turn dark and light again");
   if (grid) {
     const state = () => page.evaluate(() => ({
-      on: document.querySelectorAll(".grid td[data-verdict]:not(.off)").length,
-      all: document.querySelectorAll(".grid td[data-verdict]").length,
+      on: document.querySelectorAll(".matrix .grid td[data-verdict]:not(.off)").length,
+      all: document.querySelectorAll(".matrix .grid td[data-verdict]").length,
       cells: [...document.querySelectorAll("details.cell:not(.hazard)")].filter(d => d.getClientRects().length).length,
       status: document.querySelector(".status").textContent,
     }));

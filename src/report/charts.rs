@@ -67,7 +67,7 @@ impl Ink {
     }
 }
 
-/// A curve of quantiles: (q, nanoseconds, low, high). What is not finite is left out; a bound that is not lies at the end.
+/// A curve of quantiles: (q, nanoseconds, low, high). What is not finite is left out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CurveChart {
     pub(super) quiet: Vec<[f64; 4]>,
@@ -303,7 +303,7 @@ fn tail(q: f64) -> f64 {
 /// The percentile curve of the quiet and the noisy side. The text is what follows `<svg `.
 pub(super) fn curve(c: &CurveChart) -> Result<Drawn, Failed> {
     let (w, h) = if c.small { (380 * FINE, 210 * FINE) } else { (620 * FINE, 300 * FINE) };
-    let (left, right, top, bottom) = (62 * FINE, 14 * FINE, 12 * FINE, 28 * FINE);
+    let (left, right, top, bottom) = (62 * FINE, 22 * FINE, 12 * FINE, 28 * FINE);
     let all = || c.quiet.iter().chain(&c.noisy);
     let bars = c.judged.iter().filter_map(|(_, bar)| *bar).flat_map(|(low, high)| [low, high]);
     let values = all().map(|p| p[1]).chain(bars);
@@ -322,20 +322,26 @@ pub(super) fn curve(c: &CurveChart) -> Result<Drawn, Failed> {
             (0.9999, "99.99"),
             (0.99999, "99.999"),
         ];
+        let mut free = i32::MIN;
         for (q, text) in ticks.into_iter().filter(|(q, _)| tail(*q) <= x.high) {
             let at = x.at(tail(q));
             canvas.line(&[(at, top), (at, h - bottom)], Ink::Grid)?;
-            let text = if q == 0.0 { "0 %".to_owned() } else { text.to_owned() };
-            canvas.text(&text, (at, h - bottom + 13 * FINE), HPos::Center, Ink::Text)?;
+            let text = if q == 0.0 { "0 %" } else { text };
+            // Half of it and a gap, at 7 units a character.
+            let half = text.len() as i32 * 7 * FINE / 2;
+            if at - half >= free {
+                canvas.text(text, (at, h - bottom + 13 * FINE), HPos::Center, Ink::Text)?;
+                free = at + half + 4 * FINE;
+            }
         }
         for (side, line, band) in [(&c.quiet, Ink::Quiet, Ink::QuietBand), (&c.noisy, Ink::Noisy, Ink::NoisyBand)] {
             let inside: Vec<&[f64; 4]> = side.iter().filter(|p| p[1].is_finite() && p[1] > 0.0).collect();
             let at = |p: &[f64; 4], v: f64| (x.at(tail(p[0])), y.at(v));
             let low = |p: &[f64; 4]| if p[2].is_finite() { p[2] } else { p[1] };
-            // A bound that there is none of lies beyond the axis.
-            let high = |p: &[f64; 4]| if p[3].is_finite() { p[3] } else { f64::INFINITY };
-            let mut outline: Vec<(i32, i32)> = inside.iter().map(|p| at(p, high(p))).collect();
-            outline.extend(inside.iter().rev().map(|p| at(p, low(p))));
+            // The band ends where there is no upper bound.
+            let bounded: Vec<&[f64; 4]> = inside.iter().copied().take_while(|p| p[3].is_finite()).collect();
+            let mut outline: Vec<(i32, i32)> = bounded.iter().map(|p| at(p, p[3])).collect();
+            outline.extend(bounded.iter().rev().map(|p| at(p, low(p))));
             canvas.fill(outline, band)?;
             canvas.line(&inside.iter().map(|p| at(p, p[1])).collect::<Vec<_>>(), line)?;
             if let [only] = inside[..] {
@@ -364,10 +370,16 @@ pub(super) fn over_time(c: &TimeChart) -> Result<Drawn, Failed> {
     let lanes: Vec<_> = c.lanes.iter().filter(|(_, _, values)| values.iter().any(|v| v.is_finite())).collect();
     let h = top + high + lanes.len() as i32 * (lane + gap) + 28 * FINE;
     let bottom = h - 28 * FINE;
-    let ends = c.arms.iter().flat_map(|(at, length, _)| [*at, at + length]);
-    let Some(mut x) = Axis::over(ends, false, left, w - right) else { return nothing(w, high) };
-    // Whole blocks.
-    (x.low, x.high) = (libm::floor(x.low + 0.2 * (x.high - x.low).min(1.0)), x.high);
+    let ends = || c.arms.iter().flat_map(|(at, length, _)| [*at, at + length]);
+    let Some(x) = Axis::over(ends(), false, left, w - right) else { return nothing(w, high) };
+    // Whole blocks, where they are such.
+    let (first, last) =
+        ends().filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let x = if last - first < 1e6 {
+        Axis { low: libm::floor(first), high: libm::ceil(last).max(libm::floor(first) + 1.0), ..x }
+    } else {
+        x
+    };
     let latency = c.latency.iter().flatten().copied();
     let places = c.arms.iter().map(|arm| x.at(arm.0 + arm.1 / 2.0)).collect();
     svg(w, h, places, |canvas| {
@@ -428,7 +440,7 @@ pub(super) fn over_time(c: &TimeChart) -> Result<Drawn, Failed> {
 /// Noisy ÷ quiet, block by block, against the margins.
 pub(super) fn blocks(c: &BlockChart) -> Result<Drawn, Failed> {
     let (w, h) = if c.small { (380 * FINE, 210 * FINE) } else { (620 * FINE, 300 * FINE) };
-    let (left, right, top, bottom) = (62 * FINE, 14 * FINE, 12 * FINE, 28 * FINE);
+    let (left, right, top, bottom) = (62 * FINE, 22 * FINE, 12 * FINE, 28 * FINE);
     let values = c.ratios.iter().map(|(_, ratio)| *ratio).chain(c.estimate);
     let margins = [1.0 + c.margins.0, 1.0 + c.margins.1];
     let Some(y) = Axis::over(values, true, h - bottom, top) else { return nothing(w, h) };

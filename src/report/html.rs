@@ -24,7 +24,7 @@ use super::format::count;
 use super::model::{AcceptState, Report, RunReport, VerdictWord};
 use super::{ReportError, hazards, text, words};
 use cells::CellView;
-use rows::{Badge, HazardView, MatrixView};
+use rows::{Badge, HazardMatrix, HazardView, MatrixView};
 use setting::Setting;
 
 /// The page's style sheet and script.
@@ -55,12 +55,15 @@ struct RunView<'a> {
     facts: Vec<String>,
     interrupted: Option<String>,
     state: Badge,
+    /// How many cells are not isolated, in a sentence; empty: there are no cells.
+    isolated: String,
     tally: Vec<(Badge, String)>,
     matrix: MatrixView,
     accepted: Vec<(Badge, String, String)>,
     required: Vec<(Badge, String, String)>,
     met: Vec<(String, String)>,
     cells: Vec<CellView>,
+    hazard_matrix: HazardMatrix,
     hazards: Vec<HazardView>,
     objectives: Vec<[String; 4]>,
     controls: Vec<(Badge, String, String)>,
@@ -141,12 +144,14 @@ fn view<'a>(
         facts: facts(run),
         interrupted: interrupted(run),
         state: Badge::of_requirement(run.requirements.state),
+        isolated: isolated(run),
         tally: tally(run),
         matrix: rows::matrix(&prefix, run),
         accepted: accepted(run),
         required: required(run),
         met: met(run),
-        hazards: rows::hazards(run)?,
+        hazard_matrix: rows::hazard_matrix(run),
+        hazards: rows::hazards(&prefix, run)?,
         objectives: rows::objectives(run),
         controls: rows::controls(run),
         observed: rows::observed(run),
@@ -189,6 +194,19 @@ fn interrupted(run: &RunReport) -> Option<String> {
     })
 }
 
+fn isolated(run: &RunReport) -> String {
+    let (cells, moved, open) = (run.cells.len() as u64, run.not_isolated().count(), run.undecided().count() as u64);
+    if cells == 0 {
+        return String::new();
+    }
+    let open = if open == 0 { String::new() } else { format!(", {open} not decided") };
+    let surprises = match run.cells.iter().filter(|cell| cell.expected == super::Expected::No).count() {
+        0 => String::new(),
+        n => format!("; {n} not as expected"),
+    };
+    format!("{moved} of {} not isolated{open}{surprises}.", count(cells, "cell"))
+}
+
 /// How many cells have which verdict.
 fn tally(run: &RunReport) -> Vec<(Badge, String)> {
     use VerdictWord::{Degraded, Inconclusive, Isolated, Skipped, Violated};
@@ -216,14 +234,20 @@ fn accepted(run: &RunReport) -> Vec<(Badge, String, String)> {
     run.accepted.iter().map(one).collect()
 }
 
-/// Requirements that are not simply met, the gravest first.
+/// Requirements that are not simply met, the gravest first, those of one text together.
 fn required(run: &RunReport) -> Vec<(Badge, String, String)> {
     let items = &run.requirements.items;
-    [RequirementState::NotMet, RequirementState::Undecided, RequirementState::Accepted]
-        .into_iter()
-        .flat_map(|state| items.iter().filter(move |item| item.state == state))
-        .map(|item| (Badge::of_requirement(item.state), item.cell.clone(), item.text.clone()))
-        .collect()
+    let mut groups: Vec<(Badge, String, String)> = Vec::new();
+    for state in [RequirementState::NotMet, RequirementState::Undecided, RequirementState::Accepted] {
+        for item in items.iter().filter(|item| item.state == state) {
+            let badge = Badge::of_requirement(state);
+            match groups.iter_mut().find(|(other, _, text)| *other == badge && *text == item.text) {
+                Some((_, cells, _)) => cells.push_str(&format!(", {}", item.cell)),
+                None => groups.push((badge, item.cell.clone(), item.text.clone())),
+            }
+        }
+    }
+    groups
 }
 
 fn met(run: &RunReport) -> Vec<(String, String)> {

@@ -154,12 +154,16 @@ fn row(s: &Series) -> SeriesRow {
         ratio: s.ratio.as_ref().map_or_else(|| NONE.to_owned(), ratio_interval),
         quiet: quantile(s.quiet_ns, s.quiet_requests),
         noisy: quantile(s.noisy_ns, s.noisy_requests),
-        change: s
-            .change_ns
-            .map_or_else(|| NONE.to_owned(), |ns| format!("{}{}", if ns < 0.0 { "−" } else { "+" }, time(ns.abs()))),
+        change: s.change_ns.map_or_else(|| NONE.to_owned(), change),
         judged: judged.to_owned(),
         requests: format!("{} / {}", s.quiet_requests, s.noisy_requests),
     }
+}
+
+/// "+27 µs", "−4 ns", "0 ns".
+fn change(ns: f64) -> String {
+    let sign = if ns < 0.0 { "−" } else { "+" };
+    if ns == 0.0 { time(0.0) } else { format!("{sign}{}", time(ns.abs())) }
 }
 
 /// Causes, the series of each together.

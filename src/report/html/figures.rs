@@ -84,11 +84,15 @@ fn curve(cell: &Cell, s: &SeriesDetail, small: bool) -> Result<Figure, charts::F
     let quantiles = body.iter().map(|row| format!("{} quiet {}, noisy {}", row[0], row[1], row[2]));
     let label = format!("Latency by percentile of {}: {}", s.name, quantiles.collect::<Vec<_>>().join("; "));
     let mut note = format!(
-        "{} quiet and {} noisy requests. Bands: 99 % intervals of the ranks, were requests independent.",
+        "{} quiet and {} noisy requests. Bands: 99 % intervals of the ranks, were requests independent; they end where \
+         there is no upper bound.",
         s.quiet.requests, s.noisy.requests
     );
     if judged.clone().any(|judged| bar(judged).is_some()) {
         note.push_str(" Bars: where the judged interval of the ratio puts the noisy quantile.");
+    }
+    if small {
+        note = format!("{} quiet and {} noisy requests.", s.quiet.requests, s.noisy.requests);
     }
     let unserved = s.quiet.unserved + s.noisy.unserved;
     if unserved > 0 {
@@ -137,12 +141,17 @@ fn blocks(s: &SeriesDetail, d: &Differences, small: bool) -> Result<Figure, char
         s.name,
         count(d.ratios.len() as u64, "block"),
     );
-    let note = format!(
-        "Line and band: Hodges–Lehmann estimate {told}. Slower in {slower} of {}. Isolated within {}, violated beyond {}.",
-        count(d.ratios.len() as u64, "block"),
-        percent(d.margins.0),
-        percent(d.margins.1),
-    );
+    let of = count(d.ratios.len() as u64, "block");
+    let note = if small {
+        format!("Estimate {told}; slower in {slower} of {of}.")
+    } else {
+        format!(
+            "Line and band: Hodges–Lehmann estimate {told}. Slower in {slower} of {of}. Shaded green: isolated, within {}; \
+             amber: degraded, up to {}.",
+            percent(d.margins.0),
+            percent(d.margins.1),
+        )
+    };
     let row = |(block, r): &(u32, f64)| {
         let r = if *r == f64::INFINITY {
             "never served beside the neighbour".to_owned()

@@ -59,7 +59,7 @@ pub(super) struct MatrixView {
     pub(super) caption: String,
     pub(super) columns: Vec<(String, String)>,
     pub(super) rows: Vec<MatrixRow>,
-    pub(super) notes: Vec<&'static str>,
+    pub(super) notes: Vec<String>,
 }
 
 pub(super) struct MatrixRow {
@@ -89,11 +89,12 @@ pub(super) fn matrix(prefix: &str, run: &RunReport) -> MatrixView {
     let shown = || run.cells.iter().filter_map(|c| c.series.get(c.worst?));
     let mut notes = Vec::new();
     if shown().any(|s| s.judged == JudgedBy::Pooled) {
-        notes.push("* by quantiles pooled over all blocks: too few requests in an arm for one of its own");
+        notes.push("* by quantiles pooled over all blocks: too few requests in an arm for one of its own".to_owned());
     }
     if shown().filter_map(|s| s.ratio).any(|r| r.low.is_none() || r.high.is_none()) {
-        notes.push("– in an interval: no bound on that side");
+        notes.push("– in an interval: no bound on that side".to_owned());
     }
+    notes.extend(skipped(run));
     MatrixView {
         caption: quantile.map_or_else(
             || "Verdicts".to_owned(),
@@ -132,7 +133,8 @@ fn matrix_cell(prefix: &str, at: usize, cell: &Cell) -> MatrixCell {
             worst.and_then(|s| s.cause.as_ref()).map_or_else(String::new, |cause| cause.word.clone())
         }
         VerdictWord::Inconclusive => cell.why.first().map_or_else(String::new, |why| why.reason.clone()),
-        VerdictWord::Skipped => "not run".to_owned(),
+        // The reason is a sentence, and stands below the matrix.
+        VerdictWord::Skipped => String::new(),
     };
     MatrixCell {
         id: format!("{prefix}cell-{}", at + 1),
@@ -144,6 +146,23 @@ fn matrix_cell(prefix: &str, at: usize, cell: &Cell) -> MatrixCell {
         cause,
         tip: cell.summary.clone(),
     }
+}
+
+/// Why columns were skipped, those of one reason together.
+fn skipped(run: &RunReport) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (at, column) in run.columns.iter().enumerate() {
+        let cells = run.rows.iter().filter_map(|row| run.cells.get((*row.cells.get(at)?)?));
+        for cell in cells.filter(|cell| cell.verdict == VerdictWord::Skipped) {
+            let why = cell.why.first().map_or("", |why| why.text.as_str());
+            match reasons.iter_mut().find(|(other, _)| *other == why) {
+                Some((_, names)) if names.contains(&column.name.as_str()) => {}
+                Some((_, names)) => names.push(&column.name),
+                None => reasons.push((why, vec![&column.name])),
+            }
+        }
+    }
+    reasons.into_iter().map(|(why, names)| format!("skipped: {}: {why}", names.join(", "))).collect()
 }
 
 /// "38 µs → 65 µs".
@@ -221,8 +240,44 @@ pub(super) fn turns(run: &RunReport) -> Vec<(String, String)> {
     run.turns.iter().map(one).collect()
 }
 
+/// Hazards by what they are and where.
+pub(super) struct HazardMatrix {
+    pub(super) columns: Vec<String>,
+    /// Name, and per column the index of the hazard.
+    pub(super) rows: Vec<(String, Vec<Option<usize>>)>,
+}
+
+/// The matrix of hazards: a hazard's name is its column's, a slash and its row's.
+pub(super) fn hazard_matrix(run: &RunReport) -> HazardMatrix {
+    let split = |h: &'_ HazardHere| -> (String, String) {
+        let at = h.name.strip_prefix(&h.arrangement).and_then(|rest| rest.find('/')).unwrap_or(0) + h.arrangement.len();
+        let (place, rest) = h.name.split_at_checked(at).unwrap_or((&h.arrangement, &h.name));
+        (place.to_owned(), rest.strip_prefix('/').unwrap_or(rest).to_owned())
+    };
+    let mut m = HazardMatrix { columns: Vec::new(), rows: Vec::new() };
+    for (index, h) in run.hazards.iter().enumerate() {
+        let (place, name) = split(h);
+        let column = m.columns.iter().position(|c| *c == place).unwrap_or_else(|| {
+            m.columns.push(place);
+            m.columns.len() - 1
+        });
+        let row = m.rows.iter().position(|(r, _)| *r == name).unwrap_or_else(|| {
+            m.rows.push((name, Vec::new()));
+            m.rows.len() - 1
+        });
+        let cells = &mut m.rows[row].1;
+        cells.resize(cells.len().max(column + 1), None);
+        cells[column] = Some(index);
+    }
+    m.rows.iter_mut().for_each(|(_, cells)| cells.resize(m.columns.len(), None));
+    m
+}
+
 /// One hazard.
 pub(super) struct HazardView {
+    pub(super) id: String,
+    /// "186 of 514"; empty: nothing counts.
+    pub(super) hits: String,
     pub(super) name: String,
     pub(super) badge: Badge,
     pub(super) text: String,
@@ -242,9 +297,11 @@ pub(super) struct MemoryView {
     pub(super) notes: Vec<String>,
 }
 
-pub(super) fn hazards(run: &RunReport) -> Result<Vec<HazardView>, ReportError> {
-    let one = |h: &HazardHere| -> Result<HazardView, ReportError> {
+pub(super) fn hazards(prefix: &str, run: &RunReport) -> Result<Vec<HazardView>, ReportError> {
+    let one = |(at, h): (usize, &HazardHere)| -> Result<HazardView, ReportError> {
         Ok(HazardView {
+            id: format!("{prefix}hazard-{}", at + 1),
+            hits: if h.of > 0 { format!("{} of {}", h.hits, h.of) } else { String::new() },
             name: h.name.clone(),
             badge: Badge::of_verdict(h.verdict),
             text: h.text.clone(),
@@ -253,7 +310,7 @@ pub(super) fn hazards(run: &RunReport) -> Result<Vec<HazardView>, ReportError> {
             blast: h.blast.iter().map(blast).collect(),
         })
     };
-    run.hazards.iter().map(one).collect()
+    run.hazards.iter().enumerate().map(one).collect()
 }
 
 fn memory(m: &MemoryHere, name: &str) -> Result<MemoryView, ReportError> {

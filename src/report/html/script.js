@@ -20,12 +20,12 @@
     tools.hidden = false;
     const tally = run.querySelector(".tally");
     if (tally) tally.hidden = true;
-    const grid = run.querySelector(".grid");
+    const grid = run.querySelector(".matrix .grid");
     const boxes = all("input[type=checkbox]", tools);
     const find = tools.querySelector("input[type=search]");
     const status = tools.querySelector(".status");
     const cells = all("td[data-verdict]", grid);
-    const bodies = new Map(all(".cell .body", run).map(body => [body.id, body.parentElement]));
+    const bodies = new Map(all(".cell:not(.hazard) .body", run).map(body => [body.id, body.parentElement]));
     for (const box of boxes) {
       const n = cells.filter(cell => cell.dataset.verdict === box.value).length;
       box.parentElement.append(" " + n);
@@ -52,6 +52,7 @@
     boxes.forEach(box => box.addEventListener("change", filter));
     find.addEventListener("input", filter);
     const unit = tools.querySelector(".unit");
+    unit.hidden = !grid.querySelector(".ratio");
     unit.addEventListener("click", () => {
       const times = unit.getAttribute("aria-pressed") !== "true";
       unit.setAttribute("aria-pressed", String(times));

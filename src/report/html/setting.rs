@@ -3,6 +3,7 @@
 
 use crate::gpu::Gpu;
 use crate::plan::{Plan, PlannedArrangement, PlannedNeighbour, PlannedProbe};
+use crate::provenance::Provenance;
 use crate::report::format::{NONE, count, rate, share, time};
 use crate::report::words;
 use crate::run_dir::{Placed, RecordedRun};
@@ -15,6 +16,8 @@ pub(super) struct Setting {
     pub(super) design: Vec<(&'static str, String)>,
     pub(super) hashes: Vec<(&'static str, String)>,
     pub(super) layouts: Vec<Layout>,
+    /// Why nothing proves who sat where; empty: something does.
+    pub(super) unproved: &'static str,
     /// Name, workload with parameters, channels, load.
     pub(super) probes: Vec<[String; 4]>,
     pub(super) neighbours: Vec<[String; 4]>,
@@ -56,6 +59,13 @@ pub(super) fn of(run: &RecordedRun) -> Setting {
             ),
         ],
         layouts: (0..plan.arrangements.len()).map(|index| layout(run, index)).collect(),
+        unproved: match (run.manifest.provenance, proof.placed.is_empty()) {
+            (_, false) => "",
+            (Provenance::Simulated, true) => {
+                "Simulated: in virtual time there are no processes whose places could be proved."
+            }
+            (_, true) => "No evidence of placement was recorded: nothing proves who sat where.",
+        },
         probes: plan.panel.iter().map(probe).collect(),
         neighbours: plan.neighbours.iter().map(neighbour).collect(),
         scenario: run.manifest.scenario_text.clone(),
@@ -171,13 +181,8 @@ fn layout(run: &RecordedRun, index: usize) -> Layout {
         let role = if victims.contains(&at) { ", a place of the victim" } else { "" };
         (seat.id.clone(), format!("{}{role}", seat.share))
     });
-    Layout {
-        name: a.name.clone(),
-        mode: a.sharing.id().to_owned(),
-        seats: seats.collect(),
-        note: notes.join("; "),
-        placed,
-    }
+    let mode = if a.name == a.sharing.id() { "" } else { a.sharing.id() };
+    Layout { name: a.name.clone(), mode: mode.to_owned(), seats: seats.collect(), note: notes.join("; "), placed }
 }
 
 fn proof(a: &PlannedArrangement, grid: usize, company: &str, placed: &Placed) -> PlacedView {

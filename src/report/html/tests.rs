@@ -29,7 +29,7 @@ fn with_arms(run: &mut RecordedRun, blocks: u32, quiet_ns: u64) {
                 let times = if key.neighbour.is_some() { 2 } else { 1 };
                 let mut data = SeriesData::default();
                 (0..100).for_each(|n| {
-                    data.latency.record(quiet_ns.saturating_mul(times).saturating_add(n * quiet_ns / 50))
+                    data.latency.record(quiet_ns.saturating_mul(times).saturating_add(n * (quiet_ns / 50)))
                 });
                 data.censored = u64::from(block == 3 && key.neighbour.is_some());
                 let probes = planned.grids[0].probes.iter().flat_map(|probe| &plan.panel[*probe].series);
