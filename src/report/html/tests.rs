@@ -296,9 +296,16 @@ fn hazards_are_shown_with_their_tables() {
         }],
     };
     let mut report = Report::build(&fixture::run(), &fixture::verdict());
-    report.runs[0].hazards = vec![hazard];
+    let untried =
+        HazardHere { name: "mig/ramp".to_owned(), arrangement: "mig".to_owned(), memory: None, ..hazard.clone() };
+    report.runs[0].hazards = vec![hazard, HazardHere { blast: Vec::new(), hits: 0, of: 0, ..untried }];
     let page = render(&report).unwrap();
     balanced(&page);
+    for at in [1, 2] {
+        assert_eq!(page.matches(&format!("href=\"#hazard-{at}\"")).count(), 1);
+        assert_eq!(page.matches(&format!(" id=\"hazard-{at}\"")).count(), 1, "a link that leads nowhere");
+    }
+    assert!(page.contains("<b>2 of 30</b>"));
     for text in [
         "1 of 5",
         "700",
