@@ -458,10 +458,13 @@ pub(super) fn blocks(c: &BlockChart) -> Result<Drawn, Failed> {
         y_axis(canvas, &y, left, w - right, |v| format!("{}×", trimmed(&significant(v, 3))))?;
         let [estimate, low, high] = c.estimate;
         if estimate.is_finite() {
+            let bounded = low.is_finite() || high.is_finite();
             let low = if low.is_finite() { low } else { 0.0 };
             let high = if high.is_finite() { high } else { f64::INFINITY };
             let (from, to) = (y.at(high), y.at(low));
-            canvas.rect((left, from), (w - right, to.max(from + FINE)), Ink::NoisyBand)?;
+            if bounded {
+                canvas.rect((left, from), (w - right, to.max(from + FINE)), Ink::NoisyBand)?;
+            }
             canvas.line(&[(left, y.at(estimate)), (w - right, y.at(estimate))], Ink::Estimate)?;
         }
         for (block, ratio) in c.ratios.iter().take(MOST_POINTS) {
