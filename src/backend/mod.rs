@@ -93,6 +93,15 @@ impl Company {
     pub fn is_beside(&self) -> bool {
         *self == Self::Beside
     }
+
+    /// Who is there, in words.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Beside => "beside the neighbours",
+            Self::Alone => "alone",
+            Self::Within => "with the noise in its own place",
+        }
+    }
 }
 
 /// What a backend could not do, and what to do about it.

@@ -64,7 +64,11 @@ pub(super) fn render(
     style: Style,
 ) -> Result<String, CliError> {
     let options = Options { width: super::terminal_width(), style };
-    report::render(&Report::build(run, verdict), format, &options).map_err(|e| CliError::Bug(e.to_string()))
+    let text = match format {
+        Format::Html => report::html(run, verdict),
+        _ => report::render(&Report::build(run, verdict), format, &options),
+    };
+    text.map_err(|e| CliError::Bug(e.to_string()))
 }
 
 /// Refuses to write to `path` where it lies in one of `runs`.

@@ -106,7 +106,7 @@ fn share(over: &Ratio) -> String {
 }
 
 /// What a probe that is saturated still tells.
-fn saturation(s: &Saturated) -> String {
+pub(super) fn saturation(s: &Saturated) -> String {
     let service = s.service_ns.map_or_else(String::new, |ns| format!(", {} each on the device (p50)", time(ns)));
     format!(
         "saturated: {} of {} served, the backlog grows by {}{service}",

@@ -437,6 +437,7 @@ pub(super) fn run() -> RecordedRun {
         observed: BTreeMap::new(),
         tried: Vec::new(),
         finished: true,
+        proof: crate::run_dir::Proof::default(),
     }
 }
 

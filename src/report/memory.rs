@@ -105,8 +105,28 @@ fn disagreement(c: &Capacity, d: &Disagreement) -> String {
     format!("{what} {} by the tenant{when}, and {} by NVML", people(d.inside), people(d.nvml))
 }
 
-fn people(bytes: u64) -> String {
+pub(super) fn people(bytes: u64) -> String {
     Bytes(bytes).for_people()
+}
+
+/// "asked for 64.00 MiB more: out of memory; it saw 0.00 MiB of 79.65 GiB free".
+pub(super) fn attempt(event: &OutOfMemory) -> String {
+    let what = match event.step {
+        Step::Context => "its context".to_owned(),
+        Step::Budget => format!("{} of its budget", people(event.asked)),
+        Step::Work => format!("{} to work in", people(event.asked)),
+        Step::Take => format!("{} more", people(event.asked)),
+    };
+    let how = match event.outcome {
+        Outcome::Oom => "out of memory".to_owned(),
+        Outcome::Error(code) => format!("error {code}"),
+        other => format!("{other:?}"),
+    };
+    let free = match (event.free, event.total) {
+        (Some(free), Some(total)) => format!("; it saw {} of {} free", people(free), people(total)),
+        _ => String::new(),
+    };
+    format!("asked for {what}: {how}{free}")
 }
 
 /// The part of the terminal's text.
@@ -134,25 +154,10 @@ pub(super) fn section(page: &mut Page, name: &str, m: &MemoryHere) {
             continue;
         }
         shown += 1;
-        let what = match event.step {
-            Step::Context => "its context".to_owned(),
-            Step::Budget => format!("{} of its budget", people(event.asked)),
-            Step::Work => format!("{} to work in", people(event.asked)),
-            Step::Take => format!("{} more", people(event.asked)),
-        };
-        let how = match event.outcome {
-            Outcome::Oom => "out of memory".to_owned(),
-            Outcome::Error(code) => format!("error {code}"),
-            other => format!("{other:?}"),
-        };
-        let free = match (event.free, event.total) {
-            (Some(free), Some(total)) => format!("; it saw {} of {} free", people(free), people(total)),
-            _ => String::new(),
-        };
         let tint = if event.who == "victim" { Tint::Bad } else { Tint::Plain };
         let line = Line::of(Tint::Faint, &format!("{} ", time(event.at_ns as f64)))
             .with(tint, &event.who)
-            .with(Tint::Plain, &format!(" asked for {what}: {how}{free}"));
+            .with(Tint::Plain, &format!(" {}", attempt(event)));
         page.paragraph(line, 2, 4);
     }
     if let Some(more) = m.out_of_memory.len().checked_sub(shown).filter(|more| *more > 0) {

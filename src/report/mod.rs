@@ -1,12 +1,15 @@
 //! Reports: a model built from a recorded run and its verdict, and a file per format that shows it. Pure.
 
 mod build;
+mod charts;
 mod controls;
 mod csv;
+mod detail;
 mod duration;
 mod escape;
 mod format;
 mod hazards;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -28,6 +31,7 @@ mod tests;
 
 pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
+pub use html::html;
 pub(crate) use json::document;
 pub use json::{report_schema, run_schema};
 pub use junit::{Inconclusive, render as junit};
@@ -57,11 +61,14 @@ pub enum Format {
     Openmetrics,
     /// Comma-separated values, a row per cell, series and quantile.
     Csv,
+    /// One self-contained page. [`html`] shows more than a report alone can.
+    Html,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: &[Self] = &[Self::Terminal, Self::Json, Self::Markdown, Self::Junit, Self::Openmetrics, Self::Csv];
+    pub const ALL: &[Self] =
+        &[Self::Terminal, Self::Json, Self::Html, Self::Markdown, Self::Junit, Self::Openmetrics, Self::Csv];
 
     /// The name used on the command line.
     pub const fn id(self) -> &'static str {
@@ -72,6 +79,7 @@ impl Format {
             Self::Junit => "junit",
             Self::Openmetrics => "openmetrics",
             Self::Csv => "csv",
+            Self::Html => "html",
         }
     }
 }
@@ -115,6 +123,18 @@ pub enum ReportError {
     /// It has no CSV form: a bug.
     #[error("the report has no CSV form: {0}")]
     Csv(String),
+    /// A chart could not be drawn: a bug.
+    #[error("a chart of the report cannot be drawn: {0}")]
+    Chart(String),
+    /// The template could not be filled in: a bug.
+    #[error("the page of the report cannot be written: {0}")]
+    Page(#[from] askama::Error),
+}
+
+impl From<charts::Failed> for ReportError {
+    fn from(failed: charts::Failed) -> Self {
+        Self::Chart(failed.to_string())
+    }
 }
 
 /// A report in `format`.
@@ -129,5 +149,6 @@ pub fn render(report: &Report, format: Format, options: &Options) -> Result<Stri
         Format::Junit => junit::render(report, Inconclusive::default()),
         Format::Openmetrics => openmetrics::render(report),
         Format::Csv => csv::render(report),
+        Format::Html => html::render(report),
     }
 }

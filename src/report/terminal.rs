@@ -530,24 +530,7 @@ fn turns(page: &mut Page, run: &RunReport) {
     }
     page.heading("Turns, by the device's own stamps");
     for TurnsSeen { place, seen } in &run.turns {
-        let text = match seen {
-            Some(t) => {
-                let switch = t.switch.map_or_else(
-                    || "the others' turns are shorter, so that the cost of a switch is not known".to_owned(),
-                    |switch| format!("a switch costs {}", time(switch.0 as f64)),
-                );
-                format!(
-                    ": a tenant runs {}, then waits {} for {}; {switch} (means of the middle half of {} turns)",
-                    time(t.quantum.0 as f64),
-                    time(t.gap.0 as f64),
-                    count(t.others.into(), "other"),
-                    t.count
-                )
-            }
-            None => ": not measured; it takes a probe of short kernels (compute), a noise of long ones (compute-burst), and \
-                     tenants that always have work queued"
-                .to_owned(),
-        };
+        let text = format!(": {}", words::turns(seen.as_ref()));
         page.paragraph(Line::of(Tint::Plain, place).with(Tint::Faint, &text), 2, 4);
     }
 }

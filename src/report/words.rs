@@ -5,8 +5,8 @@ use crate::run_dir::JudgedBy;
 use crate::scenario::{Tier, Word};
 use crate::verdict::{Control, ControlOutcome, Reason, RequirementState};
 
-use super::format::{NONE, percent, ratio_interval, time};
-use super::model::{Cell, Series, VerdictWord, Why};
+use super::format::{NONE, count, percent, ratio_interval, time};
+use super::model::{Cell, Series, Turns, VerdictWord, Why};
 
 /// The name of a tier.
 pub(super) const fn tier(tier: Tier) -> &'static str {
@@ -226,6 +226,26 @@ pub(super) fn reason(reason: &Reason) -> Why {
         }
     };
     Why { reason: id.to_owned(), text, of: Vec::new(), advice: Some(advice) }
+}
+
+/// What is known of the turns that tenants take.
+pub(super) fn turns(seen: Option<&Turns>) -> String {
+    let Some(t) = seen else {
+        return "not measured; it takes a probe of short kernels (compute), a noise of long ones (compute-burst), and \
+                tenants that always have work queued"
+            .to_owned();
+    };
+    let switch = t.switch.map_or_else(
+        || "the others' turns are shorter, so that the cost of a switch is not known".to_owned(),
+        |switch| format!("a switch costs {}", time(switch.0 as f64)),
+    );
+    format!(
+        "a tenant runs {}, then waits {} for {}; {switch} (means of the middle half of {} turns)",
+        time(t.quantum.0 as f64),
+        time(t.gap.0 as f64),
+        count(t.others.into(), "other"),
+        t.count
+    )
 }
 
 /// What would decide.

@@ -35,7 +35,8 @@ pub use event::Note;
 pub use exact::{ExactQuantiles, exact_quantiles};
 pub use read::{Verified, digest, load, manifest, verify};
 pub use record::{
-    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, ProbeCalibration, RecordedRun, SeriesData, Turns,
+    ArmData, Calibration, JudgedBy, Manifest, NeighbourCalibration, Placed, ProbeCalibration, Proof, RecordedRun,
+    SeriesData, Turns,
 };
 pub use write::{Encoded, RunDir, encode};
 

@@ -8,7 +8,7 @@ use super::event::{self, Committed, Event, at_line};
 use super::files::{self, DIGEST, EVENTS, FINISHED, MANIFEST, SUMS};
 use super::samples::{self, Label};
 use super::sums::Sums;
-use super::{ArmData, Digest, Manifest, RecordedRun, RunDirError, SeriesData, check, hlog, sums};
+use super::{ArmData, Digest, Manifest, Placed, Proof, RecordedRun, RunDirError, SeriesData, check, hlog, sums};
 use crate::backend::{ArmKey, ArmRecord};
 use crate::hazard::Tried;
 use crate::observation::Observed;
@@ -148,6 +148,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, RunDirError> {
     }
     same_provenance(&at_line(1), log.header.provenance, &manifest)?;
     let mut opened = replay(manifest, log, stated.is_some())?;
+    opened.run.proof.manifest_sha256 = Some(found);
+    opened.run.proof.root_sha256 = stated.as_ref().map(|(finished, _)| finished.root_sha256.clone());
     opened.run.arms = match &stated {
         Some((_, sums)) => from_hlogs(path, &opened, sums)?,
         None => from_samples(path, &opened)?,
@@ -189,6 +191,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let (mut lost, mut lost_before) = (BTreeMap::new(), BTreeMap::new());
     let mut observed: BTreeMap<usize, Vec<Observed>> = BTreeMap::new();
     let mut tried: Vec<Tried> = Vec::new();
+    let mut placed = BTreeMap::new();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
     // Arrangements of which an arm was ever committed.
@@ -243,7 +246,11 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 }
                 tried.push(*one);
             }
-            Event::Arranged { .. } | Event::Note(_) => {}
+            Event::Arranged { arrangement, grid, company, evidence, .. } => {
+                let place = (arrangement, grid, company.words());
+                placed.entry(place).or_insert(Placed { times: 0, first: evidence }).times += 1;
+            }
+            Event::Note(_) => {}
         }
     }
     let run = RecordedRun {
@@ -259,6 +266,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         observed,
         tried,
         finished,
+        proof: Proof { placed, ..Proof::default() },
     };
     check::contradictions(&run, &committed.iter().map(|c| &c.arm).collect::<Vec<_>>(), &measured)?;
     Ok(Opened { run, committed, whole: log.whole })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{ArmKey, ArmRecord, ArmSummary, Outcome, Purpose};
+use crate::backend::{ArmKey, ArmRecord, ArmSummary, Evidence, Outcome, Purpose};
 use crate::hazard::Tried;
 use crate::observation::Observed;
 use crate::plan::Plan;
@@ -169,6 +169,28 @@ pub struct RecordedRun {
     pub tried: Vec<Tried>,
     /// The run was finished, not interrupted.
     pub finished: bool,
+    /// What ties it to its bytes, and its tenants to their places.
+    pub proof: Proof,
+}
+
+/// What ties a run to the bytes of its directory, and its tenants to their places. A run in memory alone has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proof {
+    /// SHA-256 of `manifest.json`, as the event log states it: the plan's.
+    pub manifest_sha256: Option<String>,
+    /// SHA-256 of `SHA256SUMS`, as `finished.json` states it; `None`: the run is not finished.
+    pub root_sha256: Option<String>,
+    /// Where each tenant was, by arrangement, grid and company. Nothing in virtual time.
+    pub placed: BTreeMap<(usize, usize, &'static str), Placed>,
+}
+
+/// Where the tenants of a grid were, in one company.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// Times that they were brought up and proved to be in their places.
+    pub times: u32,
+    /// The proof of the first time.
+    pub first: Evidence,
 }
 
 impl RecordedRun {
@@ -187,6 +209,7 @@ impl RecordedRun {
             observed: BTreeMap::new(),
             tried: Vec::new(),
             finished: false,
+            proof: Proof::default(),
         }
     }
 

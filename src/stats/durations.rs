@@ -83,15 +83,26 @@ impl Durations {
     pub fn add(&mut self, bucket: Bucket, count: u32) {
         self.len += u64::from(count);
         // Rising durations, as merged and sorted ones are, need no search.
-        if count > 0 && self.counts.last().is_none_or(|(last, _)| *last < bucket) {
-            self.counts.push((bucket, count));
-            return;
+        match self.counts.last_mut() {
+            Some((last, counted)) if *last == bucket => return *counted += count,
+            Some((last, _)) if *last > bucket => {}
+            _ if count > 0 => return self.counts.push((bucket, count)),
+            _ => return,
         }
         match self.counts.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
             Ok(at) => self.counts[at].1 += count,
             Err(at) if count > 0 => self.counts.insert(at, (bucket, count)),
             Err(_) => {}
         }
+    }
+
+    /// What `parts` count together.
+    pub fn pooled<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+        let mut counts: Vec<(Bucket, u32)> = parts.flat_map(|part| part.counts.iter().copied()).collect();
+        counts.sort_unstable_by_key(|(bucket, _)| *bucket);
+        let mut pooled = Self::default();
+        counts.into_iter().for_each(|(bucket, count)| pooled.add(bucket, count));
+        pooled
     }
 
     /// Gives back the memory kept for further buckets.
@@ -138,6 +149,18 @@ mod tests {
         }
         // 5 µs: buckets of 4 ns, so ε = ln(1 + 4/5000) + 1/5000 = 0.0009997.
         assert!((resolution(5_000.0) - 0.000_999_7).abs() < 1e-7);
+    }
+
+    #[test]
+    fn what_is_pooled_is_what_was_counted_apart() {
+        let mut parts = [Durations::default(), Durations::default(), Durations::default()];
+        let mut whole = Durations::default();
+        for ns in [3, 9_000, 7, 7, 1 << 40, 9_001, 3, 0] {
+            parts[(ns % 2) as usize].record(ns);
+            whole.record(ns);
+        }
+        assert_eq!(Durations::pooled(parts.iter()), whole);
+        assert_eq!(Durations::pooled([].iter()), Durations::EMPTY);
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Lab {
             observed: BTreeMap::new(),
             tried: Vec::new(),
             finished: true,
+            proof: crate::run_dir::Proof::default(),
         }
     }
 
