@@ -98,6 +98,7 @@ fn run(again: bool) -> RecordedRun {
             rate: Rate::per_second(REQUESTS),
             window: Nanos::secs(1),
             judged: plan.design.judged.iter().map(|q| (*q, JudgedBy::Blocks)).collect(),
+            delay: None,
         });
         let calibration = Calibration {
             arrangement: 0,

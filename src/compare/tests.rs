@@ -210,8 +210,11 @@ fn runs_of_one_level_are_told_apart_in_few_trials() {
     assert!(proportion_upper(hits, 300, 0.05) <= 0.05, "{hits} of 300");
 }
 
-/// Every key, what makes a run differ in it, and what the refusal names.
-fn unlike() -> Vec<(Key, fn(&mut Alike), &'static str)> {
+/// A key, what makes a run differ in it, and what the refusal names.
+type Unalike = (Key, fn(&mut Alike), &'static str);
+
+/// All of them.
+fn unlike() -> Vec<Unalike> {
     vec![
         (Key::Model, |a| a.model.name = "NVIDIA A100".to_owned(), "model name: base NVIDIA H100, new NVIDIA A100"),
         (Key::Uuid, |a| a.uuid = "GPU-2".to_owned(), "uuid: base GPU-1, new GPU-2"),

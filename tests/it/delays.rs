@@ -66,7 +66,7 @@ impl Session for Tenants<'_> {
         let mut record = self.0.run_arm(&arm)?;
         if self.1 == Broken::Recorder {
             for sample in &mut record.samples {
-                sample.planned = sample.planned + arm.windows[usize::from(sample.window)].delay;
+                sample.planned += arm.windows[usize::from(sample.window)].delay;
             }
         }
         Ok(record)
