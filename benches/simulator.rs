@@ -35,6 +35,7 @@ fn noisy_arm(plan: &Plan) -> ArmPlan {
             probe,
             load: Load::Open { rate: Rate::per_second(RATES[probe]), poisson: true },
             length: Nanos::millis(250),
+            delay: Nanos::ZERO,
         })
         .collect();
     ArmPlan {
@@ -43,6 +44,7 @@ fn noisy_arm(plan: &Plan) -> ArmPlan {
         windows,
         washout: plan.design.washout,
         drain: plan.design.drain,
+        sampled: true,
     }
 }
 

@@ -112,7 +112,7 @@ pub struct Gate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
-    /// Where the policy asks it: "evidence", "cell[0]", "scenario_requirements".
+    /// Where the policy asks it: "evidence", `cell[0]`, "scenario_requirements".
     pub rule: String,
     /// Of what: a cell, an objective, a hazard, an observation, a property of the run.
     pub subject: String,

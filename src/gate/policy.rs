@@ -79,7 +79,7 @@ pub struct Baseline {
 /// One thing that must hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
-    /// Where it stands in the file, such as "cell[0]".
+    /// Where it stands in the file, such as `cell[0]`.
     pub place: String,
     /// Of what, as a glob over names.
     pub name: String,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use crosstalk::report::Format;
 use serde_json::Value;
 
 use crate::support::{Scratch, crosstalk, small, stderr, stdout};
@@ -135,10 +136,15 @@ fn a_run_reports_and_verifies_and_every_report_opens_with_the_banner() {
     let mut lines = shown.lines();
     assert_eq!(lines.next(), Some(BANNER));
     assert!(lines.nth(2).unwrap().starts_with("Nothing is required"), "{shown}");
-    for format in crosstalk::report::Format::ALL {
+    for format in Format::ALL {
         let text = stdout(crosstalk().arg("report").arg(&out).args(["--format", format.id()]).assert().code(0));
-        let head: String = text.lines().take(2).collect();
-        assert!(head.contains(BANNER), "{}: {head}", format.id());
+        // A page opens with it in its body, and what machines read says it in a field: the library's own tests.
+        let head: String = match format {
+            Format::Terminal | Format::Json | Format::Markdown => text.lines().take(2).collect(),
+            Format::Html | Format::Junit | Format::Openmetrics | Format::Csv => text.clone(),
+        };
+        let says = if matches!(format, Format::Openmetrics | Format::Csv) { "simulated" } else { BANNER };
+        assert!(head.contains(says), "{}: {head}", format.id());
         let file = scratch.path(&format!("report.{}", format.id()));
         crosstalk().arg("report").arg(&out).args(["--format", format.id(), "-o"]).arg(&file).assert().code(0);
         assert_eq!(std::fs::read_to_string(file).unwrap(), text);
