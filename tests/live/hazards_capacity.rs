@@ -68,7 +68,8 @@ fn under_time_slicing_the_victim_runs_out_of_memory_and_it_is_the_neighbours_doi
     );
     let taken: Vec<&Value> = attempts(&record, "neighbour", "take");
     let came = at(taken[0]);
-    assert!(work.iter().filter(|a| at(a) < came).count() == 30 && at(lost[0]) > came);
+    // Thirty by itself; how many more before the neighbour, told to begin then, takes its first is the machine's affair.
+    assert!(work.iter().filter(|a| at(a) < came).count() >= 30 && at(lost[0]) > came);
     assert!(taken.iter().any(|t| at(t) > at(work[40]) && at(t) < at(work[200])), "it took while the victim worked");
     // As the victim saw it then: less than what it asked for was free.
     let seen = |i: usize| lost[0]["seen"][i].as_u64().expect("a view");
