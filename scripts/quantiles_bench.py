@@ -26,6 +26,7 @@ folder, way = pathlib.Path(sys.argv[1]), sys.argv[2]
 files = sorted(str(path) for path in folder.glob("arms/ts/*.parquet"))
 base = duckdb.connect()
 base.execute("SET threads = 1")
+base.execute("SET enable_progress_bar = false")
 ask = "SELECT {group} count(*), quantile_disc(greatest(completed - planned, 1), [0.5, 0.99, 0.999]) " \\
     "FROM read_parquet({files}, filename = true, hive_partitioning = false) " \\
     "WHERE outcome = 0 AND completed IS NOT NULL {by}"

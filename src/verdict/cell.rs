@@ -82,32 +82,58 @@ pub(super) fn skipped(run: &RecordedRun, arrangement: usize) -> Option<&String> 
 }
 
 /// All cells, in plan order, judged but for the placebo and requirements; and the objectives of every place.
-pub(super) fn judge_cells(
-    run: &RecordedRun,
-    controls: &Controls,
-    tables: &mut Tables,
-) -> (Vec<CellVerdict>, Vec<SloVerdict>) {
+pub(super) fn judge_cells(run: &RecordedRun, controls: &Controls) -> (Vec<CellVerdict>, Vec<SloVerdict>) {
     let plan = &run.manifest.plan;
-    let (mut cells, mut slos) = (Vec::new(), Vec::new());
-    for (index, arrangement) in plan.arrangements.iter().enumerate() {
-        let reason = skipped(run, index);
-        let mut quiet = None;
-        for (victim, neighbour) in places(plan, arrangement, reason.is_some()) {
-            let cell = Cell::new(run, index, victim, neighbour);
-            if let Some(reason) = reason {
-                cells.push(cell.empty(Verdict::Skipped { reason: reason.clone() }));
-                continue;
-            }
-            if quiet != Some(victim) {
-                quiet = Some(victim);
-                slos.extend(cell.quiet_slos(run, None));
-            }
-            let judged = cell.judge(run, controls, tables);
-            cells.push(judged.cell);
-            slos.extend(judged.slos);
+    let all: Vec<(usize, usize, usize)> = plan
+        .arrangements
+        .iter()
+        .enumerate()
+        .flat_map(|(index, a)| {
+            let places = places(plan, a, skipped(run, index).is_some());
+            places.into_iter().map(move |(victim, neighbour)| (index, victim, neighbour))
+        })
+        .collect();
+    let judged = on_all_cores(&all, |(index, victim, neighbour), tables| {
+        let cell = Cell::new(run, *index, *victim, *neighbour);
+        match skipped(run, *index) {
+            Some(reason) => Judged { cell: cell.empty(Verdict::Skipped { reason: reason.clone() }), slos: Vec::new() },
+            None => cell.judge(run, controls, tables),
         }
+    });
+    let (mut cells, mut slos) = (Vec::new(), Vec::new());
+    let mut quiet = None;
+    for ((index, victim, neighbour), judged) in all.into_iter().zip(judged) {
+        if skipped(run, index).is_none() && quiet != Some((index, victim)) {
+            quiet = Some((index, victim));
+            slos.extend(Cell::new(run, index, victim, neighbour).quiet_slos(run, None));
+        }
+        cells.push(judged.cell);
+        slos.extend(judged.slos);
     }
     (cells, slos)
+}
+
+/// What `judge` makes of each item, in their order, whoever of the threads judged it: every cell draws from a stream of its own.
+pub(super) fn on_all_cores<T: Sync, R: Send>(items: &[T], judge: impl Fn(&T, &mut Tables) -> R + Sync) -> Vec<R> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get()).min(items.len()).max(1);
+    // In turns: neighbouring cells take about as long as one another.
+    let part = |first: usize| {
+        let mut tables = Tables::new();
+        items.iter().skip(first).step_by(cores).map(|item| judge(item, &mut tables)).collect::<Vec<R>>()
+    };
+    if cores == 1 {
+        return part(0);
+    }
+    let part = &part;
+    let mut parts: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|first| scope.spawn(move || part(first))).collect();
+        let joined = threads.into_iter().map(|thread| match thread.join() {
+            Ok(part) => part.into_iter(),
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    });
+    (0..items.len()).filter_map(|i| parts[i % cores].next()).collect()
 }
 
 /// A series of an arm; nothing where it does not occur.

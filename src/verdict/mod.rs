@@ -44,7 +44,6 @@ pub use types::{
 pub use warnings::foreseen;
 
 use cell::Controls;
-use estimate::Tables;
 use looks::Extent;
 
 use crate::channel::Channel;
@@ -60,16 +59,16 @@ const TAIL: Quantile = Quantile(95_000);
 /// Judges a recorded run, whole or interrupted.
 pub fn judge(run: &RecordedRun) -> RunVerdict {
     let plan = &run.manifest.plan;
-    let mut tables = Tables::new();
-    let mut controls = Controls::new();
-    for (index, arrangement) in plan.arrangements.iter().enumerate() {
-        if cell::skipped(run, index).is_none() {
-            for grid in 0..arrangement.grids.len() {
-                controls.insert((index, grid), controls::of_grid(run, index, grid, &mut tables));
-            }
-        }
-    }
-    let (mut cells, mut slos) = cell::judge_cells(run, &controls, &mut tables);
+    let grids: Vec<(usize, usize)> = plan
+        .arrangements
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| cell::skipped(run, *index).is_none())
+        .flat_map(|(index, arrangement)| (0..arrangement.grids.len()).map(move |grid| (index, grid)))
+        .collect();
+    let judged = cell::on_all_cores(&grids, |(index, grid), tables| controls::of_grid(run, *index, *grid, tables));
+    let controls: Controls = grids.into_iter().zip(judged).collect();
+    let (mut cells, mut slos) = cell::judge_cells(run, &controls);
     let mut rows: Vec<ControlVerdict> = controls.into_values().flat_map(|grid| grid.rows).collect();
     rows.extend(placebo::apply(run, &mut cells));
     rows.sort_by_key(|row| row.arrangement);
