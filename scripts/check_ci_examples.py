@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 
+import cli_help
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKFLOW = ROOT / ".github" / "examples" / "crosstalk-gate.yml"
 ACTION = ROOT / ".github" / "actions" / "crosstalk-gate" / "action.yml"
@@ -108,20 +110,7 @@ def commands():
 
 
 def flags(binary):
-    helps, found, seen = {}, [], 0
-    for where, words in commands():
-        verb = words[0]
-        if verb not in helps:
-            done = subprocess.run([binary, verb, "--help"], capture_output=True, text=True)
-            helps[verb] = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*)", done.stdout)) if done.returncode == 0 else None
-        if helps[verb] is None:
-            found.append(f"{where}: crosstalk has no verb {verb}")
-            continue
-        for flag in (w.split("=")[0] for w in words if w.startswith("--")):
-            seen += 1
-            if flag not in helps[verb]:
-                found.append(f"{where}: crosstalk {verb} has no {flag}")
-    return found if seen >= 20 else [*found, f"only {seen} flags were found: the search for them is broken"]
+    return cli_help.unknown(binary, commands(), least=20)
 
 
 def formats(binary):

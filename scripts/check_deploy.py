@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 
+import cli_help
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 TEXTS = [DEPLOY / "README.md", ROOT / "docs" / "containers.md"]
@@ -284,22 +286,7 @@ def commands(files):
 
 
 def check_flags(binary, files):
-    helps, found, flags = {}, [], 0
-    for where, words in commands(files):
-        verb = words[0]
-        if verb not in helps:
-            done = subprocess.run([binary, verb, "--help"], capture_output=True, text=True)
-            helps[verb] = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*)", done.stdout)) if done.returncode == 0 else None
-        if helps[verb] is None:
-            found.append(f"{where}: crosstalk has no verb {verb}")
-            continue
-        for flag in (w.split("=")[0] for w in words if w.startswith("--")):
-            flags += 1
-            if flag not in helps[verb]:
-                found.append(f"{where}: crosstalk {verb} has no {flag}")
-    if flags < 10:
-        found.append(f"only {flags} flags were found: the search for them is broken")
-    return found
+    return cli_help.unknown(binary, commands(files), least=10)
 
 
 def check_messages():

@@ -3,7 +3,9 @@
 
     pip install junitparser==5.0.3 prometheus_client==0.26.0 markdown-it-py==4.3.0 \\
         pyarrow==26.0.1 duckdb==2.0.1 hdrhistogram==0.10.8
-    python3 scripts/check_formats.py RUN CROSSTALK
+    python3 scripts/check_formats.py RUN CROSSTALK [PAGES]
+
+With PAGES, a folder, the runs whose names nobody vouches for leave their HTML there, for scripts/check_html.sh.
 
 JUnit by junitparser, and by what the schema of Jenkins' xUnit plugin allows; OpenMetrics by prometheus_client, both of its
 parsers, and by `promtool check metrics` where that is installed (Debian: prometheus); CSV by the csv module; Markdown by
@@ -14,6 +16,7 @@ scripts/check_run_dir.py does of any run.
 import csv
 import io
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -171,6 +174,7 @@ def check_openmetrics(text, report):
     expected = [r for cell in cells(report) for s in cell["series"] if s["ratio"] for r in s["ratio"].values()]
     assert sorted(s.value for s in ratios) == sorted(r for r in expected if r is not None)
     promtool = shutil.which("promtool")
+    assert promtool or "CI" not in os.environ, "promtool is missing: it comes with Debian's package prometheus"
     if promtool:
         done = run(promtool, "check", "metrics", input=text)
         assert done.returncode == 0, f"promtool check metrics: {done.stdout}{done.stderr}"
@@ -298,7 +302,12 @@ def hostile_names(root, folder):
     return made
 
 
-def main(root, crosstalk):
+def page(crosstalk, root, pages):
+    done = run(crosstalk, "report", root, "--format", "html", "-o", pages / f"hostile-{root.name}.html")
+    assert done.returncode == 0, f"{root} as HTML: {done.stderr[:2000]}"
+
+
+def main(root, crosstalk, pages):
     check(crosstalk, root)
     print(f"{root}: DuckDB: {check_duckdb(root)}")
     with tempfile.TemporaryDirectory() as folder:
@@ -307,10 +316,13 @@ def main(root, crosstalk):
         check(crosstalk, made)
         check_run_dir.main(made)
         print(f"{made}: DuckDB: {check_duckdb(made)}")
-        check(crosstalk, hostile_names(root, folder))
+        named = hostile_names(root, folder)
+        check(crosstalk, named)
+        for hostile in (made, named) if pages else ():
+            page(crosstalk, hostile, pages)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve())
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve(), pathlib.Path(sys.argv[3]) if sys.argv[3:] else None)

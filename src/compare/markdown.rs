@@ -5,21 +5,7 @@ use std::fmt::Write as _;
 use super::model::{Change, Comparison, QuietState, Size};
 use super::modes::Modes;
 use super::text::{before, change_word, run_words, state_word, thousandths};
-use crate::report::{NONE, Ratio, count, escape, rate, ratio, ratio_interval, time};
-
-/// A text in which nothing is Markdown or HTML.
-pub(crate) fn md(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in escape(text).chars() {
-        if c.is_ascii_punctuation()
-            && !matches!(c, '.' | ',' | ';' | '/' | '-' | '%' | '(' | ')' | '\'' | '"' | '=' | '?')
-        {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
+use crate::report::{NONE, Ratio, count, prose, rate, ratio, ratio_interval, time};
 
 /// Rows of a table, each cell escaped.
 fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
@@ -27,10 +13,10 @@ fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
         return;
     }
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    out.push_str(&line(head.iter().map(|cell| md(cell)).collect()));
+    out.push_str(&line(head.iter().map(|cell| prose(cell)).collect()));
     out.push_str(&line(head.iter().map(|_| "---".to_owned()).collect()));
     for row in rows {
-        out.push_str(&line(row.iter().map(|cell| md(cell)).collect()));
+        out.push_str(&line(row.iter().map(|cell| prose(cell)).collect()));
     }
     out.push('\n');
 }
@@ -39,16 +25,16 @@ fn opening(banner: Option<&str>, title: &str, summary: &str, card: &str) -> Stri
     let mut out = String::new();
     // Writing to a string cannot fail.
     if let Some(banner) = banner {
-        let _ = write!(out, "> **{}**\n\n", md(banner));
+        let _ = write!(out, "> **{}**\n\n", prose(banner));
     }
-    let _ = write!(out, "## {}\n\n**{}**\n\n{}\n\n", md(title), md(summary), md(card));
+    let _ = write!(out, "## {}\n\n**{}**\n\n{}\n\n", prose(title), prose(summary), prose(card));
     out
 }
 
 fn notes(out: &mut String, notes: &[String]) {
     out.push_str("<details><summary>What this can say</summary>\n\n");
     for note in notes {
-        let _ = writeln!(out, "- {}", md(note));
+        let _ = writeln!(out, "- {}", prose(note));
     }
     out.push_str("\n</details>\n");
 }
@@ -57,14 +43,14 @@ fn notes(out: &mut String, notes: &[String]) {
 pub(super) fn comparison(c: &Comparison) -> String {
     let mut out = opening(c.banner.as_deref(), "crosstalk: compared with the base", &c.summary, &c.card);
     for run in &c.base {
-        let _ = writeln!(out, "- base: {}", md(&run_words(run)));
+        let _ = writeln!(out, "- base: {}", prose(&run_words(run)));
     }
-    let _ = writeln!(out, "- new: {}", md(&run_words(&c.new)));
+    let _ = writeln!(out, "- new: {}", prose(&run_words(&c.new)));
     for changed in &c.changed {
-        let _ = writeln!(out, "- {}: {} → {}", md(&changed.what), md(&changed.base), md(&changed.new));
+        let _ = writeln!(out, "- {}: {} → {}", prose(&changed.what), prose(&changed.base), prose(&changed.new));
     }
     for difference in &c.different {
-        let _ = writeln!(out, "- unlike, as was allowed: {}", md(&difference.to_string()));
+        let _ = writeln!(out, "- unlike, as was allowed: {}", prose(&difference.to_string()));
     }
     out.push('\n');
     let rows = c
@@ -162,11 +148,11 @@ pub(super) fn modes(m: &Modes) -> String {
         let _ = write!(
             out,
             "**{}**: {} {}, {} {}\n\n",
-            md(&cell.neighbour),
-            md(a),
-            md(&word(&cell.a)),
-            md(b),
-            md(&word(&cell.b))
+            prose(&cell.neighbour),
+            prose(a),
+            prose(&word(&cell.a)),
+            prose(b),
+            prose(&word(&cell.b))
         );
         let per_s = |r: Option<f64>| r.map_or(NONE.to_owned(), rate);
         let rows: Vec<Vec<String>> = cell

@@ -10,7 +10,7 @@ use crate::field::Value;
 use crate::observation;
 use crate::provenance::Provenance;
 use crate::scenario::tree::{Entry, Reader, Table, join};
-use crate::scenario::{Accept, Expectation, Margins, Mistakes, Rule, SharingMode, Tier, Word, words_of};
+use crate::scenario::{self, Accept, Expectation, Margins, Mistakes, Rule, SharingMode, Tier, Word};
 use crate::units::Share;
 
 /// What must hold of a run, and of whom it must come, before a pipeline goes on.
@@ -251,19 +251,9 @@ fn sharing(table: &Table<'_>) -> Vec<SharingMode> {
 /// Words by key, as in `require`.
 fn rules<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Expectation> {
     let (node, path) = table.special("must")?;
-    let words = words_of(true);
-    let word = |r: &mut Reader<'t>, node: &'t toml::Spanned<DeValue<'t>>, path: &str| -> Option<Word> {
-        let text = node.get_ref().as_str().unwrap_or_default();
-        if words.contains(&text) {
-            return text.parse().ok();
-        }
-        let found = r.written(&node.span());
-        r.mistake_among(&node.span(), path, found, "expected one of the words listed below", text, words);
-        None
-    };
     let entries = match node.get_ref() {
         DeValue::String(_) => {
-            let word = word(r, node, path)?;
+            let word = scenario::word(r, node, path, true)?;
             return Some(Expectation(vec![Rule { key: Expectation::DEFAULT.to_owned(), word }]));
         }
         DeValue::Table(entries) if !entries.is_empty() => entries,
@@ -279,7 +269,7 @@ fn rules<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Expectation> {
             r.mistake(&key.span(), path, "`slo` here", "expected objectives in a table of their own, `[[objective]]`");
             continue;
         }
-        if let Some(word) = word(r, value, &join(path, name)) {
+        if let Some(word) = scenario::word(r, value, &join(path, name), true) {
             read.push((key.span().start, Rule { key: name.to_owned(), word }));
         }
     }

@@ -221,27 +221,40 @@ pub(super) fn section(page: &mut Page, run: &RunReport) {
     }
 }
 
+/// What stands where nobody came back.
+pub(super) const NEVER: &str = "never";
+
+impl Blast {
+    /// Its row in a table: fault, trials in which it reached somebody, codes that the neighbour and the victim saw, longest gap,
+    /// recovery, a newcomer's start, Xids.
+    pub(super) fn row(&self) -> [String; 8] {
+        let list = |codes: &[u32]| match codes {
+            [] => "none".to_owned(),
+            codes => codes.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
+        };
+        let after = |ns: Option<u64>| ns.map_or_else(|| NEVER.to_owned(), |ns| super::format::time(ns as f64));
+        [
+            self.fault.map_or("none (control)", FaultKind::id).to_owned(),
+            format!("{} of {}", self.reached, self.trials),
+            list(&self.own_codes),
+            list(&self.victim_codes),
+            after(Some(self.longest_gap_ns)),
+            after(self.recovered_ns),
+            after(self.newcomer_ns),
+            list(&self.xids),
+        ]
+    }
+}
+
 fn blast_line(b: &Blast) -> Vec<Line> {
-    let plain = |text: &str| Line::of(Tint::Plain, text);
-    let list = |codes: &[u32]| match codes {
-        [] => plain("none"),
-        codes => plain(&codes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
+    let tint = |(column, text): (usize, &String)| match column {
+        0 => Tint::Strong,
+        1 if b.reached > 0 => Tint::Bad,
+        1 => Tint::Good,
+        _ if text == NEVER => Tint::Bad,
+        _ => Tint::Plain,
     };
-    let time = |ns: Option<u64>, never: &str| match ns {
-        Some(ns) => plain(&super::format::time(ns as f64)),
-        None => Line::of(Tint::Bad, never),
-    };
-    let reached = format!("{} of {}", b.reached, b.trials);
-    vec![
-        Line::of(Tint::Strong, b.fault.map_or("none (control)", FaultKind::id)),
-        Line::of(if b.reached > 0 { Tint::Bad } else { Tint::Good }, &reached),
-        list(&b.own_codes),
-        list(&b.victim_codes),
-        time(Some(b.longest_gap_ns), ""),
-        time(b.recovered_ns, "never"),
-        time(b.newcomer_ns, "never"),
-        list(&b.xids),
-    ]
+    b.row().iter().enumerate().map(|(column, text)| Line::of(tint((column, text)), text)).collect()
 }
 
 /// What `check` says before the first fault: what the driver may report, and what Kubernetes does with it.

@@ -2,14 +2,13 @@
 
 use super::escape::shortened;
 use super::format::{NONE, count, percent, rate, ratio_interval, time};
-use super::hazards::{Blast, HazardHere};
+use super::hazards::{Blast, HazardHere, NEVER};
 use super::memory::Took;
 use super::model::{
     AcceptState, AcceptedRisk, Cell, Expected, Header, Objective, Report, Row, RunReport, TurnsSeen, VerdictWord,
 };
 use super::text::escape;
 use super::words;
-use crate::hazard::FaultKind;
 use crate::run_dir::JudgedBy;
 use crate::units::Bytes;
 use crate::verdict::{ControlOutcome, RequirementState};
@@ -105,7 +104,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 
 /// Words that hold names of others: shown, never obeyed. Where GitHub makes links of what is no Markdown (mentions, issues,
 /// addresses), a space without width parts the characters.
-fn prose(text: &str) -> String {
+pub(crate) fn prose(text: &str) -> String {
     let text = shortened(&escape(text), SENTENCE);
     let mut out = String::with_capacity(text.len() + 16);
     let mut before = ' ';
@@ -452,23 +451,8 @@ fn faults(doc: &mut Doc, h: &HazardHere) {
     }
     let head =
         ["fault", "reached others", "its own code", "victim's code", "longest gap", "recovered", "newcomer", "Xids"];
-    let codes = |codes: &[u32]| match codes {
-        [] => "none".to_owned(),
-        codes => codes.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
-    };
-    let after = |ns: Option<u64>| ns.map_or_else(|| "**never**".to_owned(), |ns| time(ns as f64));
-    let row = |b: &Blast| {
-        vec![
-            b.fault.map_or("none (control)", FaultKind::id).to_owned(),
-            format!("{} of {}", b.reached, b.trials),
-            codes(&b.own_codes),
-            codes(&b.victim_codes),
-            time(b.longest_gap_ns as f64),
-            after(b.recovered_ns),
-            after(b.newcomer_ns),
-            codes(&b.xids),
-        ]
-    };
+    let strong = |text: String| if text == NEVER { format!("**{text}**") } else { text };
+    let row = |b: &Blast| b.row().into_iter().map(strong).collect();
     let rows: Vec<Vec<String>> = h.blast.iter().map(row).collect();
     doc.table(&format!("Blast radius of faults, {}", code(&h.name)), &strings(&head), &rows);
 }

@@ -35,6 +35,7 @@ pub use html::html;
 pub(crate) use json::document;
 pub use json::{report_schema, run_schema};
 pub use junit::{Inconclusive, render as junit};
+pub(crate) use markdown::prose;
 pub use memory::{MemoryHere, OutOfMemory, Took};
 pub use model::{
     AcceptState, AcceptedRisk, Calibrated, Cell, Column, ControlItem, ControlShown, Expected, Header, JudgedQuantile,

@@ -437,7 +437,13 @@ fn expectation<'t>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, here: &Here) ->
     Expectation(read.into_iter().map(|(_, rule)| rule).collect())
 }
 
-fn word<'t>(r: &mut Reader<'t>, node: Node<'t>, path: &str, require: bool) -> Option<super::expectation::Word> {
+/// A verdict's word, or the mistake with its choices: of `require` and a policy's `must`, or of `expect`.
+pub(crate) fn word<'t>(
+    r: &mut Reader<'t>,
+    node: Node<'t>,
+    path: &str,
+    require: bool,
+) -> Option<super::expectation::Word> {
     one_of(r, node, path, keys::words_of(require))
 }
 

@@ -19,6 +19,7 @@ mod tests;
 pub(crate) mod tree;
 mod write;
 
+pub(crate) use arrangement::word;
 pub(crate) use builtin::read_text;
 pub use builtin::{BUILTIN, LoadError, list_json, load, table};
 pub use design::{Controls, Design, FALSE_PASS, Look, Margins, Quantile, Tier};

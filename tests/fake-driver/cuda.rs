@@ -13,6 +13,8 @@ mod config;
 mod context;
 #[path = "cuda/copies.rs"]
 mod copies;
+#[path = "cuda/delivery.rs"]
+mod delivery;
 #[path = "cuda/device.rs"]
 mod device;
 #[path = "shared/entry.rs"]

@@ -1,6 +1,5 @@
 //! The matrix and the tables of a run.
 
-use crate::hazard::FaultKind;
 use crate::report::ReportError;
 use crate::report::format::{NONE, count, rate, ratio_parts, time};
 use crate::report::hazards::{Blast, HazardHere};
@@ -307,7 +306,7 @@ pub(super) fn hazards(prefix: &str, run: &RunReport) -> Result<Vec<HazardView>, 
             text: h.text.clone(),
             required: h.required.as_ref().map(|word| (Badge::of_requirement(h.requirement), word.clone())),
             memory: h.memory.as_ref().map(|m| memory(m, &h.name)).transpose()?,
-            blast: h.blast.iter().map(blast).collect(),
+            blast: h.blast.iter().map(Blast::row).collect(),
         })
     };
     run.hazards.iter().enumerate().map(one).collect()
@@ -340,22 +339,4 @@ fn memory(m: &MemoryHere, name: &str) -> Result<MemoryView, ReportError> {
         attempts,
         notes,
     })
-}
-
-fn blast(b: &Blast) -> [String; 8] {
-    let list = |codes: &[u32]| match codes {
-        [] => "none".to_owned(),
-        codes => codes.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
-    };
-    let or_never = |ns: Option<u64>| ns.map_or_else(|| "never".to_owned(), |ns| time(ns as f64));
-    [
-        b.fault.map_or("none (control)", FaultKind::id).to_owned(),
-        format!("{} of {}", b.reached, b.trials),
-        list(&b.own_codes),
-        list(&b.victim_codes),
-        time(b.longest_gap_ns as f64),
-        or_never(b.recovered_ns),
-        or_never(b.newcomer_ns),
-        list(&b.xids),
-    ]
 }
