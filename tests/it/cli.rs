@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use crosstalk::report::Format;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{Scratch, crosstalk, small, stderr, stdout};
 
@@ -150,6 +151,32 @@ fn a_run_reports_and_verifies_and_every_report_opens_with_the_banner() {
         assert_eq!(std::fs::read_to_string(file).unwrap(), text);
     }
     assert!(stdout(crosstalk().arg("verify").arg(&out).assert().code(0)).contains("verdict agree"));
+}
+
+/// The number to sign is the hash of the list of hashes, and there is none of a run that is not whole.
+#[test]
+fn the_root_hash_is_that_of_the_list_of_files_and_only_of_a_whole_run() {
+    let scratch = Scratch::new();
+    let (done, out) = run(&scratch, "signed", &small(""));
+    done.code(0);
+    let verify = |args: &[&str]| crosstalk().arg("verify").arg(&out).args(args).assert();
+    let sums = out.join("SHA256SUMS");
+    let root = hex::encode(Sha256::digest(std::fs::read(&sums).unwrap()));
+    assert_eq!(stdout(verify(&["--root-hash"]).code(0)), format!("{root}\n"));
+    assert!(stdout(verify(&[]).code(0)).ends_with(&format!("root hash (SHA-256): {root}\n")));
+
+    let finished = out.join("finished.json");
+    let kept = std::fs::read(&finished).unwrap();
+    std::fs::remove_file(&finished).unwrap();
+    let none = verify(&["--root-hash"]).code(2);
+    assert!(none.get_output().stdout.is_empty(), "nothing to sign");
+    assert!(stderr(none).contains("no root hash"));
+    std::fs::write(&finished, kept).unwrap();
+
+    let mut listed = std::fs::read(&sums).unwrap();
+    listed[0] = if listed[0] == b'0' { b'1' } else { b'0' };
+    std::fs::write(&sums, listed).unwrap();
+    assert!(verify(&["--root-hash"]).code(2).get_output().stdout.is_empty(), "nothing to sign");
 }
 
 /// Time-slicing cannot isolate from `hbm-read`, which seven blocks show of one quantile (0.5⁷ ≤ 1.5 %); that `idle` is isolated
