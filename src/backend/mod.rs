@@ -199,6 +199,9 @@ pub struct Window {
     /// Every request of an open loop is held back by this after its planned time: the delay control. It is latency, not
     /// lateness.
     pub delay: Nanos,
+    /// Index of the seat whose tenant issues it; `None`: the victim. Windows of tenants in seats are those of a density, and
+    /// all run at once.
+    pub seat: Option<usize>,
 }
 
 /// How requests are issued.
@@ -415,6 +418,9 @@ pub struct GpuReading {
 pub struct WindowSummary {
     /// Index into the plan's panel.
     pub probe: usize,
+    /// Index of the seat whose tenant issued it, in a density; absent: the victim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<usize>,
     /// Start, on the arm's axis.
     #[serde(rename = "start_ns")]
     pub start: Nanos,

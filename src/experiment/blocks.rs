@@ -77,6 +77,7 @@ pub(crate) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -
             _ => probe.window,
         },
         delay: Nanos::ZERO,
+        seat: None,
     };
     let probes: Vec<&ProbeCalibration> = windows.iter().filter_map(|index| calibration.probes.get(*index)).collect();
     let windows: Vec<Window> = probes.iter().map(|probe| window(probe)).collect();

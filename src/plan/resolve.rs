@@ -103,6 +103,7 @@ impl Plan {
             neighbours: scenario.neighbours.iter().map(neighbour).collect(),
             hazards: scenario.hazards.iter().map(hazard).collect(),
             arrangements,
+            curves: Vec::new(),
             accepted: scenario.accepted.clone(),
         };
         let idle = verdict::idle_looks(&plan);
@@ -222,6 +223,7 @@ impl Resolver<'_> {
             hazards: self.hazards(),
             observe: wanted.observe.clone(),
             against: self.against(),
+            density: None,
         };
         if planned.skipped.is_some() {
             return Ok(planned);

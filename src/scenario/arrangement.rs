@@ -68,6 +68,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         expect,
         observe: observe::read(r, t),
         against: t.owned("against"),
+        density: None,
     })
 }
 

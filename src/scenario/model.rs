@@ -171,6 +171,25 @@ pub struct Arrangement {
     pub observe: Vec<Asked>,
     /// Name of the arrangement that observations compare it with; the scenario's exclusive one unless given.
     pub against: Option<String>,
+    /// Equal tenants in growing numbers, in place of a victim and its neighbours.
+    pub density: Option<Density>,
+}
+
+/// Equal tenants, each a victim and a neighbour of the others, in growing numbers: how many meet their objective?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Density {
+    /// The numbers of tenants that are asked for, rising.
+    pub counts: Vec<u32>,
+    /// Index into `panel` of what every tenant runs: a probe with arrivals of the user's and an objective.
+    pub probe: usize,
+    /// Every number of `counts` is measured, not only those that the search needs.
+    pub every: bool,
+    /// Tenants that must be shown to meet every objective.
+    pub at_least: Option<u32>,
+    /// Device memory that each tenant holds; what the probe allocates, unless given.
+    pub memory: Option<Bytes>,
+    /// GPU instances among which the tenants are divided, under MIG + time-slicing.
+    pub instances: Option<u32>,
 }
 
 /// Whose control daemon tenants are clients of, under the modes with MPS.

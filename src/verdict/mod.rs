@@ -9,6 +9,7 @@ mod cause;
 mod cell;
 mod controls;
 mod decide;
+mod density;
 mod estimate;
 mod hazards;
 mod host;
@@ -30,6 +31,7 @@ mod validation;
 mod validity;
 mod warnings;
 
+pub use density::{CurveVerdict, Factor, Fairness, LevelState, LevelVerdict, LoneTenant, TenantVerdict};
 pub(crate) use hazards::asked as hazard_asked;
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
 pub use looks::{decided, idle_looks};
@@ -96,6 +98,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         cells,
         observed,
         hazards,
+        curves: density::judge(run),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a verdict says.
 
+use super::density::CurveVerdict;
 use serde::{Deserialize, Serialize};
 
 use super::hazards::HazardVerdict;
@@ -447,6 +448,9 @@ pub struct RunVerdict {
     /// Objectives in plan order: arrangement, seat, quiet arms, neighbours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slos: Vec<SloVerdict>,
+    /// Curves in plan order: how many equal tenants meet their objective.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<CurveVerdict>,
     /// Something was required at all.
     pub requires: bool,
     /// Worst state over all cells.

@@ -275,7 +275,7 @@ impl Arm<'_, '_> {
 
         let series = record.series.len() as u16;
         record.series.extend(probe.series.iter().cloned());
-        let place = Place { origin: self.origin, probe: window.probe, window: index as u16, series };
+        let place = Place { origin: self.origin, probe: window.probe, seat: window.seat, window: index as u16, series };
         let deadline = done.start + window.length + self.arm.drain;
         record.summary.windows.push(requests.finish(deadline, place, &mut record.samples));
 

@@ -84,7 +84,7 @@ pub(super) fn run(
         let requests = requests(window, probe.outstanding, start, &mut stream).with_marks(&state.probes[code].marks());
         let deadline = start + window.length + arm.drain;
         let requests = state.window(code, requests, deadline, &mut host, noise.as_mut())?;
-        let place = Place { origin, probe: window.probe, window: index as u16, series: first };
+        let place = Place { origin, probe: window.probe, seat: window.seat, window: index as u16, series: first };
         windows.push(requests.finish(deadline, place, &mut samples));
     }
 

@@ -330,6 +330,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         rule("default".to_owned(), word),
                     ];
                     Arrangement {
+                        density: None,
                         name: name.clone(),
                         sharing,
                         mps_daemon: if sharing == SharingMode::Mps { MpsDaemon::Running } else { MpsDaemon::Own },
