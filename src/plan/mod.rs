@@ -1,6 +1,7 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
 mod controls;
+mod density;
 mod pace;
 mod resolve;
 
@@ -230,6 +231,11 @@ impl Plan {
     pub fn series_of(&self, series: &str, arrangement: usize, seat: usize) -> String {
         let seat = self.arrangements[arrangement].seats.get(seat).map_or("?", |seat| seat.id.as_str());
         format!("{series}@{seat}")
+    }
+
+    /// Whether it has nothing but equal tenants in growing numbers: no cell, no hazard.
+    pub fn all_densities(&self) -> bool {
+        !self.arrangements.is_empty() && self.arrangements.iter().all(|arrangement| arrangement.density.is_some())
     }
 
     /// The GPU under test.
