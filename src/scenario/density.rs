@@ -24,8 +24,15 @@ pub(super) fn read<'t>(
     let span = node.span();
     let d = r.table(keys::DENSITY, Some(table), span.clone(), path.to_owned());
     for (key, entry) in t.given().filter(|(key, _)| !keys::BESIDE_DENSITY.contains(key)) {
-        let expected = "expected none: equal tenants are each a victim and a neighbour of the others, all alike, and nothing \
-                        else runs beside them";
+        let expected = match key {
+            "require" => {
+                "expected none: `at_least` among the keys of `tenants` is what can be required of equal tenants"
+            }
+            _ => {
+                "expected none: equal tenants are each a victim and a neighbour of the others, all alike, and nothing else runs \
+                 beside them"
+            }
+        };
         r.mistake(&entry.span, &entry.path, format!("`{key}` beside `tenants = {{ … }}`"), expected);
     }
     if let (Some(sharing), Some(entry)) = (sharing, t.entry("sharing"))

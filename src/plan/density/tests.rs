@@ -105,7 +105,7 @@ fn windows_are_as_long_as_the_objective_takes_at_its_load_unless_written() {
     assert_eq!(of("blocks = 40", p99), Nanos::secs(10));
     assert_eq!(of("blocks = 20", &p99.replace("p99", "p90")), Nanos::secs(2));
     assert_eq!(
-        of("blocks = 20", &p99.replace("p99", "p50 = \"9ms\", p99.9")).0,
+        of("blocks = 20", &p99.replace("p99", "p50 = \"9ms\", \"p99.9\"")).0,
         Nanos::secs(200).0,
         "the farthest one"
     );
