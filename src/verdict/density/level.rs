@@ -363,6 +363,7 @@ impl<'a> Level<'a> {
         verdict.served = Some(verdict.each.iter().map(|tenant| tenant.served).sum());
         verdict.good = Some(verdict.each.iter().map(|tenant| tenant.good).sum());
         verdict.fairness = self.fairness();
+        verdict.memory = self.arms.iter().filter_map(|(_, arm)| arm.summary.memory_used).max();
         verdict
     }
 
