@@ -116,7 +116,9 @@ pub fn judge_one_of(mut run: RecordedRun, runs: u32) -> (RecordedRun, RunVerdict
 /// π* of what was run: of the Isolated with the fewest blocks, or of the design where nothing is Isolated. Episodes lie
 /// in the tail: medians see none, whatever the number of blocks. A run of densities alone sees what hits the arms of each.
 fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
-    if cells.is_empty() && plan.arrangements.iter().all(|arrangement| arrangement.density.is_some()) {
+    let densities =
+        !plan.curves.is_empty() && plan.arrangements.iter().all(|arrangement| arrangement.density.is_some());
+    if densities && cells.is_empty() {
         return density::scope(plan);
     }
     let isolated = || cells.iter().flat_map(|cell| &cell.series).filter(|s| s.verdict == Verdict::Isolated);

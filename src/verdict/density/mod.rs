@@ -8,6 +8,8 @@
 //! the search chooses (Bonferroni). What was not measured follows from those that were if more tenants never fare better, which
 //! is assumed.
 
+#[cfg(test)]
+mod fixture;
 mod level;
 mod search;
 mod tails;
