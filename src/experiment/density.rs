@@ -89,7 +89,7 @@ fn measure(
 }
 
 /// What the arms of a density need to know: nothing of it is found out, for load and windows are the plan's.
-fn calibration(plan: &Plan, arrangement: usize) -> Option<Calibration> {
+pub(crate) fn calibration(plan: &Plan, arrangement: usize) -> Option<Calibration> {
     let planned = &plan.arrangements[arrangement];
     let Density { window, .. } = planned.density?;
     let probes = planned.grids.first()?.probes.iter().map(|probe| ProbeCalibration {
