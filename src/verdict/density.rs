@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::types::{Interval, RequirementState, Saturated, SloState};
+use crate::backend::Purpose;
 use crate::run_dir::RecordedRun;
 use crate::scenario::{Quantile, Slo};
 
@@ -145,4 +146,18 @@ pub struct LoneTenant {
 pub(super) fn judge(run: &RecordedRun) -> Vec<CurveVerdict> {
     let _ = run;
     Vec::new()
+}
+
+/// The arrangement of the density that is to be measured next; `None`: the curve is complete.
+pub fn next_density(run: &RecordedRun, curve: usize) -> Option<usize> {
+    let plan = &run.manifest.plan;
+    let lacks = |index: &usize| {
+        !run.skipped.contains_key(index)
+            && !run.given_up.contains_key(index)
+            && (0..plan.design.blocks).any(|block| {
+                let planned = run.planned(*index, 0, block, Purpose::Block);
+                planned.iter().any(|key| !run.arms.contains_key(key) && !run.lost.contains_key(key))
+            })
+    };
+    plan.curves.get(curve)?.levels.iter().filter(|level| level.listed).map(|level| level.arrangement).find(lacks)
 }

@@ -31,6 +31,7 @@ mod validation;
 mod validity;
 mod warnings;
 
+pub use density::next_density;
 pub use density::{CurveVerdict, Factor, Fairness, LevelState, LevelVerdict, LoneTenant, TenantVerdict};
 pub(crate) use hazards::asked as hazard_asked;
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
