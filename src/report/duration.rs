@@ -31,8 +31,12 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
         Provenance::Measured | Provenance::StandIn => "Duration",
     });
     let mut rows: Vec<Vec<Line>> = Vec::new();
-    for of_one in places.chunk_by(|a, b| a.arrangement == b.arrangement) {
-        rows.push(row(plan, of_one));
+    let curve = |place: &PlaceLength| Some(plan.arrangements.get(place.arrangement)?.density?.curve);
+    for of_one in places.chunk_by(|a, b| a.arrangement == b.arrangement || curve(a).is_some() && curve(a) == curve(b)) {
+        rows.push(match of_one.first().and_then(curve) {
+            Some(curve) => curve_row(plan, curve, of_one),
+            None => row(plan, of_one),
+        });
     }
     let total: Length = places.iter().map(|place| place.length).sum();
     let all = vec![
@@ -57,6 +61,21 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
         page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
     }
     budget(page, plan, places);
+}
+
+/// One curve: the densities that it takes at most.
+fn curve_row(plan: &Plan, curve: usize, places: &[PlaceLength]) -> Vec<Line> {
+    let length: Length = places.iter().map(|place| place.length).sum();
+    let tenants =
+        |place: &PlaceLength| plan.arrangements.get(place.arrangement)?.density.map(|d| d.tenants.to_string());
+    let each: Vec<String> = places.iter().filter_map(tenants).collect();
+    let one = each.len() == 1 && each.first().is_some_and(|n| n == "1");
+    let name = plan.curves.get(curve).map_or(NONE, |curve| curve.name.as_str());
+    vec![
+        Line::of(Tint::Plain, name),
+        Line::of(Tint::Plain, &length.total().for_people()),
+        Line::of(Tint::Plain, &format!("at most: {} tenant{}", each.join(", "), if one { "" } else { "s" })),
+    ]
 }
 
 /// One arrangement: its first place, and what each further one adds.

@@ -11,6 +11,7 @@ mod controls;
 mod decide;
 mod density;
 mod estimate;
+mod foretold;
 mod hazards;
 mod host;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod warnings;
 
 pub use density::next_density;
 pub use density::{CurveVerdict, Factor, Fairness, LevelState, LevelVerdict, LoneTenant, TenantVerdict};
+pub(crate) use foretold::Foretold;
 pub(crate) use hazards::asked as hazard_asked;
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
 pub use looks::{decided, idle_looks};
