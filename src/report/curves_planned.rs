@@ -25,7 +25,7 @@ fn lines(plan: &Plan, index: usize, curve: &Curve, places: &[PlaceLength]) -> Ve
     lines.extend(cannot_be(plan, curve));
     let runs = curve.levels.iter().filter(|level| plan.arrangements[level.arrangement].skipped.is_none()).count();
     if let (Some(foretold), true) = (Foretold::of(plan, curve), runs > 0) {
-        lines.push(requests(plan, curve, &foretold));
+        lines.push(requests(plan, &foretold));
         lines.push(Line::of(Tint::Plain, &search(plan, index, curve, runs, &foretold, places)));
     }
     lines.push(Line::of(
@@ -89,7 +89,7 @@ fn cannot_be(plan: &Plan, curve: &Curve) -> Vec<Line> {
 }
 
 /// What a tenant issues, and whether its objectives can be met with that at all.
-fn requests(plan: &Plan, curve: &Curve, foretold: &Foretold) -> Line {
+fn requests(plan: &Plan, foretold: &Foretold) -> Line {
     let text = format!(
         "windows of {}, of all tenants at once, in {}: {} of a tenant in each, {} in all",
         time(foretold.window.0 as f64),
@@ -106,7 +106,7 @@ fn requests(plan: &Plan, curve: &Curve, foretold: &Foretold) -> Line {
     if too_few.is_empty() {
         return line;
     }
-    line.with(Tint::Warn, " TOO FEW").with(Tint::Plain, &format!(" for {} of {}", too_few.join(", "), curve.name))
+    line.with(Tint::Warn, " TOO FEW").with(Tint::Plain, &format!(" for {}", too_few.join(", ")))
 }
 
 /// "measures 5 of 16 densities at most, which takes 40 min at most on a GPU; each is decided at an error rate of 0.2 %, 1 % ÷ 5".

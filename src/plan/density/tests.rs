@@ -118,6 +118,19 @@ fn windows_are_as_long_as_the_objective_takes_at_its_load_unless_written() {
     );
 }
 
+/// 8 000 000 requests for p99.999, in one window.
+#[test]
+fn a_window_that_holds_too_many_requests_is_refused() {
+    let of = |blocks: u32| {
+        let panel =
+            "{ probe = \"inference\", arrivals = { poisson = \"100000/s\" }, slo = { \"p99.999\" = \"50ms\" } }";
+        let scenario = scenario(&format!("blocks = {blocks}"), panel, &curve_of("ts", "time-slicing", "count = 2"));
+        Plan::resolve(&scenario, &simulated(h100(), None), 0, Some(h100()))
+    };
+    assert!(of(2).is_ok());
+    assert!(of(1).unwrap_err().to_string().contains("8000000 requests, at most 5000000 are held"));
+}
+
 #[test]
 fn a_bisection_takes_at_most_so_many() {
     // Eight listed, eight between: sixteen in all.
