@@ -69,12 +69,11 @@ fn curve_row(plan: &Plan, curve: usize, places: &[PlaceLength]) -> Vec<Line> {
     let tenants =
         |place: &PlaceLength| plan.arrangements.get(place.arrangement)?.density.map(|d| d.tenants.to_string());
     let each: Vec<String> = places.iter().filter_map(tenants).collect();
-    let one = each.len() == 1 && each.first().is_some_and(|n| n == "1");
     let name = plan.curves.get(curve).map_or(NONE, |curve| curve.name.as_str());
     vec![
         Line::of(Tint::Plain, name),
         Line::of(Tint::Plain, &length.total().for_people()),
-        Line::of(Tint::Plain, &format!("at most: {} tenant{}", each.join(", "), if one { "" } else { "s" })),
+        Line::of(Tint::Plain, &format!("at most: densities of {} tenants", each.join(", "))),
     ]
 }
 
