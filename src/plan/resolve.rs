@@ -219,7 +219,7 @@ impl Resolver<'_> {
     }
 
     /// On a machine that is tested as it is. The simulator gives each arrangement the machine that it asks for.
-    fn as_it_is(&self) -> bool {
+    pub(super) fn as_it_is(&self) -> bool {
         self.inventory.provenance != Provenance::Simulated
     }
 

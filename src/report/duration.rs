@@ -116,14 +116,20 @@ fn parts(length: Length) -> String {
 fn budget(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     let (tier, one) = (plan.design.tier, one_place_each(places).total());
     let (budget, tier) = (tier.budget(), words::tier(tier));
+    let (what, shorter) = match (plan.all_densities(), plan.curves.is_empty()) {
+        (true, _) => ("the search along all curves", "fewer densities, curves or blocks make it shorter"),
+        (_, true) => ("one place in each arrangement", "fewer neighbours, probes or arrangements make it shorter"),
+        (_, false) => (
+            "one place in each arrangement, with the search along all curves",
+            "fewer neighbours, probes, arrangements or densities make it shorter",
+        ),
+    };
     let line = if one <= budget {
-        let text =
-            format!("one place in each arrangement: {} of the {} of {tier}", one.for_people(), budget.for_people());
+        let text = format!("{what}: {} of the {} of {tier}", one.for_people(), budget.for_people());
         Line::of(Tint::Plain, &text)
     } else {
         let text = format!(
-            ": one place in each arrangement takes {}, and {tier} should take {} at most; fewer neighbours, probes or \
-             arrangements make it shorter",
+            ": {what} takes {}, and {tier} should take {} at most; {shorter}",
             one.for_people(),
             budget.for_people()
         );
