@@ -73,7 +73,7 @@ fn curve_row(plan: &Plan, curve: usize, places: &[PlaceLength]) -> Vec<Line> {
     vec![
         Line::of(Tint::Plain, name),
         Line::of(Tint::Plain, &length.total().for_people()),
-        Line::of(Tint::Plain, &format!("at most: densities of {} tenants", each.join(", "))),
+        Line::of(Tint::Plain, &format!("at most; tenants: {}", each.join(", "))),
     ]
 }
 
