@@ -1,6 +1,7 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
 mod controls;
+mod density;
 mod pace;
 mod resolve;
 
@@ -242,6 +243,11 @@ impl Plan {
     /// The name of a series of the tenant in `seat`; of the victim, which has none to be told from, its own.
     pub(crate) fn tenant_series(&self, series: &str, arrangement: usize, seat: Option<usize>) -> String {
         seat.map_or_else(|| series.to_owned(), |seat| self.series_of(series, arrangement, seat))
+    }
+
+    /// Whether it has nothing but equal tenants in growing numbers: no cell, no hazard.
+    pub fn all_densities(&self) -> bool {
+        !self.arrangements.is_empty() && self.arrangements.iter().all(|arrangement| arrangement.density.is_some())
     }
 
     /// The GPU under test.
