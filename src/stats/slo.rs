@@ -50,6 +50,8 @@ pub fn share_bounds(arms: &[Over], alpha: (f64, f64), stream: &mut Stream) -> Op
         return None;
     }
     let bounded = [alpha.0, alpha.1].map(|level| shares.len() >= objective_arms(level));
+    // Of a side that has no bound nothing is drawn.
+    let alpha = (if bounded[0] { alpha.0 } else { alpha.1 }, if bounded[1] { alpha.1 } else { alpha.0 });
     let (low, high) = wide_mean_bounds(&shares, (PART * alpha.0, PART * alpha.1), stream)?;
     Some(ShareBounds {
         share: shares.iter().sum::<f64>() / shares.len() as f64,
