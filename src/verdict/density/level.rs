@@ -7,8 +7,9 @@ use super::search::State;
 use crate::backend::{ArmKey, Purpose, WindowSummary};
 use crate::plan::{Curve, Plan, PlannedProbe};
 use crate::run_dir::{ArmData, RecordedRun, SeriesData};
-use crate::scenario::{FALSE_PASS, Quantile};
+use crate::scenario::{Arrivals, FALSE_PASS, Quantile};
 use crate::stats::{Counts, Durations, objective_arms, t_exceeds};
+use crate::units::time_for_people;
 use crate::verdict::cell::skipped;
 use crate::verdict::slo::{self, Rates, Side};
 use crate::verdict::types::{Reason, Saturated, SloState, SloVerdict};
@@ -129,10 +130,24 @@ impl<'a> Level<'a> {
         } else if !self.is_whole() {
             if self.accounted() > 0 { State::Begun } else { State::NotRun }
         } else {
-            let backlog = self.backlog();
-            let tenants = (0..self.series.len()).map(|seat| self.objectives(seat, backlog));
-            of_whole(&self.decided(backlog, &self.together(backlog), tenants))
+            self.state_of_whole()
         }
+    }
+
+    /// What [`Self::decided`] says, without drawing what it does not take.
+    fn state_of_whole(&self) -> State {
+        let backlog = self.backlog();
+        let mut seats = 0..self.series.len();
+        let together = || self.with_all(backlog, |side| side.misses(self.probe()));
+        if self.is_overloaded(backlog)
+            || together()
+            || seats.clone().any(|seat| self.tenant(seat, backlog).misses(self.probe()))
+        {
+            return State::Missed;
+        }
+        let asked = !self.series.is_empty() && !self.probe().slos.is_empty();
+        let met = |seat| self.objectives(seat, backlog).iter().all(|slo| slo.state == SloState::Met);
+        if asked && seats.all(met) { State::Met } else { State::Undecided }
     }
 
     /// The same from what was found of it.
@@ -196,9 +211,11 @@ impl<'a> Level<'a> {
     /// than can be served it is as long at the end as in the middle, on average. And whether that of some tenant does in most of
     /// its windows.
     fn backlog(&self) -> Backlog {
+        let phase = if matches!(self.probe().arrivals, Arrivals::Fixed(_)) { 1.0 } else { 0.0 };
         let grown = |arm: &ArmData| {
             let windows = arm.summary.windows.iter().filter(|w| w.probe == self.curve.probe && w.seat.is_some());
-            windows.map(|w| w.open_at_end as f64 - w.open_at_half as f64).sum::<f64>()
+            // Requests that come evenly spaced are open or not by where the look falls between two of them: by one at most.
+            windows.map(|w| beyond(w.open_at_end as f64 - w.open_at_half as f64, phase)).sum::<f64>()
         };
         let grown: Vec<f64> = self.arms.iter().map(|(_, arm)| grown(arm)).collect();
         let mean = grown.iter().sum::<f64>() / grown.len().max(1) as f64;
@@ -219,7 +236,10 @@ impl<'a> Level<'a> {
         if backlog == Backlog::Steady { None } else { load().filter(|load| load.growth > 0.0) }
     }
 
-    fn side(&self, name: &str, arms: Vec<(u64, Counts<'a>)>, part: f64, backlog: Backlog) -> Side<'a> {
+    fn side<'b>(&self, name: &str, arms: Vec<(u64, Counts<'b>)>, part: f64, backlog: Backlog) -> Side<'b>
+    where
+        'a: 'b,
+    {
         let objectives = self.probe().slos.len().max(1) as f64;
         let growing = (backlog != Backlog::Steady).then_some(Reason::Backlog);
         Side {
@@ -235,17 +255,21 @@ impl<'a> Level<'a> {
         }
     }
 
-    /// Every objective of one tenant.
-    fn objectives(&self, seat: usize, backlog: Backlog) -> Vec<SloVerdict> {
-        let arms = slo::held(&self.arms, &self.series[seat]);
+    /// One tenant.
+    fn tenant(&self, seat: usize, backlog: Backlog) -> Side<'a> {
         let part = parts::ALONE / self.series.len().max(1) as f64;
         let id = self.plan().arrangements[self.arrangement].seats.get(seat).map_or("?", |seat| seat.id.as_str());
-        self.side(id, arms, part, backlog).judge(self.probe())
+        self.side(id, slo::held(&self.arms, &self.series[seat]), part, backlog)
     }
 
-    /// Every objective of all tenants together: if each of them meets it, so does the mean of their requests, and that is known
-    /// better than any one of them.
-    fn together(&self, backlog: Backlog) -> Vec<SloVerdict> {
+    /// Every objective of one tenant.
+    fn objectives(&self, seat: usize, backlog: Backlog) -> Vec<SloVerdict> {
+        self.tenant(seat, backlog).judge(self.probe())
+    }
+
+    /// All tenants together: if each of them meets an objective, so does the mean of their requests, and that is known better
+    /// than any one of them.
+    fn with_all<T>(&self, backlog: Backlog, judge: impl Fn(&Side<'_>) -> T) -> T {
         let pooled: Vec<(u64, Durations, u64)> = self
             .arms
             .iter()
@@ -256,12 +280,10 @@ impl<'a> Level<'a> {
             })
             .collect();
         let arms = pooled.iter().map(|(generation, served, unserved)| (*generation, Counts::new(served, *unserved)));
-        let arms = arms.collect();
-        self.side("all", arms, parts::TOGETHER, backlog).judge(self.probe())
+        judge(&self.side("all", arms.collect(), parts::TOGETHER, backlog))
     }
 
-    /// Met where every tenant meets every objective; missed where all together, or some tenant, or the backlog shows it. What need
-    /// not be known is not asked.
+    /// Met where every tenant meets every objective; missed where all together, or some tenant, or the backlog shows it.
     fn decided(
         &self,
         backlog: Backlog,
@@ -269,7 +291,7 @@ impl<'a> Level<'a> {
         tenants: impl Iterator<Item = Vec<SloVerdict>>,
     ) -> LevelState {
         let missed = |slos: &[SloVerdict]| slos.iter().any(|slo| slo.state == SloState::Missed);
-        if backlog == Backlog::Grows && self.enough() && self.not_missed().is_none() || missed(together) {
+        if self.is_overloaded(backlog) || missed(together) {
             return LevelState::Missed {};
         }
         let mut open: Option<(SloVerdict, u32)> = None;
@@ -285,7 +307,7 @@ impl<'a> Level<'a> {
         }
         match open {
             Some((SloVerdict { quantile, bound_ns, state: SloState::Undecided { reason }, .. }, count)) => {
-                let bound = crate::units::Nanos(bound_ns);
+                let bound = time_for_people(bound_ns as f64);
                 let who =
                     if self.tenants == 1 { String::new() } else { format!(" of {count} of {} tenants", self.tenants) };
                 LevelState::Undecided { reason: format!("{quantile} ≤ {bound}{who}: {reason}") }
@@ -293,6 +315,11 @@ impl<'a> Level<'a> {
             None if !self.series.is_empty() && !together.is_empty() => LevelState::Met {},
             _ => LevelState::Undecided { reason: "nothing is asked of its tenants".to_owned() },
         }
+    }
+
+    /// Whether its backlog shows that it misses.
+    fn is_overloaded(&self, backlog: Backlog) -> bool {
+        backlog == Backlog::Grows && self.enough() && self.not_missed().is_none()
     }
 
     /// Whether it has the arms, of tenants that were restarted, that a claim takes.
@@ -308,6 +335,11 @@ fn of_whole(state: &LevelState) -> State {
         LevelState::Missed {} => State::Missed,
         _ => State::Undecided,
     }
+}
+
+/// What of `value`, up or down, exceeds `allowed`.
+fn beyond(value: f64, allowed: f64) -> f64 {
+    value - value.clamp(-allowed, allowed)
 }
 
 /// The arms of a density.

@@ -107,7 +107,7 @@ fn an_undecided_density_is_left_out_and_never_met() {
     let curve = curve(&searched(&Crowd::default(), truth));
     assert_eq!((curve.met, curve.missed, word(&curve.levels[3].state)), (Some(3), Some(5), "undecided"), "{curve:?}");
     let LevelState::Undecided { reason } = &curve.levels[3].state else { panic!("decided") };
-    assert!(reason.starts_with("p99 ≤ 500us of ") && reason.contains(" of 4 tenants: the share"), "{reason}");
+    assert!(reason.starts_with("p99 ≤ 500 µs of ") && reason.contains(" of 4 tenants: the share"), "{reason}");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_density_that_lost_an_arm_is_not_met_and_may_be_missed() {
 fn too_few_arms_or_requests_or_no_restart_decide_nothing() {
     let mut run = Crowd { blocks: 11, curves: vec![("mps", SharingMode::Mps, vec![2])], ..Crowd::default() }.run();
     measure(&mut run, 0, &times(MISSED));
-    assert_eq!(why(&run), "p99 ≤ 500us of 2 of 2 tenants: it has 11 arms with requests, and takes 12");
+    assert_eq!(why(&run), "p99 ≤ 500 µs of 2 of 2 tenants: it has 11 arms with requests, and takes 12");
     let warnings = judge_run(&run).warnings;
     assert!(warnings.iter().any(|w| w.what == "the objective of inference (p99 ≤ 500us) will not be decided"));
     let mut run = one(2, times(MISSED));
@@ -188,7 +188,7 @@ fn too_few_arms_or_requests_or_no_restart_decide_nothing() {
         (0..10).for_each(|_| record(&mut data, 1e5));
         data
     });
-    assert!(why(&run).starts_with("p99 ≤ 500us: it has 170 requests, and takes "), "{}", why(&run));
+    assert!(why(&run).starts_with("p99 ≤ 500 µs: it has 170 requests, and takes "), "{}", why(&run));
     assert!(level_of(&run).each[0].latencies.iter().all(|(q, _)| *q == Quantile::P50));
     // No request at all.
     let run = one(1, |_: &mut Stream, _: At| SeriesData::default());
@@ -262,7 +262,7 @@ fn a_backlog_that_seems_to_grow_tells_no_latency_and_misses_nothing() {
     });
     let level = level_of(&run);
     assert!(level.saturated && level.each[0].latencies.is_empty() && level.each[0].objectives[0].1.is_none());
-    assert_eq!(why(&run), "p99 ≤ 500us: the backlog grew");
+    assert_eq!(why(&run), "p99 ≤ 500 µs: the backlog grew");
     // As long a queue that does not grow.
     change(&mut run, |_, summary| (summary.windows[0].open_at_half, summary.windows[0].open_at_end) = (12, 12));
     assert_eq!((word(&level_of(&run).state), level_of(&run).saturated), ("met", false));
@@ -360,7 +360,7 @@ fn the_error_rate_is_divided_and_not_multiplied() {
     run.manifest.plan.design.looks = vec![crate::scenario::Look { blocks: 12, spends: Share::percent(10) }];
     measure(&mut run, 7, &times(MET));
     let LevelState::Undecided { reason } = &self::curve(&run).levels[7].state else { panic!("decided") };
-    assert_eq!(reason, "p99 ≤ 500us of 8 of 8 tenants: it has 12 arms with requests, and takes 16");
+    assert_eq!(reason, "p99 ≤ 500 µs of 8 of 8 tenants: it has 12 arms with requests, and takes 16");
 }
 
 /// Served, good and planned by hand: ten requests a second of which one is over the bound and one never served.

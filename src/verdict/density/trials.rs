@@ -1,7 +1,7 @@
 //! The search on tenants whose truth is known: it must not err.
 
 use super::fixture::{At, BOUND, Crowd, measure, search, search_by};
-use super::level::share_of_rate;
+use super::level::{Level, share_of_rate};
 use super::next_density;
 use super::search::{State, crossing};
 use crate::plan::Curve;
@@ -151,6 +151,12 @@ fn next_density_is_the_search() {
             order.push(run.manifest.plan.arrangements[arrangement].seats.len() as u32);
         }
         assert_eq!(order, search(&mut crowd(c).run(), &tenants).0, "{c}");
+        // And what is told of a density is what the search takes it for.
+        let curve = &run.manifest.plan.curves[0];
+        for index in 0..curve.levels.len() {
+            let level = Level::new(&run, curve, index);
+            assert_eq!(level.found(&level.judge().state), level.state(), "{c}: {index}");
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl<'a> Level<'a> {
         let backlog = self.backlog();
         verdict.saturated = backlog != Backlog::Steady;
         let told = |over: Option<Interval>| over.filter(|_| backlog == Backlog::Steady);
-        let together = self.together(backlog);
+        let together = self.with_all(backlog, |side| side.judge(self.probe()));
         let objectives: Vec<Vec<SloVerdict>> =
             (0..self.series.len()).map(|seat| self.objectives(seat, backlog)).collect();
         verdict.state = if self.is_whole() {
@@ -68,7 +68,7 @@ impl<'a> Level<'a> {
         verdict.together = together.iter().map(|slo| told(slo.over)).collect();
         let tenant = |(seat, slos): (usize, Vec<SloVerdict>)| {
             let objectives = slos.into_iter().map(|slo| (slo.state, told(slo.over))).collect();
-            self.tenant(seat, backlog, objectives)
+            self.told(seat, backlog, objectives)
         };
         verdict.each = objectives.into_iter().enumerate().map(tenant).collect();
         verdict.served = Some(verdict.each.iter().map(|tenant| tenant.served).sum());
@@ -78,7 +78,7 @@ impl<'a> Level<'a> {
         verdict
     }
 
-    fn tenant(&self, seat: usize, backlog: Backlog, objectives: Vec<(SloState, Option<Interval>)>) -> TenantVerdict {
+    fn told(&self, seat: usize, backlog: Backlog, objectives: Vec<(SloState, Option<Interval>)>) -> TenantVerdict {
         let arrangement = &self.plan().arrangements[self.arrangement];
         let windows = || self.arms.iter().flat_map(|(_, arm)| Self::windows(arm, self.issuer(seat)));
         let seconds: f64 = windows().map(|w| w.length.as_secs_f64()).sum();
