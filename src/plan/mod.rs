@@ -1,6 +1,7 @@
 //! Scenario × inventory → plan: pure, serialisable, complete. What a run will do, before it does it.
 
 mod controls;
+mod density;
 mod pace;
 mod resolve;
 
@@ -225,11 +226,28 @@ pub struct Grid {
 pub use controls::{delayed_channels, exercised_channels};
 pub use resolve::{PlanError, Terms};
 
+impl PlannedArrangement {
+    /// Indices of the seats whose tenants are measured in `grid`: the victim's, or all of a density.
+    pub fn victims(&self, grid: &Grid) -> std::ops::Range<usize> {
+        if self.density.is_some() { 0..self.seats.len() } else { grid.victim..grid.victim + 1 }
+    }
+}
+
 impl Plan {
     /// The name under which the tenant in `seat` of a density has a series of the probe: `inference@3`.
     pub fn series_of(&self, series: &str, arrangement: usize, seat: usize) -> String {
         let seat = self.arrangements[arrangement].seats.get(seat).map_or("?", |seat| seat.id.as_str());
         format!("{series}@{seat}")
+    }
+
+    /// The name of a series of the tenant in `seat`; of the victim, which has none to be told from, its own.
+    pub(crate) fn tenant_series(&self, series: &str, arrangement: usize, seat: Option<usize>) -> String {
+        seat.map_or_else(|| series.to_owned(), |seat| self.series_of(series, arrangement, seat))
+    }
+
+    /// Whether it has nothing but equal tenants in growing numbers: no cell, no hazard.
+    pub fn all_densities(&self) -> bool {
+        !self.arrangements.is_empty() && self.arrangements.iter().all(|arrangement| arrangement.density.is_some())
     }
 
     /// The GPU under test.
