@@ -441,11 +441,13 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
         texts.push(format!("Isolated means: {}.", means.join("; ")));
     }
     if !plan.curves.is_empty() {
-        texts.push(
-            "A density is met where every tenant meets every objective at its own load while all are at work, with the \
-             tenants that are named and no other noise."
-                .to_owned(),
-        );
+        let episodes = share.filter(|_| curves_alone).map_or_else(String::new, |s| {
+            format!("; an episode that hits less than {} % of the arms may be missed", scope_percent(s))
+        });
+        texts.push(format!(
+            "A density is met where every tenant meets every objective at its own load while all are at work and nothing \
+             else is{episodes}."
+        ));
     }
     Scope { assumed: verdict.assumed.clone(), text: texts.join(" "), share, not_tested }
 }

@@ -109,7 +109,7 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
             }
         }
         for (curve, density) in run.curves.iter().flat_map(|c| c.densities.iter().map(move |d| (c, d))) {
-            for figure in figures(density) {
+            for figure in figures(curve, density) {
                 out.write_record(of_density(run, curve, density, &figure)).map_err(failed)?;
             }
         }
@@ -189,7 +189,7 @@ struct Figure<'a> {
 }
 
 /// The figures of a density, those that are known; one without a number where none is.
-fn figures(d: &DensityHere) -> Vec<Figure<'_>> {
+fn figures<'a>(c: &'a CurveHere, d: &'a DensityHere) -> Vec<Figure<'a>> {
     let number = |value| Ratio { estimate: value, low: None, high: None };
     let overload = |s: Option<&Overload>| s.and_then(|s| s.growth);
     let mut out: Vec<Figure<'_>> = [
@@ -208,6 +208,10 @@ fn figures(d: &DensityHere) -> Vec<Figure<'_>> {
         metric: "worst_latency_ns",
         value: number(Some(l.ns)),
         ..Figure::default()
+    }));
+    out.extend(c.objectives.iter().zip(&d.over).filter_map(|(bound, over)| {
+        let objective = Some(("", bound.text.as_str()));
+        Some(Figure { metric: "over_bound_share", value: (*over)?, objective, ..Figure::default() })
     }));
     for t in &d.each {
         let of = |metric, value| Figure { tenant: Some(t), metric, value, ..Figure::default() };

@@ -167,10 +167,11 @@ fn suites(run: &RunReport) -> Vec<(String, Vec<Case>)> {
         };
         let asked = c.at_least.map_or_else(String::new, |n| format!("required: {n} at least; "));
         let told = [Some(&c.crossing), c.knee.as_ref(), c.lone.as_ref().map(|lone| &lone.text)];
-        let remarks = c.densities.iter().filter_map(|d| Some(format!("{}: {}", d.tenants, d.remark()?)));
-        let told: Vec<String> = told.into_iter().flatten().chain(&c.notes).cloned().chain(remarks).collect();
+        let remarks = c.densities.iter().filter_map(|d| Some(format!("{}: {}", d.tenants, d.remark(c)?)));
+        let told = told.into_iter().flatten().chain(&c.notes).cloned().chain(remarks);
+        let told: Vec<String> = told.map(|text| text.trim_end_matches('.').to_owned()).collect();
         let kind = words::requirement_id(c.requirement);
-        suite(&mut all, &c.name).push(Case::new(&c.name, "density", end, kind, format!("{asked}{}", told.join(" "))));
+        suite(&mut all, &c.name).push(Case::new(&c.name, "density", end, kind, format!("{asked}{}", told.join("; "))));
     }
     for o in &run.observed {
         let (kind, found) = match &o.finding {

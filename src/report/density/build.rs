@@ -49,9 +49,15 @@ fn one(plan: &Plan, v: &CurveVerdict) -> Option<CurveHere> {
         objectives,
     };
     curve.crossing = words::crossing(&curve);
-    curve.knee = v.reference.as_ref().and_then(|(name, tenants)| words::knee(&curve, name, *tenants));
+    curve.knee = v.reference.as_ref().and_then(|(name, tenants)| words::knee(&curve, curve_of(plan, name), *tenants));
     curve.notes = words::notes(&curve);
     Some(curve)
+}
+
+/// The curve of a density's arrangement: what a reader knows it by.
+fn curve_of<'a>(plan: &'a Plan, arrangement: &'a str) -> &'a str {
+    let density = plan.arrangements.iter().find(|a| a.name == arrangement).and_then(|a| a.density);
+    density.and_then(|d| plan.curves.get(d.curve)).map_or(arrangement, |curve| &curve.name)
 }
 
 fn bound(slo: &Slo) -> Bound {
@@ -105,6 +111,7 @@ fn density(plan: &Plan, curve: &CurveVerdict, v: &LevelVerdict) -> DensityHere {
         good: v.good.and_then(nine_digits),
         fairness: v.fairness.map(|f| ratio(f.index)),
         memory: v.memory,
+        over: v.together.iter().map(|over| over.filter(|_| saturated.is_none()).map(ratio)).collect(),
         ratio: v.ratio.filter(|_| saturated.is_none()).map(ratio),
         notes: v.notes.clone(),
         saturated,

@@ -25,7 +25,7 @@ fn one(doc: &mut Doc, curve: &CurveHere) {
             if d.state == DensityState::Missed {
                 row[1] = format!("**{}**", row[1]);
             }
-            row.push(d.remark().as_deref().map(prose).unwrap_or_default());
+            row.push(d.remark(curve).as_deref().map(prose).unwrap_or_default());
             row
         })
         .collect();

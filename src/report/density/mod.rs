@@ -154,8 +154,8 @@ pub struct DensityHere {
     /// Length of a window.
     #[serde(rename = "window_ns")]
     pub window: Option<Nanos>,
-    /// The tenant whose backlog grows fastest: no latency of this density means anything, and none is given; `null`: none
-    /// does.
+    /// A backlog grows, of the tenant whose grows fastest, or of all together where there is no growth: no latency of this
+    /// density means anything, and none is given; `null`: none does.
     pub saturated: Option<Overload>,
     /// The worst tenant's latencies, at the quantiles that are known of every tenant.
     pub worst: Vec<Latency>,
@@ -171,6 +171,8 @@ pub struct DensityHere {
     pub fairness: Option<Ratio>,
     /// Device memory in use on the GPU, bytes.
     pub memory: Option<u64>,
+    /// Per objective of the curve: share of all tenants' requests over its bound; `null`: not known, or not to be told.
+    pub over: Vec<Option<Ratio>>,
     /// The worst tenant's highest objective quantile ÷ the reference's.
     pub ratio: Option<Ratio>,
     /// What must be known of how it was measured.
@@ -395,10 +397,14 @@ impl DensityHere {
     }
 
     /// What must be known beside the numbers: why it is open, what is saturated, how it was measured.
-    pub(super) fn remark(&self) -> Option<String> {
+    pub(super) fn remark(&self, curve: &CurveHere) -> Option<String> {
         let mut parts: Vec<String> = Vec::new();
-        parts.extend(self.saturated.as_ref().map(words::saturated));
+        parts.extend(words::saturated(self));
         parts.extend(self.reason.as_ref().map(|reason| format!("{}: {reason}", self.word())));
+        if matches!(self.state, DensityState::Missed | DensityState::Undecided) {
+            let over = curve.objectives.iter().zip(&self.over);
+            parts.extend(over.filter_map(|(bound, over)| Some(words::over(bound, over.as_ref()?))));
+        }
         parts.extend(self.notes.iter().cloned());
         (!parts.is_empty()).then(|| parts.join("; "))
     }

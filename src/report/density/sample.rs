@@ -49,7 +49,12 @@ fn level(arrangement: usize, tenants: u32, came: Came) -> LevelVerdict {
     };
     let saturated = matches!(came, Came::Saturated);
     let measured = ms.is_finite();
-    let share = if saturated { PLANTED.1 } else { 0.0031 };
+    let share = match came {
+        Came::Saturated => PLANTED.1,
+        Came::Missed(_) => 0.0131,
+        Came::Undecided(_) => 0.0099,
+        Came::Met(_) | Came::Skipped(_) | Came::NotRun => 0.0031,
+    };
     let tenant = |seat: u32| {
         let p99 = if saturated { PLANTED.0 } else { (ms - 0.01 * f64::from(seat)) * 1e6 };
         let mut latencies = vec![(Quantile::P50, if saturated { p99 } else { p99 / 2.0 }), (Quantile::P99, p99)];
@@ -78,6 +83,7 @@ fn level(arrangement: usize, tenants: u32, came: Came) -> LevelVerdict {
         arrangement,
         state,
         arms: if measured { 24 } else { 0 },
+        together: if measured { vec![Some(interval(share, share * 0.9, share * 1.1))] } else { Vec::new() },
         served: measured.then(|| each.iter().map(|t| t.served).sum()),
         good: measured.then(|| each.iter().map(|t| t.good).sum()),
         fairness: measured.then(|| Fairness { index: interval(0.998_765_432_1, 0.99, 1.0) }),
@@ -230,7 +236,7 @@ pub(in crate::report) fn curves(both: &mut (RecordedRun, RunVerdict)) {
     let factor = |times, within, beyond| Factor { times, within, beyond };
     let verdicts = &mut both.1.curves;
     for curve in verdicts.iter_mut() {
-        curve.reference = Some(("exclusive".to_owned(), 1));
+        curve.reference = Some(("exclusive×1".to_owned(), 1));
     }
     verdicts[1].lone = Some(lone(1.02));
     verdicts[1].factors =

@@ -15,7 +15,7 @@ const LEAST: usize = 24;
 const CURVES: usize = 8;
 
 /// Columns of tables that stand below where all would not fit.
-const SECOND: [usize; 4] = [0, 7, 8, 9];
+const SECOND: [usize; 5] = [0, 6, 7, 8, 9];
 
 pub(in crate::report) fn section(page: &mut Page, run: &RunReport) {
     for group in together(run) {
@@ -56,7 +56,7 @@ fn one(page: &mut Page, curve: &CurveHere) {
         table(page, &told);
     }
     for density in told {
-        if let Some(remark) = density.remark() {
+        if let Some(remark) = density.remark(curve) {
             page.paragraph(
                 Line::of(Tint::Strong, &density.tenants.to_string()).with(Tint::Plain, &format!(": {remark}")),
                 2,

@@ -1,6 +1,7 @@
 //! The sentences about curves.
 
-use super::{CurveHere, DensityHere, DensityState, LoneRatio, Multiple, Overload};
+use super::{Bound, CurveHere, DensityHere, DensityState, LoneRatio, Multiple};
+use crate::report::controls::share;
 use crate::report::format::{NONE, percent, rate, ratio_interval};
 use crate::report::model::Ratio;
 use crate::units::{significant, trimmed};
@@ -114,36 +115,16 @@ fn of_group(group: &[&DensityHere]) -> String {
     }
 }
 
-/// What the crossing rests on beside the measurements.
+/// Which densities were not run, and why that is no lack. Those between the two ends of the crossing are in its sentence.
 pub(super) fn notes(c: &CurveHere) -> Vec<String> {
-    let mut out = Vec::new();
-    let better: Vec<String> = c
-        .densities
-        .iter()
-        .filter(|d| d.state == DensityState::Met && c.missed.is_some_and(|missed| d.tenants > missed))
-        .map(|d| d.tenants.to_string())
-        .collect();
-    if let (Some(missed), false) = (c.missed, better.is_empty()) {
-        out.push(format!(
-            "More tenants fared better than fewer: {} meet, though {missed} do not. That is against what is assumed.",
-            better.join(", ")
-        ));
+    let inside = |n: u32| c.met.is_none_or(|met| n > met) && c.missed.is_none_or(|missed| n < missed);
+    let not_run = c.densities.iter().filter(|d| d.state == DensityState::NotRun).map(|d| d.tenants);
+    let spared: Vec<u32> = not_run.filter(|n| !inside(*n)).collect();
+    if spared.is_empty() {
+        return Vec::new();
     }
-    let not_run = |outside: bool| -> Vec<u32> {
-        let inside = |n: u32| c.met.is_none_or(|met| n > met) && c.missed.is_none_or(|missed| n < missed);
-        let all = c.densities.iter().filter(|d| d.state == DensityState::NotRun);
-        all.map(|d| d.tenants).filter(|n| inside(*n) != outside).collect()
-    };
-    let spared = not_run(true);
-    if !spared.is_empty() {
-        out.push(format!("Not run: {}; the search did not need them.", ranges(&spared)));
-        out.push(
-            "Assumed: more tenants never fare better, so what was not run does as its measured neighbours do: fewer than a \
-             density that meets meet, more than one that misses miss."
-                .to_owned(),
-        );
-    }
-    out
+    let text = "the search did not need them, if more tenants never fare better, as is assumed";
+    vec![format!("Not run: {}; {text}.", ranges(&spared))]
 }
 
 /// "1, 3, 6–8".
@@ -163,27 +144,29 @@ pub(super) fn knee(c: &CurveHere, reference: &str, of: u32) -> Option<String> {
     let quantile = c.objectives.iter().map(|b| b.quantile).max()?;
     let against = match of {
         1 if reference == c.name => "that of a lone tenant".to_owned(),
+        n if reference == c.name => format!("that of {n} tenants"),
         1 => reference.to_owned(),
         n => format!("that of {n} tenants under {reference}"),
     };
     let mut known: Vec<(f64, &Multiple)> = c.factors.iter().filter_map(|f| Some((f.times?, f))).collect();
     known.sort_by(|(a, _), (b, _)| (*a != 2.0).cmp(&(*b != 2.0)).then(a.total_cmp(b)));
-    let mut parts = Vec::new();
-    for (at, (times, f)) in known.into_iter().enumerate() {
+    let clause = |(at, (times, f)): (usize, (f64, &Multiple))| {
         let times = format!("{}×", trimmed(&significant(times, 2)));
-        let times = if at == 0 { format!("{times} of {against}") } else { times };
-        let subject = if at == 0 { format!("{quantile} ") } else { String::new() };
-        parts.push(match (f.within, f.beyond) {
-            (Some(within), Some(beyond)) => {
-                format!("up to {} {subject}stays within {times}, with {beyond} it does not", tenants(within))
+        let beyond = f.beyond.map_or_else(|| "none is shown beyond".to_owned(), |n| format!("not with {n}"));
+        match (f.within, f.beyond, at) {
+            (Some(within), _, 0) => {
+                format!("up to {} {quantile} stays within {times} of {against} ({beyond})", tenants(within))
             }
-            (Some(within), None) => {
-                format!("up to {} {subject}stays within {times}, and no density is shown beyond", tenants(within))
+            (Some(within), ..) => format!("up to {within} within {times} ({beyond})"),
+            (None, Some(beyond), 0) => {
+                format!("already with {} {quantile} is beyond {times} of {against}", tenants(beyond))
             }
-            (None, Some(beyond)) => format!("{subject}is beyond {times} with {}", tenants(beyond)),
-            (None, None) => format!("whether {subject}stays within {times} is not known"),
-        });
-    }
+            (None, Some(beyond), _) => format!("beyond {times} with {beyond}"),
+            (None, None, 0) => format!("whether {quantile} stays within {times} of {against} is not known"),
+            (None, None, _) => format!("within {times}: not known"),
+        }
+    };
+    let parts: Vec<String> = known.into_iter().enumerate().map(clause).collect();
     (!parts.is_empty()).then(|| format!("{}.", parts.join("; ")))
 }
 
@@ -194,15 +177,29 @@ pub(super) fn lone(name: &str, against: &str, ratios: &[LoneRatio]) -> String {
     format!("alone under {name}: {ratios} of {against}")
 }
 
-/// "saturated: 16.2/s of 20/s served, the backlog grows by 3.8/s".
-pub(super) fn saturated(s: &Overload) -> String {
+/// "saturated: of the worst tenant 16.2/s of 20/s are served, and its backlog grows by 3.8/s".
+pub(super) fn saturated(d: &DensityHere) -> Option<String> {
     let one = |x: Option<f64>| x.map_or_else(|| NONE.to_owned(), rate);
-    format!(
-        "saturated: {} of {} served of the worst tenant, its backlog grows by {}; no latency means anything",
-        one(s.served),
-        one(s.planned),
-        one(s.growth)
-    )
+    let s = d.saturated.as_ref()?;
+    Some(match s.growth {
+        Some(growth) => format!(
+            "saturated: of the worst tenant {} of {} are served, and its backlog grows by {}",
+            one(s.served),
+            one(s.planned),
+            rate(growth)
+        ),
+        // Only all of them together show it.
+        None => {
+            let planned: Option<f64> = d.each.iter().map(|tenant| tenant.planned).sum();
+            format!("saturated: of all tenants together {} of {} are served", one(d.served), one(planned))
+        }
+    })
+}
+
+/// "1.3 % [1.1 1.6] of all tenants' requests over p99 ≤ 50 ms, 1 % allowed".
+pub(super) fn over(bound: &Bound, over: &Ratio) -> String {
+    let allowed = percent(1.0 - bound.quantile.as_f64());
+    format!("{} of all tenants' requests over {}, {allowed} allowed", share(over), bound.text)
 }
 
 /// "0.998 [0.99 1.00]".

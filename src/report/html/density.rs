@@ -108,13 +108,13 @@ fn curve(c: &CurveHere) -> CurveView {
         badge: (c.requirement != RequirementState::NotRequired).then(|| Badge::of_requirement(c.requirement)),
         crossing: c.crossing.clone(),
         sentences: c.knee.iter().chain(c.lone.iter().map(|lone| &lone.text)).cloned().collect(),
-        rows: c.densities.iter().filter(|d| d.told()).map(row).collect(),
+        rows: c.densities.iter().filter(|d| d.told()).map(|d| row(c, d)).collect(),
         notes: c.notes.clone(),
         tenants: c.densities.iter().flat_map(DensityHere::tenants).collect(),
     }
 }
 
-fn row(d: &DensityHere) -> DensityRow {
+fn row(c: &CurveHere, d: &DensityHere) -> DensityRow {
     let [tenants, _, cells @ ..] = d.row();
     let class = match d.state {
         DensityState::Met => "isolated",
@@ -126,6 +126,6 @@ fn row(d: &DensityHere) -> DensityRow {
         tenants,
         badge: Badge { class, word: d.word() },
         cells: cells.to_vec(),
-        remark: d.remark().unwrap_or_default(),
+        remark: d.remark(c).unwrap_or_default(),
     }
 }

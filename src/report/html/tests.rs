@@ -336,10 +336,8 @@ fn curves_have_their_sentence_chart_and_table() {
                 "<span class=\"crossing\">4 tenants meet p99 ≤ 50 ms at 20 req/s each; 5 do not; 99 %.</span>"
             )
         );
-        let label = page
-            .split_once("aria-label=\"Worst tenant&#x27;s p99")
-            .or(page.split_once("aria-label=\"Worst tenant&#39;s p99"));
-        let label = label.unwrap().1.split_once('"').unwrap().0;
+        let figure = page.split_once("<figure class=\"density\">").unwrap().1;
+        let label = figure.split_once("role=\"img\" aria-label=\"").unwrap().1.split_once('"').unwrap().0;
         assert!(label.contains("time-slicing: 1 11.2 ms, 2 19 ms, 4 41 ms, 5 61 ms, 8 saturated"), "{label}");
         assert_eq!(page.matches("<td>saturated</td>").count(), 16, "every tenant of eight, twice");
     }
