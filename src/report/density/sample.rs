@@ -238,6 +238,7 @@ pub(in crate::report) fn curves(both: &mut (RecordedRun, RunVerdict)) {
     for curve in verdicts.iter_mut() {
         curve.reference = Some(("exclusive×1".to_owned(), 1));
     }
+    verdicts[0].factors = vec![factor(2.0, Some(1), None)];
     verdicts[1].lone = Some(lone(1.02));
     verdicts[1].factors =
         vec![factor(1.5, Some(1), Some(2)), factor(2.0, Some(2), Some(4)), factor(5.0, Some(4), Some(5))];

@@ -110,7 +110,8 @@ fn the_assumption_is_printed_where_it_is_used() {
     let notes = |densities: &[(u32, Came)]| report(&sample::alone(densities)).runs.remove(0).curves.remove(0).notes;
     let all = notes(&[(1, NotRun), (2, Met(11.0)), (3, Missed(60.0)), (4, NotRun), (5, NotRun), (7, NotRun)]);
     let spared = "the search did not need them, if more tenants never fare better, as is assumed.";
-    assert_eq!(all, [format!("Not run: 1, 4–5, 7; {spared}")]);
+    let lone = "What this way of sharing costs a lone tenant is not known: 1 tenant was not run.";
+    assert_eq!(all, [format!("Not run: 1, 4–5, 7; {spared}"), lone.to_owned()]);
     assert_eq!(notes(&[(1, Met(11.0)), (2, Missed(60.0))]), Vec::<String>::new(), "every density was measured");
 }
 
@@ -127,11 +128,11 @@ fn the_knee_is_where_the_tail_leaves_the_double() {
     assert_eq!(
         curves[3].knee.as_deref(),
         Some(
-            "already with 1 tenant p99 is beyond 2× of exclusive; beyond 1.5× with 1; up to 7 within 5× (none is shown \
-             beyond)."
+            "of no density it is shown that p99 stays within 2× of exclusive (not with 1); of none within 1.5× (not with 1); \
+             up to 7 within 5× (none is shown beyond)."
         )
     );
-    assert_eq!(curves[0].knee, None, "nothing to compare with itself");
+    assert_eq!(curves[0].knee, None, "against itself alone there is nothing to say");
     let lone = curves[1].lone.as_ref().unwrap();
     assert_eq!(lone.text, "alone under time-slicing: p50 1.02× [1.01 1.03], p99 1.02× [1.00 1.04] of exclusive");
     // Without an exclusive one the smallest density of the curve itself is what the others are taken against.

@@ -4,6 +4,7 @@ use super::{Bound, CurveHere, DensityHere, DensityState, LoneRatio, Multiple};
 use crate::report::controls::share;
 use crate::report::format::{NONE, percent, rate, ratio_interval};
 use crate::report::model::Ratio;
+use crate::scenario::SharingMode;
 use crate::units::{significant, trimmed};
 
 /// "p99 ≤ 50 ms at 20 req/s".
@@ -115,16 +116,21 @@ fn of_group(group: &[&DensityHere]) -> String {
     }
 }
 
-/// Which densities were not run, and why that is no lack. Those between the two ends of the crossing are in its sentence.
+/// Which densities were not run, and what follows. Those between the two ends of the crossing are in its sentence.
 pub(super) fn notes(c: &CurveHere) -> Vec<String> {
     let inside = |n: u32| c.met.is_none_or(|met| n > met) && c.missed.is_none_or(|missed| n < missed);
     let not_run = c.densities.iter().filter(|d| d.state == DensityState::NotRun).map(|d| d.tenants);
     let spared: Vec<u32> = not_run.filter(|n| !inside(*n)).collect();
-    if spared.is_empty() {
-        return Vec::new();
+    let mut out = Vec::new();
+    if !spared.is_empty() {
+        let text = "the search did not need them, if more tenants never fare better, as is assumed";
+        out.push(format!("Not run: {}; {text}.", ranges(&spared)));
     }
-    let text = "the search did not need them, if more tenants never fare better, as is assumed";
-    vec![format!("Not run: {}; {text}.", ranges(&spared))]
+    let alone = c.densities.iter().find(|d| d.tenants == 1).map(|d| d.state);
+    if c.sharing != SharingMode::Exclusive && matches!(alone, None | Some(DensityState::NotRun)) {
+        out.push("What this way of sharing costs a lone tenant is not known: 1 tenant was not run.".to_owned());
+    }
+    out
 }
 
 /// "1, 3, 6–8".
@@ -142,6 +148,11 @@ fn ranges(numbers: &[u32]) -> String {
 /// Where the tail leaves multiples of the reference's: twofold first.
 pub(super) fn knee(c: &CurveHere, reference: &str, of: u32) -> Option<String> {
     let quantile = c.objectives.iter().map(|b| b.quantile).max()?;
+    // Against itself alone there is nothing to say.
+    let others = c.densities.iter().filter(|d| reference != c.name || d.tenants != of);
+    if !others.into_iter().any(|d| d.arms > 0) {
+        return None;
+    }
     let against = match of {
         1 if reference == c.name => "that of a lone tenant".to_owned(),
         n if reference == c.name => format!("that of {n} tenants"),
@@ -158,10 +169,10 @@ pub(super) fn knee(c: &CurveHere, reference: &str, of: u32) -> Option<String> {
                 format!("up to {} {quantile} stays within {times} of {against} ({beyond})", tenants(within))
             }
             (Some(within), ..) => format!("up to {within} within {times} ({beyond})"),
-            (None, Some(beyond), 0) => {
-                format!("already with {} {quantile} is beyond {times} of {against}", tenants(beyond))
+            (None, Some(_), 0) => {
+                format!("of no density it is shown that {quantile} stays within {times} of {against} ({beyond})")
             }
-            (None, Some(beyond), _) => format!("beyond {times} with {beyond}"),
+            (None, Some(_), _) => format!("of none within {times} ({beyond})"),
             (None, None, 0) => format!("whether {quantile} stays within {times} of {against} is not known"),
             (None, None, _) => format!("within {times}: not known"),
         }
