@@ -1,6 +1,7 @@
 //! Densities: equal tenants in growing numbers, each density an arrangement of its own; which one is measured next follows
 //! from those that were.
 
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::sessions::{Context, GivenUp, Sessions};
@@ -48,9 +49,9 @@ fn skip(
     let levels = plan.curves[curve].levels.iter().map(|level| level.arrangement);
     let cannot = levels.filter_map(|index| Some((index, plan.arrangements[index].skipped.clone()?)));
     for (index, reason) in cannot.collect::<Vec<_>>() {
-        if !run.skipped.contains_key(&index) {
+        if let Entry::Vacant(entry) = run.skipped.entry(index) {
             dir.skipped(index, &reason)?;
-            run.skipped.insert(index, reason.clone());
+            entry.insert(reason.clone());
         }
         on(Progress::Skipped { index, reason });
     }
@@ -68,9 +69,9 @@ fn measure(
 ) -> Result<(), ExperimentError> {
     let manifest = run.manifest.clone();
     let Some(calibration) = calibration(&manifest.plan, index) else { return Ok(()) };
-    if !run.calibrations.contains_key(&(index, 0)) {
+    if let Entry::Vacant(entry) = run.calibrations.entry((index, 0)) {
         dir.calibrated(&calibration)?;
-        run.calibrations.insert((index, 0), calibration.clone());
+        entry.insert(calibration.clone());
     }
     on(Progress::Arrangement { index, arms: looks::left(run, index) });
     let calibrations = [calibration];
@@ -89,7 +90,7 @@ fn measure(
 }
 
 /// What the arms of a density need to know: nothing of it is found out, for load and windows are the plan's.
-fn calibration(plan: &Plan, arrangement: usize) -> Option<Calibration> {
+pub(crate) fn calibration(plan: &Plan, arrangement: usize) -> Option<Calibration> {
     let planned = &plan.arrangements[arrangement];
     let Density { window, .. } = planned.density?;
     let probes = planned.grids.first()?.probes.iter().map(|probe| ProbeCalibration {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::gpu::{GpuModel, find_model};
 use crate::hazard;
-use crate::plan::{Grid, Plan, PlannedArrangement};
+use crate::plan::{Curve, Density, Grid, Plan, PlannedArrangement};
 use crate::scenario::Arrivals;
 use crate::sharing;
 use crate::units::Nanos;
@@ -51,7 +51,7 @@ pub struct Length {
     pub stretch: Nanos,
 }
 
-/// The victim in one place of one arrangement.
+/// The victim in one place of one arrangement; or a density, which is one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceLength {
     /// Index of the arrangement.
@@ -84,12 +84,13 @@ impl std::iter::Sum for Length {
     }
 }
 
-/// How long each place of the victim takes on a GPU, in order of execution. Rates that calibration finds are foreseen from
-/// the model's data, where the model is known.
+/// How long each place of the victim takes on a GPU, in order of execution, and then each density of those that a curve takes
+/// at most. Rates that calibration finds are foreseen from the model's data, where the model is known.
 pub fn lengths(plan: &Plan) -> Vec<PlaceLength> {
     let model = plan.gpu().model.as_deref().and_then(find_model);
     let mut places: Vec<PlaceLength> = Vec::new();
-    for (arrangement, planned) in plan.arrangements.iter().enumerate().filter(|(_, a)| a.skipped.is_none()) {
+    let beside = |a: &PlannedArrangement| a.skipped.is_none() && a.density.is_none();
+    for (arrangement, planned) in plan.arrangements.iter().enumerate().filter(|(_, a)| beside(a)) {
         let turns = turns::measured_in(plan, planned);
         for (index, grid) in planned.grids.iter().enumerate() {
             let turns = turns.as_ref().filter(|(at, _)| *at == index).map(|(_, measure)| measure.window());
@@ -112,7 +113,37 @@ pub fn lengths(plan: &Plan) -> Vec<PlaceLength> {
             first.length.calibration += observations(plan, arrangement);
         }
     }
+    places.extend(plan.curves.iter().flat_map(|curve| of_curve(plan, curve)));
     places
+}
+
+/// The densities that a curve takes at most, in their order: the longest of those that can be, as many as are measured at most;
+/// where every listed one is measured, those, and the longest of the others.
+fn of_curve(plan: &Plan, curve: &Curve) -> Vec<PlaceLength> {
+    let can_be = curve.levels.iter().filter(|level| plan.arrangements[level.arrangement].skipped.is_none());
+    let place = |arrangement: usize| {
+        let density = plan.arrangements[arrangement].density?;
+        Some(PlaceLength { arrangement, victim: 0, length: of_density(plan, density) })
+    };
+    let all = can_be.filter_map(|level| Some((curve.every && level.listed, place(level.arrangement)?)));
+    let mut all: Vec<(bool, PlaceLength)> = all.collect();
+    all.sort_by_key(|(sure, place)| std::cmp::Reverse((*sure, place.length.total())));
+    all.truncate(curve.most as usize);
+    let mut places: Vec<PlaceLength> = all.into_iter().map(|(_, place)| place).collect();
+    places.sort_by_key(|place| place.arrangement);
+    places
+}
+
+/// One density: every block is run, an arm each, in which all tenants have their windows at once. Nothing is calibrated, for
+/// load and window are given, and there are no controls.
+fn of_density(plan: &Plan, density: Density) -> Length {
+    let blocks = u64::from(plan.design.blocks);
+    Length {
+        tenants: ARRANGING + (TENANTS + TENANT * u64::from(density.tenants)) * u64::from(plan.design.generations()),
+        between: (plan.design.washout + SETTLING + ARM + WINDOW) * blocks,
+        windows: density.window * blocks,
+        ..Length::default()
+    }
 }
 
 fn observations(plan: &Plan, arrangement: usize) -> Nanos {
@@ -158,22 +189,29 @@ pub fn too_long(plan: &Plan) -> Option<TooLong> {
     let longest = places.iter().max_by_key(|place| place.length.total())?;
     let arrangement = &plan.arrangements[longest.arrangement];
     let seat = arrangement.seats.get(longest.victim).map_or("?", |seat| seat.id.as_str());
+    let longest_is = match arrangement.density {
+        Some(_) => format!("density is {}", arrangement.name),
+        None => format!("place is {} with the victim at {seat}", arrangement.name),
+    };
+    let cut = match plan.curves.as_slice() {
+        [] => "",
+        _ => ", and so do fewer densities",
+    };
     Some(TooLong {
         found: format!(
             "the plan takes about {} on a GPU: {} for tenants, {} for calibration, {} between windows, {} for windows, {} for \
-             controls. The longest place is {} with the victim at {seat}: {}",
+             controls. The longest {longest_is}: {}",
             all.total().for_people(),
             all.tenants.for_people(),
             all.calibration.for_people(),
             all.between.for_people(),
             all.windows.for_people(),
             all.controls.for_people(),
-            arrangement.name,
             longest.length.total().for_people(),
         ),
         expected: format!(
             "expected {} at most; fewer `blocks`, shorter windows, fewer neighbours, probes or victim places, or fewer \
-             `controls` make it shorter",
+             `controls` make it shorter{cut}",
             most.for_people()
         ),
     })
@@ -349,6 +387,49 @@ mod tests {
             assert!(why.found.contains(words), "no {words:?} in {why:?}");
         }
         assert!(why.expected.starts_with("expected 30 s at most; fewer `blocks`"), "{why:?}");
+    }
+
+    fn dense(tenants: &str, rate: &str) -> Plan {
+        let slo = "slo = { p99 = \"50ms\" }";
+        plan(
+            &format!("{{ probe = \"launch\", arrivals = {{ poisson = \"{rate}\" }}, {slo} }}"),
+            &format!("sharing = \"time-slicing\"\ntenants = {{ {tenants}, all = \"launch\" }}"),
+        )
+    }
+
+    /// Six blocks, a restart every two; windows of 60 ms, as written.
+    #[test]
+    fn a_curve_takes_at_most_its_longest_densities() {
+        let plan = dense("count = [1, 2, 4]", "100/s");
+        let places = lengths(&plan);
+        // Three of the four, ⌈log₂ 5⌉: not the lone tenant. Three generations of N tenants, arranged once; six arms each.
+        assert_eq!(plan.curves[0].most, 3);
+        assert_eq!(places.iter().map(|place| place.arrangement).collect::<Vec<_>>(), [1, 2, 3]);
+        let expected = Length {
+            tenants: Nanos::millis(2_000 + 3 * (2_000 + 4 * 300)),
+            between: Nanos::millis(6 * (1_200 + 70)),
+            windows: Nanos::millis(6 * 60),
+            ..Length::default()
+        };
+        assert_eq!(places[2].length, expected);
+        assert_eq!(one_place_each(&places).total(), places.iter().map(|place| place.length.total()).sum::<Nanos>());
+        // Every listed one, and one between two and four.
+        let every = dense("count = [1, 2, 4], every = true", "100/s");
+        assert_eq!(lengths(&every).iter().map(|place| place.arrangement).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let every = dense("count = [1, 2, 7], every = true", "100/s");
+        assert_eq!(lengths(&every).iter().map(|place| place.arrangement).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn densities_that_take_too_long_are_refused_with_the_arithmetic() {
+        let mut plan = dense("count = [1, 2, 4]", "100/s");
+        let all: Length = lengths(&plan).iter().map(|place| place.length).sum();
+        plan.design.max_duration = Some(all.total());
+        assert_eq!(too_long(&plan), None);
+        plan.design.max_duration = Some(Nanos::secs(20));
+        let why = too_long(&plan).expect("too long");
+        assert!(why.found.contains("The longest density is a×4: "), "{why:?}");
+        assert!(why.expected.ends_with("and so do fewer densities"), "{why:?}");
     }
 
     #[test]

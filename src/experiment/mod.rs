@@ -2,7 +2,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod calibration;
-mod density;
+pub(crate) mod density;
 mod hazards;
 mod length;
 mod looks;

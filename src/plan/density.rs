@@ -4,9 +4,9 @@ use super::resolve::Resolver;
 use super::{Curve, Density, Grid, Level, PlannedArrangement};
 use crate::gpu::GpuModel;
 use crate::scenario::{Arrivals, Density as Wanted, Design, Expectation, Probe};
-use crate::sharing::{self, Equal, SharingError};
+use crate::sharing::{self, Equal};
 use crate::units::{Bytes, Nanos, significant, trimmed};
-use crate::workload::{GpuView, Program};
+use crate::workload::Program;
 
 /// Requests of each tenant that are expected beyond its objective's quantile, over all arms of a density: 8000 requests for a
 /// p99. So that an objective that is met or missed by a tenth in latency is decided.
@@ -108,7 +108,7 @@ impl Resolver<'_> {
     /// Whether the memory of the tenants, and of their contexts, fits; else the arithmetic. What is not known refuses nothing.
     fn room(&self, wanted: &Wanted, planned: &PlannedArrangement) -> Result<(), String> {
         let program = self.model.map(|model| self.program(wanted, planned, model)).transpose()?;
-        let allocates = program.map(|program| program.footprint);
+        let allocates = program.flatten().map(|program| program.footprint);
         let Some(each) = allocates.max(wanted.memory) else { return Ok(()) };
         let (context, assumed) = match self.model {
             Some(model) => {
@@ -142,13 +142,22 @@ impl Resolver<'_> {
         ))
     }
 
-    /// The program that a tenant of this density runs.
-    fn program(&self, wanted: &Wanted, planned: &PlannedArrangement, model: &GpuModel) -> Result<Program, String> {
-        let words = |error: SharingError| error.to_string();
-        let topology = sharing::topology(planned.sharing, &planned.layout, &planned.seats, model).map_err(words)?;
-        let view: GpuView = sharing::view(&topology, 0, model);
+    /// The program that a tenant of this density runs; `None`: the model's data do not say what it sees of the GPU, which the
+    /// tenant itself will read off hardware.
+    fn program(
+        &self,
+        wanted: &Wanted,
+        planned: &PlannedArrangement,
+        model: &GpuModel,
+    ) -> Result<Option<Program>, String> {
+        let topology = match sharing::topology(planned.sharing, &planned.layout, &planned.seats, model) {
+            Ok(topology) => topology,
+            Err(_) if self.as_it_is() => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
         let probe = &self.scenario.panel[wanted.probe];
-        (probe.workload.program)(&probe.params, &view).map_err(|error| error.to_string())
+        let program = (probe.workload.program)(&probe.params, &sharing::view(&topology, 0, model));
+        program.map(Some).map_err(|error| error.to_string())
     }
 
     /// Memory of an instance of this profile: as it was read, else by the model's data.

@@ -87,7 +87,11 @@ impl Plan {
         for arrangement in &scenario.arrangements {
             let Some(density) = &arrangement.density else { continue };
             let resolver = Resolver { scenario, arrangement, inventory, gpu, model, terms };
+            let first = arrangements.len();
             curves.push(resolver.curve(density, curves.len(), &mut arrangements));
+            let window = arrangements.get(first).and_then(|planned| planned.density).map(|density| density.window);
+            let derived = window.filter(|_| density.window.is_none());
+            mistakes.extend(derived.and_then(|window| too_many_requests(&scenario.panel[density.probe], window)));
         }
         mistakes.extend(scenario.panel.iter().filter_map(|probe| too_many_requests(probe, scenario.design.window)));
         if inventory.provenance != Provenance::Simulated && !scenario.allow_power {
@@ -215,7 +219,7 @@ impl Resolver<'_> {
     }
 
     /// On a machine that is tested as it is. The simulator gives each arrangement the machine that it asks for.
-    fn as_it_is(&self) -> bool {
+    pub(super) fn as_it_is(&self) -> bool {
         self.inventory.provenance != Provenance::Simulated
     }
 

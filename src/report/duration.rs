@@ -31,8 +31,12 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
         Provenance::Measured | Provenance::StandIn => "Duration",
     });
     let mut rows: Vec<Vec<Line>> = Vec::new();
-    for of_one in places.chunk_by(|a, b| a.arrangement == b.arrangement) {
-        rows.push(row(plan, of_one));
+    let curve = |place: &PlaceLength| Some(plan.arrangements.get(place.arrangement)?.density?.curve);
+    for of_one in places.chunk_by(|a, b| a.arrangement == b.arrangement || curve(a).is_some() && curve(a) == curve(b)) {
+        rows.push(match of_one.first().and_then(curve) {
+            Some(curve) => curve_row(plan, curve, of_one),
+            None => row(plan, of_one),
+        });
     }
     let total: Length = places.iter().map(|place| place.length).sum();
     let all = vec![
@@ -57,6 +61,20 @@ pub(super) fn section(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
         page.paragraph(Line::of(Tint::Plain, &text), 2, 4);
     }
     budget(page, plan, places);
+}
+
+/// One curve: the densities that it takes at most.
+fn curve_row(plan: &Plan, curve: usize, places: &[PlaceLength]) -> Vec<Line> {
+    let length: Length = places.iter().map(|place| place.length).sum();
+    let tenants =
+        |place: &PlaceLength| plan.arrangements.get(place.arrangement)?.density.map(|d| d.tenants.to_string());
+    let each: Vec<String> = places.iter().filter_map(tenants).collect();
+    let name = plan.curves.get(curve).map_or(NONE, |curve| curve.name.as_str());
+    vec![
+        Line::of(Tint::Plain, name),
+        Line::of(Tint::Plain, &length.total().for_people()),
+        Line::of(Tint::Plain, &format!("at most; tenants: {}", each.join(", "))),
+    ]
 }
 
 /// One arrangement: its first place, and what each further one adds.
@@ -98,14 +116,20 @@ fn parts(length: Length) -> String {
 fn budget(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     let (tier, one) = (plan.design.tier, one_place_each(places).total());
     let (budget, tier) = (tier.budget(), words::tier(tier));
+    let (what, shorter) = match (plan.all_densities(), plan.curves.is_empty()) {
+        (true, _) => ("the search along all curves", "fewer densities, curves or blocks make it shorter"),
+        (_, true) => ("one place in each arrangement", "fewer neighbours, probes or arrangements make it shorter"),
+        (_, false) => (
+            "one place in each arrangement, with the search along all curves",
+            "fewer neighbours, probes, arrangements or densities make it shorter",
+        ),
+    };
     let line = if one <= budget {
-        let text =
-            format!("one place in each arrangement: {} of the {} of {tier}", one.for_people(), budget.for_people());
+        let text = format!("{what}: {} of the {} of {tier}", one.for_people(), budget.for_people());
         Line::of(Tint::Plain, &text)
     } else {
         let text = format!(
-            ": one place in each arrangement takes {}, and {tier} should take {} at most; fewer neighbours, probes or \
-             arrangements make it shorter",
+            ": {what} takes {}, and {tier} should take {} at most; {shorter}",
             one.for_people(),
             budget.for_people()
         );

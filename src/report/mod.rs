@@ -4,6 +4,7 @@ mod build;
 mod charts;
 mod controls;
 mod csv;
+mod curves_planned;
 mod density;
 mod detail;
 mod duration;

@@ -14,7 +14,7 @@ use crate::verdict::Warning;
 use super::duration;
 use super::format::{NONE, count, rate, share, time};
 use super::text::{Line, Page, Tint};
-use super::{Options, hazards, observed, words};
+use super::{Options, curves_planned, hazards, observed, words};
 
 /// The plan as text, with how long each of its `places` takes, what it would reconfigure, a line each, and what is risky
 /// about it.
@@ -37,6 +37,7 @@ pub fn plan_text(
         neighbours(&mut page, plan);
     }
     arrangements(&mut page, plan);
+    curves_planned::planned(&mut page, plan, places);
     accepted(&mut page, plan);
     hazards::foretold(&mut page, plan);
     duration::section(&mut page, plan, places);
@@ -70,16 +71,20 @@ fn head(page: &mut Page, plan: &Plan, places: &[PlaceLength]) {
     };
     let cells: usize = plan.arrangements.iter().map(cell_count).sum();
     let mut parts = Vec::new();
-    if !plan.panel.is_empty() {
+    let arrangements = plan.arrangements.iter().filter(|a| a.density.is_none()).count();
+    if !plan.panel.is_empty() && !plan.all_densities() {
         parts.push(format!(
             "{} × {} × {} · {}",
-            count(plan.arrangements.len() as u64, "arrangement"),
+            count(arrangements as u64, "arrangement"),
             count(plan.neighbours.len() as u64, "neighbour"),
             count(plan.panel.len() as u64, "probe"),
             count(cells as u64, "cell"),
         ));
     }
-    parts.extend(hazards::how_many(plan.arrangements.len(), plan.hazards.len()));
+    parts.extend(hazards::how_many(arrangements, plan.hazards.len()));
+    if !plan.curves.is_empty() {
+        parts.push(count(plan.curves.len() as u64, "curve"));
+    }
     let line = Line::of(Tint::Strong, &plan.scenario).with(
         Tint::Plain,
         &format!(" · {} · {} · seed {}", parts.join(" · "), duration::whole(plan, places), plan.seed),
@@ -114,6 +119,18 @@ fn cell_count(a: &PlannedArrangement) -> usize {
 fn design(page: &mut Page, plan: &Plan) {
     let d = &plan.design;
     page.heading("Design");
+    if plan.all_densities() {
+        // Neither looks, controls nor margins are of any density.
+        let rows = [
+            ("tier", words::tier(d.tier).to_owned()),
+            ("blocks", format!("{} per density, tenants restart every {}", d.blocks, d.blocks_per_generation)),
+            ("washout", format!("at least {}", natural(d.washout))),
+            ("drain", format!("{}: what is open then is censored", natural(d.drain))),
+        ];
+        let table: Vec<Vec<Line>> = rows.iter().map(|(k, v)| vec![Line::of(Tint::Faint, k), plain(v)]).collect();
+        page.table(2, 1, &table);
+        return;
+    }
     let rows = [
         ("tier", words::tier(d.tier).to_owned()),
         ("blocks", format!("{} per place and panel, tenants restart every {}", d.blocks, d.blocks_per_generation)),
@@ -220,7 +237,7 @@ fn natural(n: Nanos) -> String {
 }
 
 fn panel(page: &mut Page, plan: &Plan) {
-    page.heading("Victim's panel");
+    page.heading(if plan.all_densities() { "Probes" } else { "Victim's panel" });
     for probe in &plan.panel {
         let mut line = Line::of(Tint::Strong, &probe.name);
         line.push(Tint::Plain, &workload(&probe.name, &probe.workload, &probe.params));
@@ -233,7 +250,9 @@ fn panel(page: &mut Page, plan: &Plan) {
             line.push(Tint::Plain, &format!(" · series {}", probe.series.join(", ")));
         }
         page.paragraph(line, 2, 4);
-        page.paragraph(Line::of(Tint::Faint, &judged(plan, probe)), 4, 6);
+        if !plan.all_densities() {
+            page.paragraph(Line::of(Tint::Faint, &judged(plan, probe)), 4, 6);
+        }
     }
 }
 
@@ -300,6 +319,9 @@ fn channels(channels: &[Channel]) -> String {
 }
 
 fn neighbours(page: &mut Page, plan: &Plan) {
+    if plan.neighbours.is_empty() {
+        return;
+    }
     page.heading("Neighbours");
     for n in &plan.neighbours {
         let mut line = Line::of(Tint::Strong, &n.name);
@@ -315,7 +337,7 @@ fn neighbours(page: &mut Page, plan: &Plan) {
 }
 
 fn arrangements(page: &mut Page, plan: &Plan) {
-    for (index, a) in plan.arrangements.iter().enumerate() {
+    for (index, a) in plan.arrangements.iter().enumerate().filter(|(_, a)| a.density.is_none()) {
         page.heading(&format!("Arrangement {}: {}", a.name, a.sharing));
         if let Some(reason) = &a.skipped {
             page.paragraph(Line::of(Tint::Warn, "SKIPPED").with(Tint::Plain, &format!(": {reason}")), 2, 4);

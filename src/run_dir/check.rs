@@ -14,6 +14,7 @@ use super::{Calibration, RecordedRun, RunDirError};
 use crate::backend::{ArmKey, ArmRecord, Purpose, WindowSummary};
 use crate::experiment::blocks;
 use crate::experiment::calibration::{auto_rate, judged};
+use crate::experiment::density;
 use crate::experiment::hazards_due;
 use crate::observation;
 use crate::plan::{Grid, Plan, PlannedArrangement};
@@ -154,6 +155,10 @@ fn calibration(plan: &Plan, line: usize, grid: &Grid, c: &Calibration) -> Result
     let (probes, beside): (Vec<_>, Vec<_>) =
         (c.probes.iter().map(|p| p.probe).collect(), c.neighbours.iter().map(|n| n.neighbour).collect());
     same(&at, &(&grid.probes, &grid.neighbours), &(&probes, &beside))?;
+    // Of a density nothing is found out: what its arms need to know is the plan's.
+    if let Some(fixed) = density::calibration(plan, c.arrangement) {
+        return same(&at, &fixed, c);
+    }
     for probe in &c.probes {
         let Some(planned) = plan.panel.get(probe.probe) else { continue };
         let rate = match (planned.arrivals, probe.closed_rate) {
@@ -254,11 +259,12 @@ pub fn recheck(run: &RecordedRun) -> Result<(), RunDirError> {
             return Err(RunDirError::damaged(EVENTS, expected, files::arm_file(plan, key)?));
         };
         let planned = blocks::arms(plan, calibration, std::slice::from_ref(key));
-        let planned: Vec<_> = planned.iter().flat_map(|arm| &arm.windows).map(|w| (w.probe, w.length)).collect();
-        let found: Vec<_> = arm.summary.windows.iter().map(|w| (w.probe, w.length)).collect();
+        let planned: Vec<_> =
+            planned.iter().flat_map(|arm| &arm.windows).map(|w| (w.probe, w.seat, w.length)).collect();
+        let found: Vec<_> = arm.summary.windows.iter().map(|w| (w.probe, w.seat, w.length)).collect();
         if planned != found {
             let at = files::arm_file(plan, key)?;
-            let expected = format!("the windows of its calibration (probe, length) {planned:?}");
+            let expected = format!("the windows of its calibration (probe, seat, length) {planned:?}");
             return Err(RunDirError::damaged(&at, expected, format!("{found:?} in {EVENTS}")));
         }
     }
@@ -332,11 +338,17 @@ fn whole(run: &RecordedRun) -> Result<(), RunDirError> {
             let found = format!("none of {} in {}", asked.id, arrangement.name);
             return Err(RunDirError::damaged(EVENTS, "every observation of the plan", found));
         }
-        // Where hazards alone are tried there are no arms.
-        let grids = arrangement.grids.iter().enumerate().filter(|(_, grid)| !grid.neighbours.is_empty());
+        // Where hazards alone are tried there are no arms; of densities, only those that were begun have any.
+        let begun = arrangement.density.is_some() && run.calibrations.contains_key(&(index, 0));
+        let grids = arrangement.grids.iter().enumerate().filter(|(_, grid)| begun || !grid.neighbours.is_empty());
         for (number, grid) in grids {
             whole_grid(run, index, arrangement, number, grid)?;
         }
+    }
+    let curves = run.manifest.plan.curves.iter().enumerate();
+    for (curve, next) in curves.filter_map(|(index, curve)| Some((curve, verdict::next_density(run, index)?))) {
+        let found = format!("none of {}, which is to be measured next", plan.arrangements[next].name);
+        return Err(RunDirError::damaged(EVENTS, format!("every density that {} needs", curve.name), found));
     }
     Ok(())
 }

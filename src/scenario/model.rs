@@ -199,7 +199,7 @@ impl Density {
     /// time-slicing those alone that divide evenly among the instances.
     pub fn levels(&self) -> impl Iterator<Item = (u32, bool)> {
         let ends = self.counts.first().zip(self.counts.last());
-        let all = ends.map_or(1..=0, |(first, last)| *first..=*last);
+        let all = ends.into_iter().flat_map(|(first, last)| *first..=*last);
         all.step_by(self.instances.unwrap_or(1).max(1) as usize).map(|n| (n, self.counts.contains(&n)))
     }
 }

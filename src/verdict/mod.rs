@@ -11,6 +11,7 @@ mod controls;
 mod decide;
 mod density;
 mod estimate;
+mod foretold;
 mod hazards;
 mod host;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod validity;
 mod warnings;
 
 pub use density::{CurveVerdict, Factor, Fairness, LevelState, LevelVerdict, LoneTenant, TenantVerdict, next_density};
+pub(crate) use foretold::Foretold;
 pub(crate) use hazards::asked as hazard_asked;
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
 pub use looks::{decided, idle_looks};

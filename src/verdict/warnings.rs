@@ -6,7 +6,7 @@ use jiff::civil::Date;
 
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{PLACEBO, askable, cell, density, hazards, observed, requirements, scope_percent};
+use super::{PLACEBO, askable, cell, density, foretold, hazards, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange, Purpose};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
@@ -31,7 +31,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let whole = Extent::at(&plan.design, usize::MAX);
     let level = whole.passes;
     let needed = blocks_for_share(plan.design.tier.scope(), level);
-    if plan.design.blocks < needed && !plan.panel.is_empty() {
+    if plan.design.blocks < needed && !plan.panel.is_empty() && !plan.all_densities() {
         warn(
             format!(
                 "{} blocks see episodes in at least {} % of the arms; the tier promises {} %",
@@ -45,7 +45,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let family = plan.design.judged.len() * plan.panel.iter().map(|probe| probe.series.len()).sum::<usize>();
     let levels = whole.levels(family);
     let least = least_blocks(levels.lower).min(least_blocks(levels.upper));
-    if family > 0 && plan.design.blocks < least {
+    if family > 0 && plan.design.blocks < least && !plan.all_densities() {
         warn(
             format!("{} blocks decide nothing: every bound takes {least} at least", plan.design.blocks),
             "set `blocks` to what the tier's scope takes",
@@ -97,6 +97,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
         );
     }
     warnings.extend(askable::of(plan));
+    warnings.extend(foretold::of(plan));
     warnings
 }
 

@@ -12,6 +12,7 @@ mod compare;
 mod controls;
 mod crash;
 mod delays;
+mod density;
 mod determinism;
 mod gate;
 mod leaks;

@@ -64,6 +64,8 @@ fn every_density_of_a_curve_is_an_arrangement_of_its_own_after_the_plain_ones() 
         }
     }
     assert!(!plan.all_densities());
+    // No name of a scenario can be that of a density.
+    assert!(crate::field::Kind::Name.parse("ts×2").is_err());
     assert!(on_h100("", &curve_of("ts", "time-slicing", "count = 1")).all_densities());
 }
 
@@ -116,6 +118,19 @@ fn windows_are_as_long_as_the_objective_takes_at_its_load_unless_written() {
         Nanos::millis(250),
         "as written, even if by default the same"
     );
+}
+
+/// 8 000 000 requests for p99.999, in one window.
+#[test]
+fn a_window_that_holds_too_many_requests_is_refused() {
+    let of = |blocks: u32| {
+        let panel =
+            "{ probe = \"inference\", arrivals = { poisson = \"100000/s\" }, slo = { \"p99.999\" = \"50ms\" } }";
+        let scenario = scenario(&format!("blocks = {blocks}"), panel, &curve_of("ts", "time-slicing", "count = 2"));
+        Plan::resolve(&scenario, &simulated(h100(), None), 0, Some(h100()))
+    };
+    assert!(of(2).is_ok());
+    assert!(of(1).unwrap_err().to_string().contains("8000000 requests, at most 5000000 are held"));
 }
 
 #[test]
@@ -174,6 +189,24 @@ fn what_the_program_allocates_counts_without_a_budget() {
     let [(2, why)] = skipped(&plan)[..] else { panic!("{:?}", skipped(&plan)) };
     assert!(why.starts_with("no room in memory: 2 × (47.4 GiB + 0.32 GiB of context) = 95.5 GiB"), "{why}");
     assert_eq!(plan.arrangements[0].density.unwrap().budget, None);
+    // A budget below what the program allocates makes it no smaller.
+    let less = super::tests::scenario("", panel, &curve_of("ts", "time-slicing", "count = [1, 2], memory = \"1GiB\""));
+    let less = Plan::resolve(&less, &simulated(h100(), None), 0, Some(h100())).unwrap();
+    assert_eq!(skipped(&less), [(2, why)]);
+}
+
+/// Of the B200 nobody has told how many SMs a 3g.90gb has: it cannot be simulated, and hardware will say.
+#[test]
+fn what_the_models_data_do_not_say_refuses_nothing_on_hardware() {
+    let model = find_model("b200").unwrap();
+    let placed = parse_layout(model, "3g.90gb+3g.90gb").unwrap();
+    for (provenance, runs) in [(Provenance::Simulated, false), (Provenance::Measured, true)] {
+        let inventory = Inventory { provenance, ..simulated(model, Some(&placed)) };
+        let scenario = scenario("", PANEL, &curve_of("mig", "mig", "count = 2"));
+        let plan = Plan::resolve(&scenario, &inventory, 0, Some(model)).unwrap();
+        assert_eq!(plan.arrangements[0].layout.first().and_then(|entry| entry.profile.as_deref()), Some("3g.90gb"));
+        assert_eq!(plan.arrangements[0].skipped.is_none(), runs, "{provenance:?}: {:?}", plan.arrangements[0].skipped);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::backend::{ArmKey, Company, Purpose, WindowSummary};
 use crate::plan::{Curve, Plan, PlannedProbe};
 use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, RecordedRun, SeriesData};
-use crate::scenario::{FALSE_PASS, Quantile, Slo};
+use crate::scenario::{Arrivals, FALSE_PASS, Quantile, Slo};
 use crate::stats::{Counts, Durations, Pool, jain, t_exceeds, wide_mean_bounds};
 use crate::verdict::cell::skipped;
 use crate::verdict::slo::{self, Rates, Side};
@@ -195,9 +195,11 @@ impl<'a> Level<'a> {
     /// than can be served it is as long at the end as in the middle, on average. And whether that of some tenant does in most of
     /// its windows.
     fn backlog(&self) -> Backlog {
+        let phase = if matches!(self.probe().arrivals, Arrivals::Fixed(_)) { 1.0 } else { 0.0 };
         let grown = |arm: &ArmData| {
             let windows = arm.summary.windows.iter().filter(|w| w.probe == self.curve.probe && w.seat.is_some());
-            windows.map(|w| w.open_at_end as f64 - w.open_at_half as f64).sum::<f64>()
+            // Requests that come evenly spaced are open or not by where the look falls between two of them: by one at most.
+            windows.map(|w| beyond(w.open_at_end as f64 - w.open_at_half as f64, phase)).sum::<f64>()
         };
         let grown: Vec<f64> = self.arms.iter().map(|(_, arm)| grown(arm)).collect();
         let mean = grown.iter().sum::<f64>() / grown.len().max(1) as f64;
@@ -485,6 +487,11 @@ fn percent(share: f64) -> String {
         2
     };
     format!("{percent:.decimals$} %")
+}
+
+/// What of `value`, up or down, exceeds `allowed`.
+fn beyond(value: f64, allowed: f64) -> f64 {
+    value - value.clamp(-allowed, allowed)
 }
 
 fn enough_beyond(pool: &Pool, q: Quantile) -> bool {
