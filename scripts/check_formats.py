@@ -132,6 +132,20 @@ def cells(report):
     return [cell for of_run in report["runs"] for cell in of_run["cells"]]
 
 
+def curves(report):
+    return [curve for of_run in report["runs"] for curve in of_run.get("curves", [])]
+
+
+def check_saturated(text, report):
+    """Of a saturated density the JSON has no latency, so neither has a format that is made of it; it says so in a word."""
+    for curve in curves(report):
+        for density in curve["densities"]:
+            if density["saturated"]:
+                assert not density["worst"] and density["ratio"] is None, f"{curve['name']} has a latency at {density['tenants']}"
+                assert not any(tenant["latencies"] for tenant in density["each"])
+                assert "saturated" in text
+
+
 def check_junit(text, report):
     def valid(element):
         attributes, children = JUNIT[element.tag]
@@ -155,7 +169,7 @@ def check_junit(text, report):
     states = {item["state"] for of_run in report["runs"] for item in of_run["requirements"]["items"]}
     assert ("not-met" in states) == (found["failures"] > 0), (states, found)
     assert "undecided" not in states or found["errors"] > 0, (states, found)
-    series = sum(max(len(cell["series"]), 1) for cell in cells(report))
+    series = sum(max(len(cell["series"]), 1) for cell in cells(report)) + len(curves(report))
     assert found["cases"] >= series, f"{found['cases']} cases of {series} series"
     return f"{found['cases']} cases"
 
@@ -170,6 +184,10 @@ def check_openmetrics(text, report):
     assert all(sample.timestamp is None for family in modern for sample in family.samples)
     named = {sample.labels["cell"] for family in modern for sample in family.samples if "cell" in sample.labels}
     assert named == {exact(cell["name"]) for cell in cells(report)}
+    met = {s.labels["curve"]: s.value for f in modern if f.name == "crosstalk_density_tenants_met" for s in f.samples}
+    assert met == {exact(c["name"]): c["met"] for c in curves(report) if c["met"] is not None}
+    worst = [s for f in modern if f.name == "crosstalk_density_worst_latency_seconds" for s in f.samples]
+    assert len(worst) == sum(len(density["worst"]) for curve in curves(report) for density in curve["densities"])
     ratios = [s for family in modern if family.name == "crosstalk_interference_ratio" for s in family.samples]
     expected = [r for cell in cells(report) for s in cell["series"] if s["ratio"] for r in s["ratio"].values()]
     assert sorted(s.value for s in ratios) == sorted(r for r in expected if r is not None)
@@ -181,9 +199,28 @@ def check_openmetrics(text, report):
     return f"{sum(len(f.samples) for f in modern)} samples{', promtool' if promtool else ', without promtool'}"
 
 
+def check_densities(rows, report):
+    """Every density has a row, and the worst latencies are the model's."""
+    expected = {(exact(c["name"]), str(d["tenants"])): d for c in curves(report) for d in c["densities"]}
+    key = lambda row: (row["curve"].removeprefix("'"), row["tenants"])
+    assert {key(row) for row in rows} == set(expected)
+    for row in rows:
+        assert None not in row and None not in row.values(), "a row with more or fewer fields than columns"
+        assert row["provenance"] == report["runs"][0]["header"]["provenance"]
+        density = expected[key(row)]
+        assert row["density_verdict"] == density["state"]
+        if density["saturated"]:
+            assert not row["metric"].endswith("latency_ns") and row["metric"] != "reference_ratio", row
+        if row["metric"] == "worst_latency_ns":
+            assert {"quantile": row["quantile"], "ns": float(row["value"])} in density["worst"], row
+
+
 def check_csv(text, report):
     assert text.count("\n") == text.count("\r\n"), "RFC 4180 ends lines with CR LF"
     rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    densities = [row for row in rows if row["density_verdict"]]
+    rows = [row for row in rows if not row["density_verdict"]]
+    check_densities(densities, report)
     expected = [(cell, s) for cell in cells(report) for s in cell["series"] or [None]]
     assert len(rows) == len(expected)
     number = lambda field: float(field) if field else None
@@ -267,6 +304,8 @@ CHECKS = {"md": check_markdown, "junit": check_junit, "openmetrics": check_openm
 def check(crosstalk, root):
     texts = reports(crosstalk, root)
     report = json.loads(texts["json"])
+    for name in FORMATS:
+        check_saturated(texts[name], report)
     for name, of in CHECKS.items():
         print(f"{root}: {name}: {of(texts[name], report)}")
 

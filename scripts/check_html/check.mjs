@@ -76,6 +76,14 @@ async function layout(file, width, scheme) {
     return {
       plots: plots.length,
       hidden: plots.filter(svg => !box(svg) || !svg.getAttribute("aria-label")).length,
+      // Curves of equal tenants: a sentence and a table for each, and a chart wherever something was measured.
+      curves: [...document.querySelectorAll(".densities")].filter(g => {
+        const said = [...g.querySelectorAll(".crossing")];
+        const measured = [...g.querySelectorAll("table.density .word")].some(w => /^(met|MISSED|undecided)$/.test(w.textContent));
+        return !said.length || !said.every(s => box(s) && /tenant/.test(s.textContent))
+          || g.querySelectorAll(".curve").length !== said.length
+          || (measured && !(box(g.querySelector("table.density")) && g.querySelector("figure.density svg.plot")));
+      }).length,
       grids: [...document.querySelectorAll(".grid")].filter(g => !box(g)).length,
       // A cell of the matrix must hold its words.
       clipped: [...document.querySelectorAll(".grid td a, .badge, button, th")].filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline").length,
@@ -84,6 +92,7 @@ async function layout(file, width, scheme) {
   });
   report(file, seen.hidden === 0, `${where}: ${seen.hidden} of ${seen.plots} charts are not to be seen, or have no name`);
   report(file, seen.grids === 0, `${where}: the matrix is not to be seen`);
+  report(file, seen.curves === 0, `${where}: curves without their sentence, table or chart`);
   report(file, seen.clipped === 0, `${where}: ${seen.clipped} texts do not fit`);
   report(file, seen.out.length === 0, `${where}: text outside of its chart: ${seen.out.slice(0, 3).join("; ")}`);
   if (shots) {
@@ -184,6 +193,8 @@ async function plain(file) {
   };
   const [words, cells] = [await visible(".grid td .word"), await visible(".grid td .ratio")];
   report(file, words[0] === words[1] && cells[0] === cells[1], `without script ${words[0]} of ${words[1]} verdicts and ${cells[0]} of ${cells[1]} ratios are to be seen`);
+  const crossings = await visible(".crossing");
+  report(file, crossings[0] === crossings[1], `without script ${crossings[0]} of ${crossings[1]} crossings are to be seen`);
   const tools = await visible(".tools");
   report(file, tools[0] === 0, "without script there are buttons that do nothing");
   const target = fs.readFileSync(file, "utf8").match(/<td class="v-[a-z]+"[^>]*><a href="#([^"]+)"/)?.[1];

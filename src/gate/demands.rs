@@ -130,7 +130,7 @@ fn own(judged: &Judged) -> Vec<Found> {
         text: item.text.clone(),
         kind: match item.of {
             RequiredOf::Hazard | RequiredOf::Observation => Kind::Fact,
-            RequiredOf::Cell | RequiredOf::Objective => Kind::Judged,
+            RequiredOf::Cell | RequiredOf::Objective | RequiredOf::Curve => Kind::Judged,
         },
         retry: None,
     });

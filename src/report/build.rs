@@ -15,10 +15,14 @@ use super::model::{
     VerdictWord, Why,
 };
 use super::observed::ObservedHere;
-use super::{controls, words};
+use super::{controls, density, words};
 
 /// What no run of crosstalk says anything about.
 const NEVER_TESTED: &[&str] = &["capacity of side channels", "driver, firmware and container escape"];
+
+/// What a run says of itself that has curves alone, and of which nothing is required.
+const NOTHING_REQUIRED_OF_CURVES: &str =
+    "Nothing is required: this run shows how many tenants meet their objectives, and it cannot fail.";
 
 impl Report {
     /// The report of one run.
@@ -48,7 +52,12 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
     let hazards = super::hazards::of(run, verdict);
     let mut requirements = requirements(plan, verdict, &cells, &objectives, &observed, &accepted);
     requirements.items.extend(hazards.iter().filter_map(super::hazards::requirement));
-    requirements.summary = summary(verdict.requires, &requirements.items);
+    let curves = density::of(plan, verdict);
+    requirements.items.extend(curves.iter().filter_map(density::requirement));
+    requirements.summary = match verdict.requires {
+        false if verdict.cells.is_empty() && !curves.is_empty() => NOTHING_REQUIRED_OF_CURVES.to_owned(),
+        requires => summary(requires, &requirements.items),
+    };
     let columns = columns(plan, &verdict.cells);
     RunReport {
         header: header(run),
@@ -56,6 +65,7 @@ fn run_report(run: &RecordedRun, verdict: &RunVerdict) -> RunReport {
         rows: rows(plan, &verdict.cells, &columns),
         columns: columns.into_values().collect(),
         controls: controls::shown(plan, verdict),
+        curves,
         objectives,
         surprises: surprises(verdict),
         warnings: verdict.warnings.clone(),
@@ -75,6 +85,11 @@ fn header(run: &RecordedRun) -> Header {
     let gpu = plan.gpu();
     let planned =
         plan.arrangements.iter().enumerate().filter(|(i, a)| a.skipped.is_none() && !run.skipped.contains_key(i));
+    let is_density = |arrangement: usize| plan.arrangements.get(arrangement).is_some_and(|a| a.density.is_some());
+    let arms = |of_densities| {
+        let blocks = run.arms.keys().filter(|arm| arm.purpose.is_block());
+        blocks.filter(|arm| is_density(arm.arrangement) == of_densities).count() as u64
+    };
     Header {
         created_by: manifest.created_by.clone(),
         provenance: manifest.provenance,
@@ -86,16 +101,20 @@ fn header(run: &RecordedRun) -> Header {
         scenario: plan.scenario.clone(),
         description: plan.description.clone(),
         tier: plan.design.tier,
-        arrangements: plan.arrangements.len() as u64,
+        arrangements: plan.arrangements.iter().filter(|a| a.density.is_none()).count() as u64,
         neighbours: plan.neighbours.len() as u64,
         probes: plan.panel.len() as u64,
         hazards: plan.hazards.len() as u64,
+        curves: plan.curves.len() as u64,
         blocks: plan.design.blocks,
         seed: plan.seed,
         progress: Progress {
             finished: run.finished,
-            arms: run.arms.keys().filter(|arm| arm.purpose.is_block()).count() as u64,
+            arms: arms(false),
+            density_arms: arms(true),
+            density_most: plan.curves.iter().map(|c| u64::from(c.most) * u64::from(plan.design.blocks)).sum(),
             planned: planned
+                .filter(|(_, a)| a.density.is_none())
                 .flat_map(|(_, a)| &a.grids)
                 // Where hazards alone are tried there are no arms.
                 .filter(|grid| !grid.neighbours.is_empty())
@@ -338,6 +357,7 @@ fn of_what(items: &[Requirement], state: RequirementState) -> String {
         (RequiredOf::Objective, "objective"),
         (RequiredOf::Observation, "observation"),
         (RequiredOf::Hazard, "hazard"),
+        (RequiredOf::Curve, "curve"),
     ];
     let of = |kind| items.iter().filter(|item| item.state == state && item.of == kind).count() as u64;
     let parts: Vec<String> =
@@ -400,10 +420,13 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
         (_, Some(s)) => format!("for episodes in ≥ {} % of arms", scope_percent(s)),
         (_, None) => "for episodes in –, for what share of arms is not known".to_owned(),
     };
-    let mut not_tested = verdict.not_tested.clone();
+    // Nothing makes noise but equal tenants: channel by channel there is nothing to say.
+    let curves_alone = verdict.cells.is_empty() && !plan.curves.is_empty();
+    let mut not_tested =
+        if curves_alone { vec!["any neighbour but equal tenants".to_owned()] } else { verdict.not_tested.clone() };
     not_tested.extend(NEVER_TESTED.iter().map(|s| (*s).to_owned()));
     let mut means = Vec::new();
-    if !plan.panel.is_empty() {
+    if !plan.panel.is_empty() && !curves_alone {
         means.push(format!(
             "against these neighbours, within {} % at {}, {episodes}",
             margins.join("/"),
@@ -413,12 +436,20 @@ fn scope(plan: &Plan, verdict: &RunVerdict) -> Scope {
     if !plan.hazards.is_empty() {
         means.push("of a hazard, that it never came true, with the bound (99 %) beside it".to_owned());
     }
-    Scope {
-        assumed: verdict.assumed.clone(),
-        text: format!("Isolated means: {}.", means.join("; ")),
-        share,
-        not_tested,
+    let mut texts = Vec::new();
+    if !means.is_empty() {
+        texts.push(format!("Isolated means: {}.", means.join("; ")));
     }
+    if !plan.curves.is_empty() {
+        let episodes = share.filter(|_| curves_alone).map_or_else(String::new, |s| {
+            format!("; an episode that hits less than {} % of the arms may be missed", scope_percent(s))
+        });
+        texts.push(format!(
+            "A density is met where every tenant meets every objective at its own load while all are at work and nothing \
+             else is{episodes}."
+        ));
+    }
+    Scope { assumed: verdict.assumed.clone(), text: texts.join(" "), share, not_tested }
 }
 
 /// `arrangement[@seat]` of a grid.
@@ -433,7 +464,9 @@ fn place(planned: &PlannedArrangement, grid: usize) -> String {
 /// One row per arrangement in which tenants take turns.
 fn turns(run: &RecordedRun) -> Vec<TurnsSeen> {
     let row = |(index, planned): (usize, &PlannedArrangement)| {
-        let in_turns = matches!(planned.sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
+        // How tenants of a density take turns is in their latencies.
+        let in_turns = planned.density.is_none()
+            && matches!(planned.sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
         let grids = || run.calibrations.range((index, 0)..(index + 1, 0));
         let ((_, grid), calibration) = grids().find(|(_, c)| c.turns.is_some()).or_else(|| grids().next())?;
         let seen = calibration.turns.map(|t| Turns {
@@ -453,7 +486,8 @@ fn calibration(run: &RecordedRun) -> Vec<Calibrated> {
     let plan = &run.manifest.plan;
     let mut out = Vec::new();
     for ((arrangement, grid), calibration) in &run.calibrations {
-        let Some(planned) = plan.arrangements.get(*arrangement) else { continue };
+        // The load of a density is the user's, and stands with its curve.
+        let Some(planned) = plan.arrangements.get(*arrangement).filter(|a| a.density.is_none()) else { continue };
         let place = place(planned, *grid);
         for probe in &calibration.probes {
             out.push(Calibrated {

@@ -5,6 +5,7 @@
 //! counted, and what lies beyond an axis stands at its end. Colours are classes of the page's style sheet, which has one set for
 //! light and one for dark; no text but numbers and fixed words is drawn, so no name can reach a chart.
 
+mod density;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::units::{significant, trimmed};
 
 use super::format::{percent, time};
+
+pub(super) use density::{DensityChart, DensityPoint, density};
 
 /// Units of a chart for each CSS pixel at which it is meant to be seen: lines lie between pixels then.
 const FINE: i32 = 2;
@@ -57,8 +60,15 @@ pub(super) enum Ink {
     Context = 10,
     /// An estimate.
     Estimate = 11,
-    /// Bad events.
+    /// Bad events, and bounds.
     Bad = 12,
+    /// Curves that stand together.
+    First = 13,
+    Second = 14,
+    Third = 15,
+    Fourth = 16,
+    Fifth = 17,
+    Sixth = 18,
 }
 
 impl Ink {
@@ -119,7 +129,7 @@ pub(super) struct Drawn {
 
 /// From values to pixels: finite, not empty, and what lies beyond stands at the end.
 #[derive(Clone, Copy, Debug)]
-struct Axis {
+pub(super) struct Axis {
     low: f64,
     high: f64,
     log: bool,
@@ -129,7 +139,7 @@ struct Axis {
 
 impl Axis {
     /// An axis over the values that can be shown, between two pixels; `None`: there are none.
-    fn over(values: impl Iterator<Item = f64>, log: bool, from: i32, to: i32) -> Option<Self> {
+    pub(super) fn over(values: impl Iterator<Item = f64>, log: bool, from: i32, to: i32) -> Option<Self> {
         let shown = values.filter(|v| v.is_finite() && (!log || *v > 0.0));
         let shown = shown.map(|v| if log { v.clamp(TINY, BEYOND) } else { v.clamp(-BEYOND, BEYOND) });
         let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
@@ -165,12 +175,12 @@ impl Axis {
     }
 
     /// The pixel of a value.
-    fn at(&self, value: f64) -> i32 {
+    pub(super) fn at(&self, value: f64) -> i32 {
         self.from + (self.part(value) * f64::from(self.to - self.from)).round() as i32
     }
 
     /// A few round values, rising.
-    fn ticks(&self) -> Vec<f64> {
+    pub(super) fn ticks(&self) -> Vec<f64> {
         let all: Vec<f64> = if self.log { self.decades() } else { self.steps() };
         let every = all.len().div_ceil(MOST_TICKS).max(1);
         all.into_iter().step_by(every).collect()

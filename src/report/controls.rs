@@ -99,7 +99,7 @@ fn objective(plan: &Plan, slo: &SloVerdict) -> Objective {
 }
 
 /// "3.1 % [2.5 3.8]".
-fn share(over: &Ratio) -> String {
+pub(super) fn share(over: &Ratio) -> String {
     let one = |x: Option<f64>| x.map_or_else(|| super::format::NONE.to_owned(), percent);
     let bare = |x: Option<f64>| one(x).trim_end_matches(" %").to_owned();
     format!("{} [{} {}]", one(over.estimate), bare(over.low), bare(over.high))

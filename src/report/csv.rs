@@ -1,12 +1,15 @@
-//! A report as comma-separated values: one row per cell, series and quantile, with every number of the model.
+//! A report as comma-separated values: one row per cell, series and quantile, with every number of the model; and one per
+//! figure of a density, of all its tenants together and of each.
 //!
 //! RFC 4180: lines end with CR LF, fields with commas, quotes or line ends are quoted, a quote is doubled. An absent value is
 //! an empty field. Units stand in the names of the columns; ratios and shares have none.
 
 use super::ReportError;
+use super::density::{CurveHere, DensityHere, Overload, TenantHere};
 use super::escape::exact;
 use super::model::{Cell, Column, Expected, Ratio, Report, Row, RunReport, Series};
 use super::words::{judged_id, provenance_id, requirement_id, tier};
+use crate::scenario::Quantile;
 
 /// The columns. Where the numbers come from stands first in every row.
 const COLUMNS: &[&str] = &[
@@ -63,7 +66,23 @@ const COLUMNS: &[&str] = &[
     "saturated_service_ns",
     "required",
     "expected",
+    "curve",
+    "tenants",
+    "density_verdict",
+    "density_reason",
+    "density_saturated",
+    "curve_tenants_met",
+    "curve_tenants_missed",
+    "curve_confidence",
+    "curve_requirement",
+    "metric",
+    "value",
+    "value_low",
+    "value_high",
 ];
+
+/// The last of them, which are of densities alone.
+const OF_DENSITIES: usize = 13;
 
 /// The report as CSV.
 pub(super) fn render(report: &Report) -> Result<String, ReportError> {
@@ -84,7 +103,14 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
                 out.write_record(head.iter().chain(&fields)).map_err(failed)?;
             }
             for series in &cell.series {
-                out.write_record(head.iter().chain(&of_series(series))).map_err(failed)?;
+                let mut fields = of_series(series);
+                fields.resize(COLUMNS.len() - head.len(), String::new());
+                out.write_record(head.iter().chain(&fields)).map_err(failed)?;
+            }
+        }
+        for (curve, density) in run.curves.iter().flat_map(|c| c.densities.iter().map(move |d| (c, d))) {
+            for figure in figures(curve, density) {
+                out.write_record(of_density(run, curve, density, &figure)).map_err(failed)?;
             }
         }
     }
@@ -147,6 +173,101 @@ fn of_cell(run: &RunReport, at: usize, cell: &Cell) -> Vec<String> {
         number(cell.neighbour_rate),
         number(cell.decided_after),
     ]
+}
+
+/// One figure of a density.
+#[derive(Default)]
+struct Figure<'a> {
+    /// Whose; `None`: all tenants together.
+    tenant: Option<&'a TenantHere>,
+    quantile: Option<Quantile>,
+    /// What is counted, with its unit; empty: there is nothing to count.
+    metric: &'static str,
+    value: Ratio,
+    /// What came of an objective, and which.
+    objective: Option<(&'a str, &'a str)>,
+}
+
+/// The figures of a density, those that are known; one without a number where none is.
+fn figures<'a>(c: &'a CurveHere, d: &'a DensityHere) -> Vec<Figure<'a>> {
+    let number = |value| Ratio { estimate: value, low: None, high: None };
+    let overload = |s: Option<&Overload>| s.and_then(|s| s.growth);
+    let mut out: Vec<Figure<'_>> = [
+        ("served_per_second", number(d.served)),
+        ("good_per_second", number(d.good)),
+        ("jain_index", d.fairness.unwrap_or_default()),
+        ("memory_bytes", number(d.memory.map(|b| b as f64))),
+        ("reference_ratio", d.ratio.unwrap_or_default()),
+        ("backlog_growth_per_second", number(overload(d.saturated.as_ref()))),
+    ]
+    .into_iter()
+    .map(|(metric, value)| Figure { metric, value, ..Figure::default() })
+    .collect();
+    out.extend(d.worst.iter().map(|l| Figure {
+        quantile: Some(l.quantile),
+        metric: "worst_latency_ns",
+        value: number(Some(l.ns)),
+        ..Figure::default()
+    }));
+    out.extend(c.objectives.iter().zip(&d.over).filter_map(|(bound, over)| {
+        let objective = Some(("", bound.text.as_str()));
+        Some(Figure { metric: "over_bound_share", value: (*over)?, objective, ..Figure::default() })
+    }));
+    for t in &d.each {
+        let of = |metric, value| Figure { tenant: Some(t), metric, value, ..Figure::default() };
+        out.extend([
+            of("arrived_per_second", number(t.planned)),
+            of("served_per_second", number(t.served)),
+            of("good_per_second", number(t.good)),
+            of("memory_bytes", number(t.memory.map(|b| b as f64))),
+            of("backlog_growth_per_second", number(overload(t.saturated.as_ref()))),
+        ]);
+        out.extend(
+            t.latencies.iter().map(|l| Figure { quantile: Some(l.quantile), ..of("latency_ns", number(Some(l.ns))) }),
+        );
+        out.extend(t.objectives.iter().map(|o| Figure {
+            objective: Some((&o.verdict, &o.objective)),
+            ..of("over_bound_share", o.over.unwrap_or_default())
+        }));
+    }
+    // An objective says what came of it where its share is not known.
+    out.retain(|figure| figure.value != Ratio::default() || figure.objective.is_some());
+    if out.is_empty() {
+        out.push(Figure::default());
+    }
+    out
+}
+
+fn of_density(run: &RunReport, c: &CurveHere, d: &DensityHere, f: &Figure<'_>) -> Vec<String> {
+    let mut row = of_run(run);
+    row.resize(COLUMNS.len(), String::new());
+    let at = |column: &str| COLUMNS.iter().position(|c| *c == column).unwrap_or_default();
+    row[at("arrangement")] = name(&d.arrangement);
+    row[at("seat")] = text(f.tenant.map(|t| t.seat.as_str()));
+    row[at("layout")] = c.sharing.id().to_owned();
+    row[at("series")] = name(&c.probe);
+    row[at("quantile")] = number(f.quantile);
+    row[at("probability")] = number(f.quantile.map(Quantile::as_f64));
+    row[at("verdict")] = text(f.objective.map(|(verdict, _)| verdict));
+    row[at("required")] = text(f.objective.map(|(_, objective)| objective));
+    let own: [String; OF_DENSITIES] = [
+        name(&c.name),
+        d.tenants.to_string(),
+        d.state.id().to_owned(),
+        text(d.reason.as_deref()),
+        d.saturated.is_some().to_string(),
+        number(c.met),
+        number(c.missed),
+        number(c.confidence),
+        requirement_id(c.requirement).to_owned(),
+        f.metric.to_owned(),
+        number(f.value.estimate),
+        number(f.value.low),
+        number(f.value.high),
+    ];
+    row.truncate(COLUMNS.len() - OF_DENSITIES);
+    row.extend(own);
+    row
 }
 
 fn of_series(s: &Series) -> Vec<String> {

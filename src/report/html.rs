@@ -5,6 +5,7 @@
 //! page's own are refused by its content security policy, which names their hashes.
 
 mod cells;
+mod density;
 mod figures;
 mod rows;
 mod setting;
@@ -59,6 +60,9 @@ struct RunView<'a> {
     isolated: String,
     tally: Vec<(Badge, String)>,
     matrix: MatrixView,
+    densities: Vec<density::GroupView>,
+    /// Heading of what the verdicts mean.
+    means: &'static str,
     accepted: Vec<(Badge, String, String)>,
     required: Vec<(Badge, String, String)>,
     met: Vec<(String, String)>,
@@ -147,6 +151,12 @@ fn view<'a>(
         isolated: isolated(run),
         tally: tally(run),
         matrix: rows::matrix(&prefix, run),
+        densities: density::of(run)?,
+        means: if run.cells.is_empty() && !run.curves.is_empty() {
+            "What met means here"
+        } else {
+            "What isolated means here"
+        },
         accepted: accepted(run),
         required: required(run),
         met: met(run),
@@ -174,8 +184,7 @@ fn facts(run: &RunReport) -> Vec<String> {
         (None, Provenance::Measured | Provenance::StandIn) => facts.push("driver not readable".to_owned()),
     }
     if h.probes > 0 {
-        let size = [(h.arrangements, "arrangement"), (h.neighbours, "neighbour"), (h.probes, "probe")];
-        facts.push(size.map(|(n, one)| count(n, one)).join(" × "));
+        facts.extend(words::size(run));
         facts.push(format!("{}, {}", words::tier(h.tier), count(h.blocks.into(), "block")));
     }
     facts.extend(hazards::how_many(h.arrangements as usize, h.hazards as usize));
@@ -187,9 +196,8 @@ fn interrupted(run: &RunReport) -> Option<String> {
     let p = &run.header.progress;
     (!p.finished).then(|| {
         format!(
-            "{} of {} were recorded. What follows judges those, and is not the answer to the scenario.",
-            p.arms,
-            count(p.planned, "planned arm")
+            "{} were recorded. What follows judges those, and is not the answer to the scenario.",
+            words::recorded(p)
         )
     })
 }

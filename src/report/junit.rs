@@ -118,7 +118,7 @@ fn properties(run: &RunReport) -> Vec<(&'static str, String)> {
     out.push(("blocks", h.blocks.to_string()));
     out.push(("seed", h.seed.to_string()));
     if !h.progress.finished {
-        out.push(("interrupted", format!("{} of {} arms", h.progress.arms, h.progress.planned)));
+        out.push(("interrupted", words::recorded(&h.progress)));
     }
     out.push(("requirements", run.requirements.summary.clone()));
     for risk in &run.accepted {
@@ -157,6 +157,21 @@ fn suites(run: &RunReport) -> Vec<(String, Vec<Case>)> {
         let why = h.why.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
         let text = format!("{}{why}: {}", h.verdict.id(), h.text);
         suite(&mut all, place).push(Case::new(&h.name, "hazard", end, h.verdict.id(), text));
+    }
+    for c in &run.curves {
+        let end = match (c.requirement, c.met, c.missed) {
+            (RequirementState::NotRequired, Some(_), _) => End::Passed,
+            (RequirementState::NotRequired, None, Some(_)) => End::Skipped,
+            (RequirementState::NotRequired, None, None) => End::Open { required: false },
+            (state, ..) => end(state, VerdictWord::Inconclusive),
+        };
+        let asked = c.at_least.map_or_else(String::new, |n| format!("required: {n} at least; "));
+        let told = [Some(&c.crossing), c.knee.as_ref(), c.lone.as_ref().map(|lone| &lone.text)];
+        let remarks = c.densities.iter().filter_map(|d| Some(format!("{}: {}", d.tenants, d.remark(c)?)));
+        let told = told.into_iter().flatten().chain(&c.notes).cloned().chain(remarks);
+        let told: Vec<String> = told.map(|text| text.trim_end_matches('.').to_owned()).collect();
+        let kind = words::requirement_id(c.requirement);
+        suite(&mut all, &c.name).push(Case::new(&c.name, "density", end, kind, format!("{asked}{}", told.join("; "))));
     }
     for o in &run.observed {
         let (kind, found) = match &o.finding {
@@ -204,7 +219,7 @@ fn told(run: &RunReport, all: &mut Vec<(String, Vec<Case>)>, item: &Requirement)
     let name = match item.of {
         RequiredOf::Cell => "requirement",
         RequiredOf::Objective => "objectives",
-        RequiredOf::Observation | RequiredOf::Hazard => return,
+        RequiredOf::Observation | RequiredOf::Hazard | RequiredOf::Curve => return,
     };
     let holds =
         matches!(item.state, RequirementState::Met | RequirementState::Accepted | RequirementState::NotRequired);

@@ -1,5 +1,6 @@
 //! A report as Markdown, for a pull request or a job's summary: GitHub's flavour, the essential part first.
 
+use super::density;
 use super::escape::shortened;
 use super::format::{NONE, count, percent, rate, ratio_interval, time};
 use super::hazards::{Blast, HazardHere, NEVER};
@@ -41,14 +42,14 @@ pub(super) fn render(report: &Report) -> String {
 
 /// Blocks in the order of their weight, until the page is full.
 #[derive(Default)]
-struct Doc {
+pub(super) struct Doc {
     out: String,
     cut: bool,
 }
 
 impl Doc {
     /// A block by itself, whole or not at all.
-    fn block(&mut self, text: &str) {
+    pub(super) fn block(&mut self, text: &str) {
         let gap = if self.out.is_empty() { "" } else { "\n" };
         self.put(&format!("{gap}{text}"));
     }
@@ -61,21 +62,21 @@ impl Doc {
     }
 
     /// A heading and a list; nothing without items.
-    fn list(&mut self, heading: &str, items: &[String]) {
+    pub(super) fn list(&mut self, heading: &str, items: &[String]) {
         let Some((first, rest)) = items.split_first() else { return };
         self.block(&format!("### {heading}\n\n- {first}\n"));
         rest.iter().for_each(|item| self.put(&format!("- {item}\n")));
     }
 
     /// Head and rows, of which those follow that have room.
-    fn table(&mut self, heading: &str, head: &[String], rows: &[Vec<String>]) {
+    pub(super) fn table(&mut self, heading: &str, head: &[String], rows: &[Vec<String>]) {
         let title = if heading.is_empty() { String::new() } else { format!("### {heading}\n\n") };
         self.block(&format!("{title}{}", table(head, &[])));
         rows.iter().for_each(|row| self.put(&line(row)));
     }
 
     /// What a reader opens who wants it, whole or not at all. The summary is HTML: words of our own.
-    fn details(&mut self, summary: &str, body: &str) {
+    pub(super) fn details(&mut self, summary: &str, body: &str) {
         if !body.is_empty() {
             self.block(&format!("<details>\n<summary>{summary}</summary>\n\n{body}\n</details>\n"));
         }
@@ -93,12 +94,12 @@ fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-fn table(head: &[String], rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let rule = vec!["---".to_owned(); head.len()];
     [line(head), line(&rule)].into_iter().chain(rows.iter().map(|row| line(row))).collect()
 }
 
-fn strings(texts: &[&str]) -> Vec<String> {
+pub(super) fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
@@ -129,7 +130,7 @@ pub(crate) fn prose(text: &str) -> String {
 }
 
 /// A name by itself, as code: nothing in it is Markdown, a link or a mention.
-fn code(name: &str) -> String {
+pub(super) fn code(name: &str) -> String {
     let text = shortened(&escape(name), NAME);
     if text.is_empty() {
         return "(no name)".to_owned();
@@ -143,7 +144,7 @@ fn code(name: &str) -> String {
 
 /// [`code`] in a table, where a bar ends the cell even in code: the backslash before it belongs to the table
 /// (<https://github.github.com/gfm/#example-200>).
-fn cell_code(name: &str) -> String {
+pub(super) fn cell_code(name: &str) -> String {
     code(name).replace('|', "\\|")
 }
 
@@ -163,6 +164,7 @@ fn opening(text: &str) -> String {
 fn run_report(doc: &mut Doc, run: &RunReport) {
     header(doc, run);
     matrix(doc, run);
+    density::markdown(doc, run);
     requirements(doc, run);
     doc.list("Accepted risks", &run.accepted.iter().map(risk).collect::<Vec<_>>());
     not_isolated(doc, run);
@@ -190,9 +192,8 @@ fn header(doc: &mut Doc, run: &RunReport) {
     }
     if !h.progress.finished {
         doc.block(&format!(
-            "**INTERRUPTED**: {} of {} were recorded. What follows judges those, and is not the answer to the scenario.\n",
-            h.progress.arms,
-            count(h.progress.planned, "planned arm")
+            "**INTERRUPTED**: {} were recorded. What follows judges those, and is not the answer to the scenario.\n",
+            words::recorded(&h.progress)
         ));
     }
     doc.block(&format!("**{}** {}\n", prose(&run.requirements.summary), tally(run)));

@@ -5,6 +5,7 @@ mod charts;
 mod controls;
 mod csv;
 mod curves_planned;
+mod density;
 mod detail;
 mod duration;
 mod escape;
@@ -30,6 +31,10 @@ mod formats;
 #[cfg(test)]
 mod tests;
 
+pub use density::{
+    Bound, CurveHere, DensityHere, DensityState, Latency, Lone, LoneRatio, Multiple, Overload, TenantHere,
+    TenantObjective,
+};
 pub(crate) use format::{NONE, count, nine_digits, percent, rate, ratio, ratio_interval, time};
 pub use hazards::{Blast, HazardHere};
 pub use html::html;
@@ -61,7 +66,7 @@ pub enum Format {
     Junit,
     /// OpenMetrics text that the Prometheus text format reads too.
     Openmetrics,
-    /// Comma-separated values, a row per cell, series and quantile.
+    /// Comma-separated values, a row per cell, series and quantile, and per figure of a density.
     Csv,
     /// One self-contained page. [`html`] shows more than a report alone can.
     Html,

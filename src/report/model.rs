@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::density::CurveHere;
 use super::hazards::HazardHere;
 use super::observed::ObservedHere;
 use crate::channel::Channel;
@@ -46,6 +47,9 @@ pub struct RunReport {
     /// What shows that the cells mean something, per control and place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<ControlShown>,
+    /// How many equal tenants meet their objectives, per curve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<CurveHere>,
     /// Service-level objectives, per place, quiet and beside each neighbour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objectives: Vec<Objective>,
@@ -92,7 +96,7 @@ pub struct Header {
     pub description: Option<String>,
     /// Tier of evidence.
     pub tier: Tier,
-    /// Arrangements.
+    /// Arrangements, without those that are densities of a curve.
     pub arrangements: u64,
     /// Neighbours.
     pub neighbours: u64,
@@ -101,6 +105,9 @@ pub struct Header {
     /// Hazards.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hazards: u64,
+    /// Curves of equal tenants.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub curves: u64,
     /// Blocks per arrangement, victim's place and panel.
     pub blocks: u32,
     /// Seed.
@@ -120,10 +127,16 @@ fn is_zero(n: &u64) -> bool {
 pub struct Progress {
     /// It was finished, not interrupted.
     pub finished: bool,
-    /// Arms recorded.
+    /// Arms recorded, without those of densities.
     pub arms: u64,
-    /// Arms planned, without the arrangements that could not run.
+    /// Arms planned, without the arrangements that could not run and without densities.
     pub planned: u64,
+    /// Arms of densities that were recorded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub density_arms: u64,
+    /// Arms that the search along the curves takes at most.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub density_most: u64,
 }
 
 /// What was required, and whether it holds.
@@ -142,7 +155,7 @@ pub struct Requirements {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
-    /// The cell; of an objective in quiet arms, its place; of an observation, its arrangement and id.
+    /// The cell; of an objective in quiet arms, its place; of an observation, its arrangement and id; of a curve, its name.
     pub cell: String,
     /// What it is required of.
     #[serde(default, skip_serializing_if = "RequiredOf::is_cell")]
@@ -166,6 +179,8 @@ pub enum RequiredOf {
     Observation,
     /// A hazard.
     Hazard,
+    /// A curve: how many tenants meet their objectives.
+    Curve,
 }
 
 impl RequiredOf {
@@ -354,7 +369,7 @@ pub struct Series {
 }
 
 /// A ratio noisy ÷ quiet with its interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ratio {
     /// Estimate; `null`: not finite.

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::ReportError;
+use super::density::{DensityHere, DensityState};
 use super::escape::exact;
 use super::model::{Ratio, Report, RunReport, VerdictWord};
 use super::words::{outcome_id, provenance_id, requirement_id, tier};
@@ -82,6 +83,7 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
         of_run(&mut out, run);
         of_cells(&mut out, run);
         of_series(&mut out, run);
+        of_curves(&mut out, run);
         of_others(&mut out, run);
     }
     let mut registry = Registry::default();
@@ -292,6 +294,108 @@ fn of_series(out: &mut Out<'_>, run: &RunReport) {
                 let labels = [&cell_labels[..], &[("series", &s.series), ("arm", arm)]].concat();
                 out.put("crosstalk_requests", "Requests of the victim over all arms.", &labels, Some(requests as f64));
             }
+        }
+    }
+}
+
+fn of_curves(out: &mut Out<'_>, run: &RunReport) {
+    for c in &run.curves {
+        let curve = [("curve", c.name.as_str()), ("sharing", c.sharing.id()), ("probe", &c.probe)];
+        out.put(
+            "crosstalk_density_tenants_met",
+            "The largest number of tenants that is shown to meet every objective.",
+            &curve,
+            c.met.map(f64::from),
+        );
+        out.put(
+            "crosstalk_density_tenants_missed",
+            "The smallest number of tenants that is shown to miss an objective.",
+            &curve,
+            c.missed.map(f64::from),
+        );
+        out.put(
+            "crosstalk_density_tenants_required",
+            "Tenants that must meet their objectives.",
+            &curve,
+            c.at_least.map(f64::from),
+        );
+        out.put(
+            "crosstalk_density_search_complete",
+            "1 where the search for the largest number came to its end.",
+            &curve,
+            flag(c.complete),
+        );
+        out.requirement(
+            "crosstalk_density_requirement",
+            "1 for the state of what is required of the curve.",
+            &curve,
+            c.requirement,
+        );
+        for d in &c.densities {
+            let tenants = d.tenants.to_string();
+            let labels = [&curve[..], &[("tenants", &tenants)]].concat();
+            of_density(out, &labels, d);
+        }
+    }
+}
+
+fn of_density(out: &mut Out<'_>, labels: &[(&'static str, &str)], d: &DensityHere) {
+    let states = DensityState::ALL.map(|s| (s.id(), s == d.state));
+    out.states(
+        "crosstalk_density_verdict",
+        "1 for what became of so many tenants, 0 for the others.",
+        labels,
+        "state",
+        states.into_iter(),
+    );
+    if d.arms > 0 {
+        out.put(
+            "crosstalk_density_saturated",
+            "1 where the backlog of a tenant grows: there is no latency then.",
+            labels,
+            flag(d.saturated.is_some()),
+        );
+    }
+    for l in &d.worst {
+        let quantile = l.quantile.to_string();
+        let labels = [labels, &[("percentile", &quantile)]].concat();
+        out.seconds("crosstalk_density_worst_latency", "Latency of the tenant that fares worst.", &labels, Some(l.ns));
+    }
+    out.put("crosstalk_density_served_per_second", "Requests that all tenants were served.", labels, d.served);
+    out.put(
+        "crosstalk_density_good_per_second",
+        "Requests that all tenants were served within every objective's bound.",
+        labels,
+        d.good,
+    );
+    out.put(
+        "crosstalk_density_memory_bytes",
+        "Device memory in use on the GPU.",
+        labels,
+        d.memory.map(|bytes| bytes as f64),
+    );
+    out.bounds(
+        "crosstalk_density_fairness_index",
+        "Jain's index of the tenants' goodput: estimate and bounds, those that exist.",
+        labels,
+        d.fairness.as_ref(),
+    );
+    out.bounds(
+        "crosstalk_density_reference_ratio",
+        "Worst tenant's latency at the highest objective's quantile, divided by that of the reference.",
+        labels,
+        d.ratio.as_ref(),
+    );
+    for t in &d.each {
+        let labels = [labels, &[("seat", &t.seat)]].concat();
+        for l in &t.latencies {
+            let quantile = l.quantile.to_string();
+            let labels = [&labels[..], &[("percentile", &quantile)]].concat();
+            out.seconds("crosstalk_density_latency", "Latency of each tenant's requests.", &labels, Some(l.ns));
+        }
+        for (rate, value) in [("arrived", t.planned), ("served", t.served), ("good", t.good)] {
+            let labels = [&labels[..], &[("requests", rate)]].concat();
+            out.put("crosstalk_density_tenant_per_second", "Requests of each tenant.", &labels, value);
         }
     }
 }

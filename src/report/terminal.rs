@@ -13,7 +13,7 @@ use super::model::{
     TurnsSeen, VerdictWord,
 };
 use super::text::{Line, Page, Tint};
-use super::{Options, hazards, observed, words};
+use super::{Options, density, hazards, observed, words};
 
 /// Fewer columns than this cannot hold a cell of the matrix beside its row's name.
 const LEAST_WIDTH: usize = 60;
@@ -47,6 +47,7 @@ fn run_report(page: &mut Page, run: &RunReport) {
     header(page, run);
     accepted(page, run);
     matrix(page, run);
+    density::section(page, run);
     requirements(page, run);
     not_isolated(page, run);
     undecided(page, run);
@@ -81,14 +82,8 @@ fn header(page: &mut Page, run: &RunReport) {
     page.paragraph(first, 0, 2);
     let mut parts = Vec::new();
     if h.probes > 0 {
-        parts.push(format!(
-            "{} × {} × {} · {}, {}",
-            count(h.arrangements, "arrangement"),
-            count(h.neighbours, "neighbour"),
-            count(h.probes, "probe"),
-            words::tier(h.tier),
-            count(h.blocks.into(), "block"),
-        ));
+        parts.extend(words::size(run));
+        parts.push(format!("{}, {}", words::tier(h.tier), count(h.blocks.into(), "block")));
     }
     parts.extend(hazards::how_many(h.arrangements as usize, h.hazards as usize));
     let counts = format!(" · {} · seed {}", parts.join(" · "), h.seed);
@@ -98,9 +93,8 @@ fn header(page: &mut Page, run: &RunReport) {
     }
     if !h.progress.finished {
         let text = format!(
-            ": {} of {} were recorded. What follows judges those, and is not the answer to the scenario.",
-            h.progress.arms,
-            count(h.progress.planned, "planned arm")
+            ": {} were recorded. What follows judges those, and is not the answer to the scenario.",
+            words::recorded(&h.progress)
         );
         page.paragraph(Line::of(Tint::Bad, "INTERRUPTED").with(Tint::Plain, &text), 0, 2);
     }

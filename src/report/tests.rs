@@ -394,7 +394,8 @@ fn valid(report: &Report) {
 
 #[test]
 fn reports_validate_and_read_back() {
-    for (run, verdict) in [(fixture::run(), fixture::verdict()), every_reason(), hostile()] {
+    let (curves, beside) = (super::density::sample::sample(), super::density::sample::beside());
+    for (run, verdict) in [(fixture::run(), fixture::verdict()), every_reason(), hostile(), curves, beside] {
         valid(&Report::build(&run, &verdict));
     }
 }

@@ -6,7 +6,7 @@ use crate::scenario::{Tier, Word};
 use crate::verdict::{Control, ControlOutcome, Reason, RequirementState};
 
 use super::format::{NONE, count, percent, ratio_interval, time};
-use super::model::{Cell, Series, Turns, VerdictWord, Why};
+use super::model::{Cell, Progress, RunReport, Series, Turns, VerdictWord, Why};
 
 /// The name of a tier.
 pub(super) const fn tier(tier: Tier) -> &'static str {
@@ -15,6 +15,32 @@ pub(super) const fn tier(tier: Tier) -> &'static str {
         Tier::Acceptance => "acceptance",
         Tier::Certify => "certify",
     }
+}
+
+/// "3 arrangements × 7 neighbours × 4 probes", "2 curves of 1 to 8 equal tenants": those that there are.
+pub(super) fn size(run: &RunReport) -> Vec<String> {
+    let h = &run.header;
+    let curves = super::density::how_many(run);
+    let mut parts = Vec::new();
+    // Densities alone have no arrangements beside them.
+    if h.arrangements > 0 || curves.is_none() {
+        let size = [(h.arrangements, "arrangement"), (h.neighbours, "neighbour"), (h.probes, "probe")];
+        parts.push(size.map(|(n, one)| count(n, one)).join(" × "));
+    }
+    parts.extend(curves);
+    parts
+}
+
+/// "7 of 192 planned arms", "12 arms of densities (96 at most)": how far an interrupted run came.
+pub(super) fn recorded(p: &Progress) -> String {
+    let mut parts = Vec::new();
+    if p.planned > 0 || p.density_most == 0 {
+        parts.push(format!("{} of {}", p.arms, count(p.planned, "planned arm")));
+    }
+    if p.density_most > 0 {
+        parts.push(format!("{} of densities ({} at most)", count(p.density_arms, "arm"), p.density_most));
+    }
+    parts.join(" and ")
 }
 
 /// A state of requirements as in the JSON report.

@@ -46,7 +46,7 @@ fn whole(drawn: &Drawn) {
     let classes = svg.split("class=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0);
     for class in classes {
         let ink: u8 = class[1..].parse().unwrap();
-        assert!((1..=12).contains(&ink), "{class}");
+        assert!((1..=18).contains(&ink), "{class}");
     }
 }
 
@@ -77,6 +77,13 @@ fn all(values: &[f64]) {
             vec![("SM clock", "MHz", values.to_vec()), ("cap", "%", values.to_vec()), ("none", "W", Vec::new())];
         let latency = (0..values.len()).map(|i| [at(i), at(i + 1)]).collect();
         whole(&over_time(&TimeChart { arms, latency, lanes }).unwrap());
+    }
+    let point = |i: usize, saturated| DensityPoint { tenants: at(i), ns: at(i + 1), saturated };
+    let tamely = |i: usize, saturated| DensityPoint { tenants: i as f64, ns: at(i), saturated };
+    for make in [&point as &dyn Fn(usize, bool) -> DensityPoint, &tamely] {
+        let curves =
+            (0..8).map(|c| (c.to_string(), (0..values.len()).map(|i| make(i, i % 3 == c)).collect())).collect();
+        whole(&density(&DensityChart { curves, bounds: vec![at(0), at(1)] }).unwrap());
     }
     whole(&memory(&MemoryChart { failures: values.iter().map(|v| (*v, *v > 1.0)).collect() }).unwrap());
 }
@@ -135,6 +142,27 @@ fn a_curve_lies_where_its_quantiles_do() {
     assert!(quiet[1].1 > noisy[1].1 && quiet[0].1 == noisy[0].1, "slower is higher");
     // On a logarithmic axis thrice as long is as far apart everywhere.
     assert!(((quiet[1].1 - noisy[1].1) - (quiet[2].1 - noisy[2].1)).abs() <= 1);
+}
+
+#[test]
+fn a_density_lies_where_its_latency_does_and_what_is_saturated_stands_above() {
+    let point = |tenants, ns, saturated| DensityPoint { tenants, ns, saturated };
+    let slow = vec![point(1.0, 1e6, false), point(4.0, 1e8, false), point(8.0, f64::NAN, true)];
+    let fast = vec![point(1.0, 1e6, false), point(4.0, 1e7, false)];
+    let curves = vec![("A".to_owned(), slow), ("B".to_owned(), fast)];
+    let drawn = density(&DensityChart { curves, bounds: vec![5e7] }).unwrap();
+    let line = |class: &str| -> Vec<(i32, i32)> {
+        let line = drawn.svg.split(&format!("<polyline class=\"{class}\" points=\"")).nth(1).unwrap();
+        let points = line.split_once('"').unwrap().0.split(' ').map(|p| p.split_once(',').unwrap());
+        points.map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).collect()
+    };
+    let (slow, fast, bound) = (line("s13"), line("s14"), line("s12"));
+    assert_eq!((slow.len(), fast.len()), (2, 2), "what is saturated is no point of the line");
+    assert_eq!(slow[0], fast[0]);
+    assert!(slow[1].1 < bound[0].1 && bound[0].1 < fast[1].1, "beyond the objective, and within");
+    assert!(drawn.svg.contains(">\nsaturated\n<") || drawn.svg.contains(">saturated<"), "{}", drawn.svg);
+    assert!(drawn.svg.contains("objective ≤ 50 ms"));
+    whole(&drawn);
 }
 
 proptest! {

@@ -58,7 +58,10 @@ pub(super) fn of(run: &RecordedRun) -> Setting {
                 proof.root_sha256.clone().unwrap_or_else(|| absent("the run is not finished")),
             ),
         ],
-        layouts: (0..plan.arrangements.len()).map(|index| layout(run, index)).collect(),
+        layouts: (0..plan.arrangements.len())
+            .filter(|index| shown(run, *index))
+            .map(|index| layout(run, index))
+            .collect(),
         unproved: match (run.manifest.provenance, proof.placed.is_empty()) {
             (_, false) => "",
             (Provenance::Simulated, true) => {
@@ -70,6 +73,12 @@ pub(super) fn of(run: &RecordedRun) -> Setting {
         neighbours: plan.neighbours.iter().map(neighbour).collect(),
         scenario: run.manifest.scenario_text.clone(),
     }
+}
+
+/// Of the densities, those alone that were measured: the search leaves most of them out, and each has many seats.
+fn shown(run: &RecordedRun, index: usize) -> bool {
+    let measured = || run.arms.keys().any(|key| key.arrangement == index);
+    run.manifest.plan.arrangements[index].density.is_none() || measured()
 }
 
 fn machine(run: &RecordedRun) -> Vec<(&'static str, String)> {

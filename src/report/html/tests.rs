@@ -323,6 +323,36 @@ fn hazards_are_shown_with_their_tables() {
 }
 
 #[test]
+fn curves_have_their_sentence_chart_and_table() {
+    use crate::report::density::sample;
+    for (run, verdict) in [sample::sample(), sample::beside()] {
+        let page = html(&run, &verdict).unwrap();
+        balanced(&page);
+        assert_eq!(page.matches("<figure class=\"density\">").count(), 1, "mode against mode on one chart");
+        assert_eq!(page.matches("<span class=\"crossing\">").count(), 4);
+        assert_eq!(page.matches("<table class=\"density\">").count(), 4);
+        assert!(
+            page.contains(
+                "<span class=\"crossing\">4 tenants meet p99 ≤ 50 ms at 20 req/s each; 5 do not; 99 %.</span>"
+            )
+        );
+        let figure = page.split_once("<figure class=\"density\">").unwrap().1;
+        let label = figure.split_once("role=\"img\" aria-label=\"").unwrap().1.split_once('"').unwrap().0;
+        assert!(label.contains("time-slicing: 1 11.2 ms, 2 19 ms, 4 41 ms, 5 61 ms, 8 saturated"), "{label}");
+        assert_eq!(page.matches("<td>saturated</td>").count(), 16, "every tenant of eight, twice");
+    }
+    for evil in ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "\u{202e}\u{0}\u{1b}[2J\n{{ 7*7 }}"] {
+        let (run, verdict) = sample::hostile(evil, &"x".repeat(10_000));
+        let page = html(&run, &verdict).unwrap();
+        balanced(&page);
+        assert_eq!(page.matches("<script").count(), 1, "a name became a script");
+        assert!(!page.contains("<img"), "a name became an element");
+        let obeyed = |c: &char| (c.is_control() && *c != '\n') || *c == '\u{202e}';
+        assert_eq!(page.chars().find(obeyed), None, "a character that a browser obeys");
+    }
+}
+
+#[test]
 fn ids_are_each_one_elements_and_links_lead_somewhere() {
     let (run, verdict) = measured(40_000);
     let (one, two) = (Report::build(&run, &verdict), Report::over([(&run, &verdict), (&run, &verdict)]));
