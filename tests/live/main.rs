@@ -44,4 +44,6 @@ mod support;
 #[cfg(test)]
 mod time_slice;
 #[cfg(test)]
+mod watcher;
+#[cfg(test)]
 mod whole;
