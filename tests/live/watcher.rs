@@ -112,7 +112,7 @@ fn stuck(whom: impl Fn(&Run<'_>) -> u32, who: &str) -> Said {
 #[test]
 fn a_watcher_that_no_signal_ends_is_left_in_the_kernel() {
     let _alone = alone();
-    let said = stuck(Run::watcher, "it asks NVML");
+    let said = stuck(|run| run.watcher(), "it asks NVML");
     assert!(said.words().contains("NVML has not answered for 6s"), "{said:#?}");
 }
 

@@ -332,7 +332,7 @@ impl Divide for &Watcher {
 /// The child's part: begins to watch as it is told first, and answers until nobody asks any more.
 ///
 /// # Errors
-/// Where a line is no question, another crosstalk asks, or nobody reads the answers.
+/// Where a line is no question, or nobody reads the answers.
 pub(crate) fn serve<W: Watch>(
     questions: impl BufRead,
     mut answers: impl Write,
@@ -340,27 +340,25 @@ pub(crate) fn serve<W: Watch>(
 ) -> io::Result<()> {
     let read = |line: io::Result<String>| -> io::Result<Question> { Ok(serde_json::from_str(&line?)?) };
     let mut questions = questions.lines().map(read);
-    let (uuid, gpu_is_mine) = match questions.next().transpose()? {
-        None => return Ok(()),
-        Some(Question::Begin { protocol: PROTOCOL, crosstalk, uuid, gpu_is_mine })
-            if crosstalk == env!("CARGO_PKG_VERSION") =>
-        {
-            (uuid, gpu_is_mine)
-        }
-        Some(other) => {
-            return Err(io::Error::other(format!(
-                "this is crosstalk {} with protocol {PROTOCOL}, and was asked {other:?}: was the binary replaced during the \
-                 run?",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
-    };
+    let Some(first) = questions.next().transpose()? else { return Ok(()) };
     let mut say = |to: &str, said: Value| {
         let line = serde_json::to_string(&Answer { to: to.to_owned(), said })?;
         answers.write_all(format!("{line}\n").as_bytes()).and_then(|()| answers.flush())
     };
-    let begun = begin(&uuid, &gpu_is_mine);
-    say("begin", serde_json::to_value(begun.as_ref().map(|_| ()))?)?;
+    let (name, _) = first.written()?;
+    let begun = match first {
+        Question::Begin { protocol: PROTOCOL, crosstalk, uuid, gpu_is_mine }
+            if crosstalk == env!("CARGO_PKG_VERSION") =>
+        {
+            begin(&uuid, &gpu_is_mine)
+        }
+        other => Err(BackendError::device(format!(
+            "crosstalk {} with protocol {PROTOCOL} is to watch the GPU, and was asked {other:?}: was the binary replaced \
+             meanwhile?",
+            env!("CARGO_PKG_VERSION")
+        ))),
+    };
+    say(&name, serde_json::to_value(begun.as_ref().map(|_| ()))?)?;
     let Ok(watch) = begun else { return Ok(()) };
     for question in questions {
         let question = question?;
@@ -379,8 +377,14 @@ fn answer(watch: &dyn Watch, question: Question) -> serde_json::Result<Value> {
         Question::CheckExclusiveOn { uuid, ours } => value(watch.check_exclusive_on(&uuid, &ours)),
         Question::Health => value(watch.health()),
         Question::Monitor => value(watch.monitor()),
-        Question::Sample { on } => value(watch.sample(on)),
-        Question::StartArm => value(watch.start_arm()),
+        Question::Sample { on } => {
+            watch.sample(on);
+            Ok(Value::Null)
+        }
+        Question::StartArm => {
+            watch.start_arm();
+            Ok(Value::Null)
+        }
         Question::EndArm => value(watch.end_arm()),
         Question::SmMhzNow => value(watch.sm_mhz_now()),
         Question::Xids => value(watch.xids()),

@@ -174,11 +174,19 @@ fn lines_are_loud_on_what_they_do_not_know() {
     assert!(read(r#"{"create":{"profile":1,"place":[0,4],"force":true}}"#).is_err());
     assert!(read(r#""temperature""#).is_err());
     assert!(serde_json::from_str::<Answer<u32>>(r#"{"to":"create","said":1,"more":2}"#).is_err());
-    let served = |line: &str| serve(line.as_bytes(), io::sink(), |_, _| Ok(Known)).map_err(|e| e.to_string());
-    assert_eq!(served(""), Ok(()), "nobody asks");
+    let served = |lines: &str| {
+        let mut said = Vec::new();
+        let served = serve(lines.as_bytes(), &mut said, |_, _| Ok(Known)).map_err(|e| e.to_string());
+        (served, String::from_utf8(said).unwrap())
+    };
+    assert_eq!(served(""), (Ok(()), String::new()), "nobody asks");
     let begin = r#"{"begin":{"protocol":99,"crosstalk":"9.9.9","uuid":"GPU-1","gpu_is_mine":[]}}"#;
-    assert!(served(begin).unwrap_err().contains("was the binary replaced"));
-    assert!(served(r#""health""#).is_err(), "nobody has begun");
+    for first in [begin, r#""health""#] {
+        let (served, said) = served(&format!("{first}\n\"health\"\n"));
+        assert_eq!((served, said.lines().count()), (Ok(()), 1), "it ends there: {said}");
+        assert!(said.contains("was the binary replaced"), "{said}");
+    }
+    assert!(served("health").0.is_err());
 }
 
 /// What the first question is answered, how long that takes, and that all later ones get the same at once.
