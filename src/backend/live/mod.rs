@@ -1,7 +1,8 @@
 //! The live backend: each seat a process of its own on a real GPU, in real time.
 //!
 //! Tenants are this same program under a hidden verb. They are told what to do in lines ([`crate::tenant::protocol`]),
-//! and leave samples in memory that both sides map ([`crate::tenant::Region`]).
+//! and leave samples in memory that both sides map ([`crate::tenant::Region`]). NVML, whose calls may hang for good, is
+//! asked by one more process ([`Watcher`]).
 
 mod arm;
 mod ask;
