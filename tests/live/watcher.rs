@@ -72,6 +72,17 @@ fn an_nvml_that_hangs_ends_the_run_with_exit_3_and_keeps_what_was_measured() {
 }
 
 #[test]
+fn a_reading_of_clocks_and_power_that_hangs_ends_the_run_too() {
+    let _alone = alone();
+    let machine = hangs("nvmlDeviceGetPowerUsage", 20);
+    let run = Run::start(&machine, "run", &scenario(8, 8, "10ms", &["time-slicing"]), &[]);
+    let dir = run.dir.clone();
+    run.end().ended(3, &[&["NVML has not answered for 10 s", "reboot the node"], &KEPT[..]].concat());
+    assert!(!of_kind(&dir, "committed").is_empty(), "{:#?}", events(&dir));
+    assert_no_tenants(&machine);
+}
+
+#[test]
 fn a_watcher_that_is_killed_ends_the_run_with_exit_3_and_keeps_what_was_measured() {
     let _alone = alone();
     let machine = StandIn::new(A30);
@@ -98,6 +109,8 @@ fn stuck(whom: impl Fn(&Run<'_>) -> u32, who: &str) -> Said {
     let (dir, begun) = (run.dir.clone(), Instant::now());
     let stuck = format!("pid {pid} ({who}) is stuck in the driver: killed, and still there");
     let words = [stuck.as_str(), "in a call that no signal ends", "reboot the node before its GPU is used again"];
+    // One that waits for it for good fails here.
+    run.until(|_| false);
     let said = run.end().ended(3, &[&words, &KEPT[..]].concat());
     let took = begun.elapsed();
     // A window or an arm, until it is given up, and ten seconds for its end.
