@@ -36,6 +36,7 @@ fn noisy_arm(plan: &Plan) -> ArmPlan {
             load: Load::Open { rate: Rate::per_second(RATES[probe]), poisson: true },
             length: Nanos::millis(250),
             delay: Nanos::ZERO,
+            seat: None,
         })
         .collect();
     ArmPlan {

@@ -189,6 +189,17 @@ pub struct ArmPlan {
     pub sampled: bool,
 }
 
+impl ArmPlan {
+    /// Indices of its windows by when they run: one after another, or, of the tenants of a density, all at once.
+    pub(crate) fn at_once(&self) -> Vec<Vec<usize>> {
+        let each = 0..self.windows.len();
+        match self.windows.iter().any(|window| window.seat.is_some()) {
+            true => vec![each.collect()],
+            false => each.map(|index| vec![index]).collect(),
+        }
+    }
+}
+
 /// One window: one probe issues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
@@ -201,6 +212,9 @@ pub struct Window {
     /// Every request of an open loop is held back by this after its planned time: the delay control. It is latency, not
     /// lateness.
     pub delay: Nanos,
+    /// Index of the seat whose tenant issues it; `None`: the victim. Windows of tenants in seats are those of a density, and
+    /// all run at once.
+    pub seat: Option<usize>,
 }
 
 /// How requests are issued.
@@ -382,6 +396,9 @@ pub struct ArmSummary {
     /// Health of the GPU after the arm, its neighbours quiet again. Nothing in virtual time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<GpuHealth>,
+    /// Device memory in use on the GPU at the end of the windows of a density, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used: Option<u64>,
     /// What the GPU, or each of its instances, did from the beginning of the first window to the end of the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub activity: Vec<GpuActivity>,
@@ -417,6 +434,9 @@ pub struct GpuReading {
 pub struct WindowSummary {
     /// Index into the plan's panel.
     pub probe: usize,
+    /// Index of the seat whose tenant issued it, in a density; absent: the victim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<usize>,
     /// Start, on the arm's axis.
     #[serde(rename = "start_ns")]
     pub start: Nanos,

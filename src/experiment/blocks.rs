@@ -77,9 +77,18 @@ pub(crate) fn arms(plan: &Plan, calibration: &Calibration, planned: &[ArmKey]) -
             _ => probe.window,
         },
         delay: Nanos::ZERO,
+        seat: None,
     };
     let probes: Vec<&ProbeCalibration> = windows.iter().filter_map(|index| calibration.probes.get(*index)).collect();
-    let windows: Vec<Window> = probes.iter().map(|probe| window(probe)).collect();
+    let planned_arrangement = &plan.arrangements[arrangement];
+    let windows: Vec<Window> = match planned_arrangement.density {
+        None => probes.iter().map(|probe| window(probe)).collect(),
+        Some(_) => {
+            let seats = planned_arrangement.victims(&planned_arrangement.grids[grid]);
+            let tenants = seats.flat_map(|seat| probes.iter().map(move |probe| (seat, probe)));
+            tenants.map(|(seat, probe)| Window { seat: Some(seat), ..window(probe) }).collect()
+        }
+    };
     // Probes that nobody holds back would only make the arm longer.
     let held_back = probes.iter().filter_map(|probe| Some(Window { delay: probe.delay?, ..window(probe) }));
     let delayed: Vec<Window> = held_back.collect();

@@ -106,7 +106,13 @@ fn solo_rate(
 ) -> Result<f64, BackendError> {
     let mut length = shortest;
     loop {
-        let window = Window { probe, load: Load::Open { rate: Rate(0), poisson: false }, length, delay: Nanos::ZERO };
+        let window = Window {
+            probe,
+            load: Load::Open { rate: Rate(0), poisson: false },
+            length,
+            delay: Nanos::ZERO,
+            seat: None,
+        };
         let summary = session.run_arm(&arm(Some(neighbour), vec![window]))?.summary;
         let fewest = summary.neighbours.iter().map(|n| n.completed).min().unwrap_or(0);
         if fewest >= ENOUGH || length >= LONGEST.max(shortest) {
@@ -126,7 +132,7 @@ fn closed_rate(
 ) -> Result<Rate, BackendError> {
     let mut length = CLOSED;
     loop {
-        let window = Window { probe, load: Load::Closed { depth }, length, delay: Nanos::ZERO };
+        let window = Window { probe, load: Load::Closed { depth }, length, delay: Nanos::ZERO, seat: None };
         let record = session.run_arm(&arm(noise, vec![window]))?;
         let end = record.summary.windows.first().map_or(length, |w| w.start + w.length);
         // Only what completed inside the window: the drain after it would flatter a slow probe.
@@ -149,7 +155,7 @@ fn delay(
     session: &mut dyn Session,
 ) -> Result<Nanos, BackendError> {
     let length = within_window(plan, grid, rate.as_f64(), window);
-    let window = Window { probe, load: open_load(plan, probe, rate), length, delay: Nanos::ZERO };
+    let window = Window { probe, load: open_load(plan, probe, rate), length, delay: Nanos::ZERO, seat: None };
     let record = session.run_arm(&arm(None, vec![window]))?;
     let of_requests = record.samples.iter().filter(|s| s.series == 0);
     let mut latencies: Vec<Nanos> =

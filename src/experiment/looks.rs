@@ -69,10 +69,11 @@ pub(super) fn remaining(run: &RecordedRun, arrangement: usize, grid: usize, stag
     work
 }
 
-/// Whether any neighbour of the grid has an arm in `block`.
+/// Whether any neighbour of the grid has an arm in `block`. Equal tenants have one in every block.
 fn goes_on(run: &RecordedRun, arrangement: usize, grid: usize, block: u32) -> bool {
-    let neighbours = &run.manifest.plan.arrangements[arrangement].grids[grid].neighbours;
-    neighbours.iter().any(|neighbour| run.runs(arrangement, grid, *neighbour, block))
+    let planned = &run.manifest.plan.arrangements[arrangement];
+    let neighbours = &planned.grids[grid].neighbours;
+    planned.density.is_some() || neighbours.iter().any(|neighbour| run.runs(arrangement, grid, *neighbour, block))
 }
 
 /// Takes a look that is not the last one: the neighbours of the grid of which everything is decided now. One that has gone
@@ -96,6 +97,9 @@ pub(super) fn take(run: &RecordedRun, arrangement: usize, grid: usize, look: usi
 
 /// Arms that an arrangement runs where nobody stops early and no control is impossible, calibration aside.
 pub fn planned_arms(plan: &Plan, arrangement: usize) -> u64 {
+    if plan.arrangements[arrangement].density.is_some() {
+        return plan.design.blocks.into();
+    }
     let grids = plan.arrangements[arrangement].grids.iter().enumerate();
     grids
         .map(|(index, grid)| {

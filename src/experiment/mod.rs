@@ -2,6 +2,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod calibration;
+mod density;
 mod hazards;
 mod length;
 mod looks;
@@ -128,6 +129,10 @@ fn run_arrangements(
     let manifest = run.manifest.clone();
     let plan = &manifest.plan;
     for (index, arrangement) in plan.arrangements.iter().enumerate() {
+        // Which densities are measured, and when, is their curve's to say.
+        if arrangement.density.is_some() {
+            continue;
+        }
         if let Some(reason) = run.skipped.get(&index) {
             on(Progress::Skipped { index, reason: reason.clone() });
             continue;
@@ -163,6 +168,9 @@ fn run_arrangements(
         if stop.load(Ordering::Relaxed) {
             return Ok(Ended::Interrupted);
         }
+    }
+    if !density::run(backend, dir, run, stop, on)? {
+        return Ok(Ended::Interrupted);
     }
     Ok(if hazards::run(backend, dir, run, stop, on)? { Ended::Complete } else { Ended::Interrupted })
 }

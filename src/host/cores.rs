@@ -73,7 +73,17 @@ impl Cores {
 
     /// Places the victim, so many `neighbours`, and the controller: on the GPU's node first.
     pub fn place(&self, neighbours: usize) -> Placement {
-        let needed = VICTIM + neighbours + 1;
+        self.place_with(neighbours, 1)
+    }
+
+    /// Places so many tenants that are all victims, the first of them as the victim and the others as its neighbours.
+    pub fn place_equals(&self, tenants: usize) -> Placement {
+        self.place_with(tenants.saturating_sub(1), VICTIM)
+    }
+
+    /// With so many cores for each neighbour.
+    fn place_with(&self, neighbours: usize, each: usize) -> Placement {
+        let needed = VICTIM + neighbours * each + 1;
         let usable = self.quota.map_or(self.cores.len(), |quota| quota.min(self.cores.len()));
         if usable < needed {
             let neighbours = vec![Vec::new(); neighbours];
@@ -86,7 +96,7 @@ impl Cores {
         let mut free = order.into_iter().take(usable).map(|core| core.cpu);
         Placement {
             victim: free.by_ref().take(VICTIM).collect(),
-            neighbours: (0..neighbours).map(|_| free.by_ref().take(1).collect()).collect(),
+            neighbours: (0..neighbours).map(|_| free.by_ref().take(each).collect()).collect(),
             controller: free.next(),
             host_probe: free.next(),
             too_few: false,

@@ -97,9 +97,12 @@ impl Plan {
 
     /// What the further quiet arms of a block are for, beside the one with which the others are compared.
     pub(crate) fn further_quiet(&self, arrangement: usize, grid: usize, block: u32) -> Vec<Purpose> {
-        let Some(first) = self.arrangements[arrangement].grids.get(grid).map(|grid| grid.first_block) else {
+        let planned = &self.arrangements[arrangement];
+        let Some(first) = planned.grids.get(grid).map(|grid| grid.first_block) else { return Vec::new() };
+        // Nobody is quiet among equal tenants.
+        if planned.density.is_some() {
             return Vec::new();
-        };
+        }
         let number = block.saturating_sub(first);
         [
             (Purpose::Again, self.design.controls.again),

@@ -75,12 +75,19 @@ impl Plan {
             ));
         }
         let mut arrangements = Vec::with_capacity(scenario.arrangements.len());
-        for arrangement in &scenario.arrangements {
+        for arrangement in plain(scenario) {
             let resolver = Resolver { scenario, arrangement, inventory, gpu, model, terms };
             match resolver.arrangement() {
                 Ok(planned) => arrangements.push(planned),
                 Err(mistake) => mistakes.push(format!("arrangement {:?}: {mistake}", arrangement.name)),
             }
+        }
+        // After all others, whose indices are then those of the scenario without them.
+        let mut curves = Vec::new();
+        for arrangement in &scenario.arrangements {
+            let Some(density) = &arrangement.density else { continue };
+            let resolver = Resolver { scenario, arrangement, inventory, gpu, model, terms };
+            curves.push(resolver.curve(density, curves.len(), &mut arrangements));
         }
         mistakes.extend(scenario.panel.iter().filter_map(|probe| too_many_requests(probe, scenario.design.window)));
         if inventory.provenance != Provenance::Simulated && !scenario.allow_power {
@@ -103,11 +110,18 @@ impl Plan {
             neighbours: scenario.neighbours.iter().map(neighbour).collect(),
             hazards: scenario.hazards.iter().map(hazard).collect(),
             arrangements,
+            curves,
             accepted: scenario.accepted.clone(),
         };
-        let idle = verdict::idle_looks(&plan);
+        // Nobody looks at densities before their end.
+        let idle = if plan.all_densities() { Vec::new() } else { verdict::idle_looks(&plan) };
         if idle.is_empty() { Ok(plan) } else { Err(PlanError(idle)) }
     }
+}
+
+/// The arrangements with a victim, in order: those of the plan, but for the densities after them.
+fn plain(scenario: &Scenario) -> impl Iterator<Item = &Arrangement> {
+    scenario.arrangements.iter().filter(|arrangement| arrangement.density.is_none())
 }
 
 /// A window's requests are planned in advance and held in memory.
@@ -185,18 +199,18 @@ fn hazard(trial: &Trial) -> PlannedHazard {
     }
 }
 
-struct Resolver<'a> {
-    scenario: &'a Scenario,
-    arrangement: &'a Arrangement,
+pub(super) struct Resolver<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) arrangement: &'a Arrangement,
     inventory: &'a Inventory,
     /// Index of the GPU under test.
     gpu: usize,
-    model: Option<&'a GpuModel>,
-    terms: Terms<'a>,
+    pub(super) model: Option<&'a GpuModel>,
+    pub(super) terms: Terms<'a>,
 }
 
 impl Resolver<'_> {
-    fn gpu(&self) -> &Gpu {
+    pub(super) fn gpu(&self) -> &Gpu {
         &self.inventory.gpus[self.gpu]
     }
 
@@ -215,13 +229,14 @@ impl Resolver<'_> {
             layout: wanted.layout.clone().unwrap_or_default(),
             as_found: wanted.layout.is_none(),
             seats: Vec::new(),
-            skipped: self.wrong_mig_mode().or_else(|| self.not_on_hardware()).or_else(|| self.wrong_time_slice()),
+            skipped: self.not_in_this_state(),
             grids: Vec::new(),
             require: wanted.require.clone(),
             expect: wanted.expect.clone(),
             hazards: self.hazards(),
             observe: wanted.observe.clone(),
             against: self.against(),
+            density: None,
         };
         if planned.skipped.is_some() {
             return Ok(planned);
@@ -315,7 +330,12 @@ impl Resolver<'_> {
             Some(name) => other.name == *name,
             None => other.sharing == SharingMode::Exclusive && other.name != wanted.name,
         };
-        self.scenario.arrangements.iter().position(is_it)
+        plain(self.scenario).position(is_it)
+    }
+
+    /// Why the mode of this arrangement cannot be had on the machine in its state, where it cannot.
+    pub(super) fn not_in_this_state(&self) -> Option<String> {
+        self.wrong_mig_mode().or_else(|| self.not_on_hardware()).or_else(|| self.wrong_time_slice())
     }
 
     /// Hardware is tested as it is: crosstalk never changes the MIG mode.
@@ -365,12 +385,12 @@ impl Resolver<'_> {
     }
 
     /// Why the machine as it is lacks the devices of this arrangement, where it does.
-    fn not_there(&self, planned: &PlannedArrangement) -> Option<String> {
+    pub(super) fn not_there(&self, planned: &PlannedArrangement) -> Option<String> {
         if !self.as_it_is() {
             return None;
         }
         let error = sharing::devices(&self.found(planned)).err()?;
-        let wanted = self.arrangement.layout.is_some() && sharing::can_be_made(planned.sharing) && self.model.is_some();
+        let wanted = !planned.as_found && sharing::can_be_made(planned.sharing) && self.model.is_some();
         match (wanted, self.terms.allow_reconfigure) {
             (true, true) => None,
             (true, false) => Some(format!(

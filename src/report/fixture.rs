@@ -90,6 +90,7 @@ fn arrangement(name: &str, sharing: SharingMode, shares: [&str; 2]) -> PlannedAr
         hazards: Vec::new(),
         observe: Vec::new(),
         against: None,
+        density: None,
     }
 }
 
@@ -133,6 +134,7 @@ pub(super) fn plan() -> Plan {
         ],
         hazards: Vec::new(),
         arrangements: vec![mig, arrangement("turns", SharingMode::TimeSlicing, ["whole GPU", "whole GPU"])],
+        curves: Vec::new(),
         accepted: Vec::new(),
     }
 }
@@ -282,6 +284,7 @@ pub(super) fn verdict() -> RunVerdict {
     hog.neighbour_rate = None;
     let underpowered = Reason::Underpowered { detectable: Some(0.14), blocks_needed: Some(62) };
     RunVerdict {
+        curves: Vec::new(),
         cells: vec![
             expect(require(d2h, Word::Isolated, RequirementState::Accepted), Word::NotIsolated),
             require(quiet_cell("mig/hbm-hog", (0, 1)), Word::Isolated, RequirementState::Met),

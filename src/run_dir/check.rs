@@ -226,10 +226,11 @@ pub(crate) fn counted(window: &WindowSummary, index: usize, series: usize, recor
 }
 
 /// Refuses an arm whose windows are not those of its samples.
-pub(super) fn windows(plan: &Plan, file: &str, record: &ArmRecord) -> Result<(), RunDirError> {
+pub(super) fn windows(plan: &Plan, arrangement: usize, file: &str, record: &ArmRecord) -> Result<(), RunDirError> {
     for (index, window) in record.summary.windows.iter().enumerate() {
         let first = plan.panel.get(window.probe).and_then(|probe| probe.series.first());
-        let series = first.and_then(|name| record.series.iter().position(|s| s == name));
+        let first = first.map(|name| plan.tenant_series(name, arrangement, window.seat));
+        let series = first.and_then(|name| record.series.iter().position(|s| *s == name));
         // A probe of which nothing was planned has no series in its arm.
         let expected = counted(window, index, series.unwrap_or(usize::MAX), record);
         if expected != *window {

@@ -295,7 +295,7 @@ fn read_arm(path: &Path, manifest: &Manifest, committed: &Committed) -> Result<A
         return Err(RunDirError::damaged(file, expected, samples.len().to_string()));
     }
     let record = ArmRecord { series: label.series, samples, summary: committed.summary.clone() };
-    check::windows(&manifest.plan, file, &record)?;
+    check::windows(&manifest.plan, committed.arm.arrangement, file, &record)?;
     let data = ArmData::from_record(&record);
     let counts = event::counts(&data);
     if counts != committed.series {

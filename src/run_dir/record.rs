@@ -235,7 +235,8 @@ impl RecordedRun {
                 (Purpose::Block, all.filter(|n| self.runs(arrangement, grid, *n, block)).collect())
             }
         };
-        if beside.is_empty() {
+        let equals = purpose == Purpose::Block && plan.arrangements[arrangement].density.is_some();
+        if beside.is_empty() && !equals {
             return Vec::new();
         }
         let further = match purpose {

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::density;
 use super::expectation::{Expectation, Rule};
 use super::keys;
 use super::model::{Arrangement, LayoutEntry, MpsDaemon, SharingMode, TimeSlice, channel_of, seats_of};
@@ -10,7 +11,7 @@ use super::tree::{Entry, Node, Reader, Table, join};
 use crate::channel::Channel;
 use crate::gpu::compute_part;
 use crate::hazard::Hazard;
-use crate::units::Share;
+use crate::units::{Nanos, Share};
 use crate::workload::Workload;
 
 /// What the scenario declares, by name; a workload that is not known is none.
@@ -20,21 +21,38 @@ pub(super) struct Declared {
     pub hazards: Vec<(String, Option<&'static Hazard>)>,
     /// Indices of the probes that have an objective.
     pub objectives: Vec<usize>,
+    /// Indices of the probes whose load is the user's.
+    pub loads: Vec<usize>,
+    /// Length of a window, where the design gives it.
+    pub window: Option<Nanos>,
 }
 
 /// Reads an arrangement; `None` only after a mistake.
 pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -> Option<Arrangement> {
     let sharing: Option<SharingMode> = t.text("sharing").and_then(|text| text.parse().ok());
-    let layout = layout(r, t, sharing);
-    let mps_daemon = match t.text("mps_daemon") {
-        Some(text) if text == MpsDaemon::Running.id() => MpsDaemon::Running,
-        _ => MpsDaemon::Own,
-    };
-    let with_mps = [SharingMode::Mps, SharingMode::MigMps];
-    if let (Some(entry), Some(sharing)) = (t.entry("mps_daemon"), sharing.filter(|s| !with_mps.contains(s))) {
-        r.mistake(&entry.span, &entry.path, "`mps_daemon`", format!("expected none under {sharing}: it has no MPS"));
-    }
+    let mps_daemon = mps_daemon(r, t, sharing);
     let time_slice = time_slice(r, t, sharing);
+    if density::is_density(t) {
+        let density = density::read(r, t, sharing, declared)?;
+        return Some(Arrangement {
+            name: t.owned("name")?,
+            sharing: sharing?,
+            mps_daemon,
+            time_slice,
+            layout: None,
+            panel: vec![density.probe],
+            neighbours: Vec::new(),
+            hazards: Vec::new(),
+            victim_at: None,
+            neighbour_at: None,
+            require: Expectation::default(),
+            expect: Expectation::default(),
+            observe: Vec::new(),
+            against: None,
+            density: Some(density),
+        });
+    }
+    let layout = layout(r, t, sharing);
     let panel = subset(r, t, "panel", &declared.probes, "a probe of the victim's panel");
     let neighbours = subset(r, t, "neighbours", &declared.neighbours, "a neighbour of this scenario");
     let hazards = subset(r, t, "hazards", &declared.hazards, "a hazard of this scenario");
@@ -68,7 +86,17 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, t: &Table<'t>, declared: &Declared) -
         expect,
         observe: observe::read(r, t),
         against: t.owned("against"),
+        density: None,
     })
+}
+
+/// Whose daemon MPS runs under, where the mode has one.
+fn mps_daemon<'t>(r: &mut Reader<'t>, t: &Table<'t>, sharing: Option<SharingMode>) -> MpsDaemon {
+    let with_mps = [SharingMode::Mps, SharingMode::MigMps];
+    if let (Some(entry), Some(sharing)) = (t.entry("mps_daemon"), sharing.filter(|s| !with_mps.contains(s))) {
+        r.mistake(&entry.span, &entry.path, "`mps_daemon`", format!("expected none under {sharing}: it has no MPS"));
+    }
+    if t.text("mps_daemon") == Some(MpsDaemon::Running.id()) { MpsDaemon::Running } else { MpsDaemon::Own }
 }
 
 /// The level of the time slice that is asked for, where the mode has one: it is the whole GPU's, and none under MIG.
@@ -103,7 +131,7 @@ fn subset<'t, T>(r: &mut Reader<'t>, t: &Table<'t>, key: &str, names: &[(String,
 }
 
 /// Notes a name that nothing has, unless its owner may stand in what could not be parsed.
-fn unknown_name(r: &mut Reader<'_>, entry: &Entry<'_>, text: &str, expected: &str, names: &[&str]) {
+pub(super) fn unknown_name(r: &mut Reader<'_>, entry: &Entry<'_>, text: &str, expected: &str, names: &[&str]) {
     if !r.broken {
         r.mistake_among(&entry.span, &entry.path, format!("\"{text}\""), format!("expected {expected}"), text, names);
     }
@@ -158,16 +186,6 @@ fn tenants<'t>(
     path: &str,
     sharing: Option<SharingMode>,
 ) -> Option<Vec<LayoutEntry>> {
-    if node.get_ref().is_table() {
-        let found = r.written(&node.span());
-        r.mistake(
-            &node.span(),
-            path,
-            found,
-            "expected a number: equal tenants that are each other's neighbours come with density runs",
-        );
-        return None;
-    }
     let integer = node.get_ref().as_integer();
     let count = integer.and_then(|i| u32::from_str_radix(i.as_str(), i.radix()).ok());
     let Some(count) = count.filter(|n| (2..=keys::MOST_TENANTS).contains(&u64::from(*n))) else {

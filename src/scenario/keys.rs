@@ -40,7 +40,11 @@ pub(super) const TOP: &[Field] = &[
         Kind::Table(VICTIM),
         "The tenant whose latency is measured; it may be left out, with the neighbours, where there are hazards.",
     ),
-    Field::optional("neighbour", Kind::List(&Kind::Table(NEIGHBOUR)), "The tenants that make noise, one at a time."),
+    Field::optional(
+        "neighbour",
+        Kind::List(&Kind::Table(NEIGHBOUR)),
+        "The tenants that make noise, one at a time; none are needed where every arrangement has equal tenants.",
+    ),
     Field::optional(
         "hazard",
         Kind::List(&Kind::Table(HAZARD)),
@@ -70,7 +74,8 @@ pub(super) const DESIGN: &[Field] = &[
     Field::optional(
         "window",
         Kind::Duration { min: Nanos::millis(1), max: Nanos::secs(600) },
-        "Length of a window, in which one probe issues requests.",
+        "Length of a window, in which one probe issues requests. Of equal tenants unless given: as long as their objectives \
+         take at their load.",
     ),
     Field::optional(
         "max_window",
@@ -217,7 +222,12 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         Kind::Special(&LAYOUT),
         "The shares, in order; \"as-found\" unless given: the machine is tested as it is.",
     ),
-    Field::optional("tenants", Kind::Special(&TENANTS), "Short form of a layout of this many equal shares."),
+    Field::optional(
+        "tenants",
+        Kind::Special(&TENANTS),
+        "Short form of a layout of this many equal shares. As a table: equal tenants in growing numbers, each a victim and a \
+         neighbour of the others, in place of all keys below but `mps_daemon` and `time_slice`.",
+    ),
     Field::optional(
         "mps_daemon",
         Kind::Word(&[MpsDaemon::Own.id(), MpsDaemon::Running.id()]),
@@ -266,6 +276,44 @@ pub(super) const ARRANGEMENT: &[Field] = &[
         "against",
         Kind::Name,
         "The arrangement that observations compare this one with, by name; the exclusive one unless given.",
+    ),
+];
+
+/// Keys of an arrangement that mean something beside equal tenants in growing numbers.
+pub(super) const BESIDE_DENSITY: &[&str] = &["name", "sharing", "tenants", "mps_daemon", "time_slice"];
+
+pub(super) const DENSITY: &[Field] = &[
+    Field::required(
+        "count",
+        Kind::Special(&COUNT),
+        "Tenants that are asked for. Where the objective is met by one of them and missed by the next, the numbers between are \
+         measured too; the search measures no more of all these than it needs.",
+    ),
+    Field::required(
+        "all",
+        Kind::Name,
+        "The probe that every tenant runs, by name: one with an objective, at its own load, which each tenant has for itself.",
+    ),
+    Field::with_default(
+        "every",
+        Kind::Flag,
+        "false",
+        "Every number of `count` is measured, for a whole curve, not only those that the search needs.",
+    ),
+    Field::optional(
+        "at_least",
+        Kind::Count { min: 1, max: MOST_TENANTS },
+        "Tenants that must be shown to meet every objective: decides the exit code. Nothing is required unless given.",
+    ),
+    Field::optional(
+        "memory",
+        Kind::Bytes { min: Bytes::mib(1), max: Bytes(u64::MAX) },
+        "Device memory that each tenant holds, in all; what its probe allocates unless given.",
+    ),
+    Field::optional(
+        "instances",
+        Kind::Count { min: 1, max: MOST_TENANTS },
+        "Under mig+time-slicing, where it is needed: equal GPU instances among which the tenants are divided.",
     ),
 ];
 
@@ -379,8 +427,16 @@ pub(super) const LAYOUT: Shape = Shape {
     expected: "\"as-found\", or a list of shares, each a MIG profile (\"3g.40gb\") or a table ({ profile = \"3g.40gb\", tenants = 2 })",
     schema: json::layout,
 };
-pub(super) const TENANTS: Shape =
-    Shape { name: "tenants", expected: "a whole number, 2 … 60", schema: json::tenants };
+pub(super) const TENANTS: Shape = Shape {
+    name: "tenants",
+    expected: "a whole number, 2 … 60, or a table such as { count = [1, 2, 4, 8], all = \"inference\" }",
+    schema: json::tenants,
+};
+pub(super) const COUNT: Shape = Shape {
+    name: "count",
+    expected: "a whole number, 1 … 60, or a list of rising ones such as [1, 2, 4, 8]",
+    schema: json::count,
+};
 pub(super) const SEAT: Shape =
     Shape { name: "seat", expected: "the number of a seat in quotes, such as \"0\" or \"0.1\"", schema: json::seat };
 pub(super) const REQUIRE: Shape = Shape {
@@ -411,6 +467,7 @@ pub(super) const TABLES: &[(&str, &[Field])] = &[
     ("`[[neighbour]]`", NEIGHBOUR),
     ("`[[hazard]]`", HAZARD),
     ("`[[arrangement]]`", ARRANGEMENT),
+    ("`tenants` as a table", DENSITY),
     ("An entry of `layout`", SHARE),
     ("`arrivals`", ARRIVALS_TABLE),
     ("`[[accept]]`", ACCEPT),

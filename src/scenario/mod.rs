@@ -2,6 +2,7 @@
 
 mod arrangement;
 mod builtin;
+mod density;
 mod design;
 mod expectation;
 mod hazard;
@@ -30,8 +31,8 @@ pub(crate) use keys::words_of;
 pub(crate) use mistake::nearest;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Accept, Arrangement, Arrivals, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo, TimeSlice,
-    Trial,
+    Accept, Arrangement, Arrivals, Density, LayoutEntry, MpsDaemon, Neighbour, Probe, Scenario, SharingMode, Slo,
+    TimeSlice, Trial,
 };
 pub(crate) use read::mistake_at;
 pub use read::{read, read_at_tier};

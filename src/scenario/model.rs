@@ -171,6 +171,37 @@ pub struct Arrangement {
     pub observe: Vec<Asked>,
     /// Name of the arrangement that observations compare it with; the scenario's exclusive one unless given.
     pub against: Option<String>,
+    /// Equal tenants in growing numbers, in place of a victim and its neighbours.
+    pub density: Option<Density>,
+}
+
+/// Equal tenants, each a victim and a neighbour of the others, in growing numbers: how many meet their objective?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Density {
+    /// The numbers of tenants that are asked for, rising.
+    pub counts: Vec<u32>,
+    /// Index into `panel` of what every tenant runs: a probe with arrivals of the user's and an objective.
+    pub probe: usize,
+    /// Every number of `counts` is measured, not only those that the search needs.
+    pub every: bool,
+    /// Tenants that must be shown to meet every objective.
+    pub at_least: Option<u32>,
+    /// Device memory that each tenant holds; what the probe allocates, unless given.
+    pub memory: Option<Bytes>,
+    /// GPU instances among which the tenants are divided, under MIG + time-slicing.
+    pub instances: Option<u32>,
+    /// Length of a window, where the design gives one; else it follows from load and objectives.
+    pub window: Option<Nanos>,
+}
+
+impl Density {
+    /// The numbers that are asked for and all between them, rising, each with whether it is asked for; under MIG +
+    /// time-slicing those alone that divide evenly among the instances.
+    pub fn levels(&self) -> impl Iterator<Item = (u32, bool)> {
+        let ends = self.counts.first().zip(self.counts.last());
+        let all = ends.map_or(1..=0, |(first, last)| *first..=*last);
+        all.step_by(self.instances.unwrap_or(1).max(1) as usize).map(|n| (n, self.counts.contains(&n)))
+    }
 }
 
 /// Whose control daemon tenants are clients of, under the modes with MPS.
@@ -351,6 +382,10 @@ impl SharingMode {
     pub(super) const fn nests(self) -> bool {
         matches!(self, Self::MigTimeSlicing | Self::MigMps)
     }
+
+    /// Those under which equal tenants in growing numbers mean something; exclusive as the reference, with one.
+    pub(super) const WITH_DENSITIES: &[Self] =
+        &[Self::Exclusive, Self::TimeSlicing, Self::Mps, Self::Mig, Self::MigTimeSlicing];
 
     /// Whether the mode needs MIG on.
     pub const fn needs_mig(self) -> bool {

@@ -45,7 +45,10 @@ pub(super) fn check_against(
     let read: Option<Vec<&Arrangement>> = all.iter().map(Option::as_ref).collect();
     let (Some(here), Some(all)) = (here, read) else { return };
     let compared: Vec<&str> = here.observe.iter().map(|a| a.id.as_str()).filter(|id| compares(id)).collect();
-    let others: Vec<&str> = all.iter().map(|a| a.name.as_str()).filter(|name| *name != here.name).collect();
+    // Equal tenants have no victim that anything could be compared with.
+    let others: Vec<&Arrangement> = all.into_iter().filter(|a| a.name != here.name && a.density.is_none()).collect();
+    let exclusive = others.iter().any(|a| a.sharing == SharingMode::Exclusive);
+    let others: Vec<&str> = others.into_iter().map(|a| a.name.as_str()).collect();
     if let (Some(entry), Some(name)) = (t.entry("against"), here.against.as_deref()) {
         if !others.contains(&name) && !r.broken {
             let found = format!("\"{name}\"");
@@ -63,7 +66,7 @@ pub(super) fn check_against(
             r.mistake(&entry.span, &entry.path, "`against`, and nothing that is observed here is compared", expected);
         }
     } else if let (Some(entry), Some(id)) = (t.entry("observe"), compared.first())
-        && !all.iter().any(|a| a.name != here.name && a.sharing == SharingMode::Exclusive)
+        && !exclusive
     {
         let found = format!("{id}, without anything to compare with");
         let expected = match others.as_slice() {

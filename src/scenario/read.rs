@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use toml::de::{DeTable, DeValue};
 
 use super::arrangement::{self, Declared};
+use super::density;
 use super::design::{Controls, Design, Look, Quantile, Tier};
 use super::hazard;
 use super::keys;
@@ -76,9 +77,18 @@ fn scenario<'t>(
     let (hazard_names, hazards) = hazard::read(r, top, &mut keyed);
     names_that_are_channels(r, &keyed);
     something_to_do(r, top);
-    let objectives = panel.iter().enumerate().filter(|(_, p)| p.as_ref().is_none_or(|p| !p.slos.is_empty()));
-    let objectives = objectives.map(|(index, _)| index).collect();
-    let declared = Declared { probes: probe_names, neighbours: neighbour_names, hazards: hazard_names, objectives };
+    let probes_with = |has: fn(&Probe) -> bool| {
+        let those = panel.iter().enumerate().filter(|(_, probe)| probe.as_ref().is_none_or(has));
+        those.map(|(index, _)| index).collect()
+    };
+    let declared = Declared {
+        objectives: probes_with(|probe| !probe.slos.is_empty()),
+        loads: probes_with(|probe| probe.arrivals != Arrivals::Auto),
+        probes: probe_names,
+        neighbours: neighbour_names,
+        hazards: hazard_names,
+        window: top.table("design").and_then(|design| design.duration("window")),
+    };
 
     let mut names = BTreeSet::new();
     let mut arrangements = Vec::new();
@@ -119,10 +129,21 @@ fn scenario<'t>(
     })
 }
 
-/// Notes a scenario that asks nothing: latencies take a victim and neighbours; hazards bring their own.
+/// Notes a scenario that asks nothing: latencies take a victim and neighbours; hazards bring their own, and equal tenants are
+/// each other's neighbours.
 fn something_to_do(r: &mut Reader<'_>, top: &Table<'_>) {
     let [victim, neighbours, hazards] = ["victim", "neighbour", "hazard"].map(|key| top.entry(key).is_some());
+    let mut arrangements = top.tables("arrangement").peekable();
+    let densities_alone = arrangements.peek().is_some() && arrangements.all(density::is_density);
+    if densities_alone && victim {
+        if let Some(entry) = top.entry("hazard") {
+            let expected = "expected an arrangement without `tenants = { … }` that tries them: equal tenants try none";
+            r.absent(&entry.span, &entry.path, "hazards, and no arrangement that tries them", expected);
+        }
+        return;
+    }
     let (missing, doc) = match (victim, neighbours, hazards) {
+        (_, false, _) if densities_alone => ("victim", "the panel with the probe that every tenant runs, `[victim]`"),
         (true, true, _) | (false, false, true) => return,
         (true, false, _) => ("neighbour", "the tenants that make noise, `[[neighbour]]`, beside the victim"),
         (false, true, _) => ("victim", "the tenant whose latency is measured, `[victim]`, beside the neighbours"),

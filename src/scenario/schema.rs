@@ -245,7 +245,12 @@ pub(super) fn layout(_: &[&'static Workload]) -> Json {
 }
 
 pub(super) fn tenants(_: &[&'static Workload]) -> Json {
-    json!({ "type": "integer", "minimum": 2, "maximum": keys::MOST_TENANTS })
+    json!({ "oneOf": [{ "type": "integer", "minimum": 2, "maximum": keys::MOST_TENANTS }, object(keys::DENSITY)] })
+}
+
+pub(super) fn count(_: &[&'static Workload]) -> Json {
+    let one = json!({ "type": "integer", "minimum": 1, "maximum": keys::MOST_TENANTS });
+    json!({ "oneOf": [one, { "type": "array", "minItems": 1, "uniqueItems": true, "items": one }] })
 }
 
 pub(super) fn seat(_: &[&'static Workload]) -> Json {

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::expectation::Expectation;
 use super::keys::SCHEMA_VERSION;
-use super::model::{Accept, Arrangement, Arrivals, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo, Trial};
+use super::model::{
+    Accept, Arrangement, Arrivals, Density, LayoutEntry, Neighbour, Probe, Scenario, SharingMode, Slo, Trial,
+};
 use crate::field::Value;
 use crate::observation::ANY;
 use crate::workload::Params;
@@ -48,7 +50,10 @@ impl Scenario {
         keys.text("tier", d.tier.id());
         keys.put("blocks", d.blocks);
         keys.put("blocks_per_generation", d.blocks_per_generation);
-        keys.text("window", &d.window.to_string());
+        // What follows from load and objectives is not the design's.
+        if self.arrangements.iter().all(|a| a.density.as_ref().is_none_or(|density| density.window.is_some())) {
+            keys.text("window", &d.window.to_string());
+        }
         keys.text("max_window", &d.max_window.to_string());
         keys.text("washout", &d.washout.to_string());
         keys.text("drain", &d.drain.to_string());
@@ -91,6 +96,10 @@ impl Scenario {
         if let Some(level) = a.time_slice {
             keys.text("time_slice", level.id());
         }
+        if let Some(density) = &a.density {
+            keys.put("tenants", self.density(density));
+            return keys;
+        }
         match &a.layout {
             None => keys.text("layout", "as-found"),
             Some(layout) => {
@@ -122,6 +131,22 @@ impl Scenario {
         }
         keys.optional("against", a.against.as_deref());
         keys
+    }
+}
+
+impl Scenario {
+    fn density(&self, density: &Density) -> String {
+        let mut keys = Keys::default();
+        keys.put("count", format!("{:?}", density.counts));
+        keys.optional("all", self.panel.get(density.probe).map(|probe| probe.name.as_str()));
+        keys.put("every", density.every);
+        for (key, number) in [("at_least", density.at_least), ("instances", density.instances)] {
+            if let Some(number) = number {
+                keys.put(key, number);
+            }
+        }
+        keys.optional("memory", density.memory.map(|memory| memory.to_string()).as_deref());
+        keys.inline()
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! One file per mode; each fills in one `Mode`. Flat modes share one GPU as a whole, MIG modes its instances.
 
+mod equal;
 mod error;
 mod exclusive;
 mod flat;
@@ -23,6 +24,7 @@ mod time_slicing;
 mod tree;
 mod within;
 
+pub use equal::{Equal, equal};
 pub use error::SharingError;
 pub use found::{Found, can_be_made, devices, gpu_instances};
 pub use green_contexts::green_sms;

@@ -69,6 +69,62 @@ pub fn bootstrap_log_ratio(
     })
 }
 
+/// The log ratio of the worst of `tenants` at the quantile `q` to the worst of `reference`, with one-sided bounds at 1 − `alpha`
+/// (low, high), each further away by [`expansion`]. Either side is a pool per tenant over the same arms, and its arms are drawn for
+/// all of its tenants at once; the two sides are of different times, and are drawn apart. `None` where a side, or one of its
+/// tenants, has nothing.
+pub fn bootstrap_worst_ratio(
+    reference: &[Pool],
+    tenants: &[Pool],
+    q: Quantile,
+    alpha: (f64, f64),
+    deadline_ns: f64,
+    stream: &mut Stream,
+) -> Option<LogRatio> {
+    let blocks = |pools: &[Pool]| {
+        let blocks = pools.first().map(Pool::blocks)?;
+        pools.iter().all(|pool| pool.blocks() == blocks && pool.total() > 0).then_some(blocks)
+    };
+    let sides = [(reference, blocks(reference)?), (tenants, blocks(tenants)?)];
+    let hints = sides.map(|(pools, blocks)| {
+        let ones = vec![1; blocks];
+        pools.iter().map(|pool| pool.row(&ones, q, 0).unwrap_or(usize::MAX)).collect::<Vec<_>>()
+    });
+    // One at +∞ is the worst.
+    let worst = |side: usize, weights: &[u32]| {
+        let values = sides[side].0.iter().zip(&hints[side]);
+        values
+            .map(|(pool, hint)| pool.row(weights, q, *hint).map(|row| pool.value(row)))
+            .try_fold(0.0, |worst, value| value.map(|value| f64::max(worst, value)))
+    };
+    let of = |weights: &[Vec<u32>; 2]| log_ratio(worst(0, &weights[0]), worst(1, &weights[1]), deadline_ns);
+    let estimate = of(&sides.map(|(_, blocks)| vec![1; blocks])).taken;
+    let resamples = resamples(alpha);
+    let (mut least, mut most) = (Vec::with_capacity(resamples), Vec::with_capacity(resamples));
+    let mut weights = sides.map(|(_, blocks)| vec![0u32; blocks]);
+    for _ in 0..resamples {
+        for weights in &mut weights {
+            let blocks = weights.len();
+            weights.fill(0);
+            (0..blocks).for_each(|_| weights[stream.below(blocks as u64) as usize] += 1);
+        }
+        let ratio = of(&weights);
+        least.push(ratio.least);
+        most.push(ratio.most);
+    }
+    let fewest = sides[0].1.min(sides[1].1);
+    let further = |bound: Option<f64>, level: f64| {
+        let further = expansion(level, fewest)?;
+        bound.map(|bound| estimate + further * (bound - estimate))
+    };
+    Some(LogRatio {
+        estimate,
+        low: further(order_statistic(&mut least, alpha.0, false), alpha.0),
+        high: further(order_statistic(&mut most, alpha.1, true), alpha.1),
+        deviation: deviation(&least, &most),
+    })
+}
+
 /// How many times as far from the estimate a percentile bound at 1 − `alpha` over `blocks` blocks belongs: resamples vary by
 /// √((n − 1)/n) too little, and know nothing of how uncertain their own spread is, so t/z · √(n/(n − 1)) (T. C. Hesterberg,
 /// "What Teachers Should Know About the Bootstrap", *The American Statistician* 69, 2015: the expanded percentile
@@ -201,6 +257,40 @@ mod tests {
         assert_eq!((d.low, d.high), (Some(libm::log(2.0)), Some(libm::log(4.0))));
         // √(3/16)·ln 2 = 0.300
         assert!((d.deviation.unwrap() - 0.300).abs() < 0.01);
+    }
+
+    /// Twelve arms that are all alike have no spread: the worst of 100 and 300 against the worst of 100 and 150 is twice, and one
+    /// that is never served bounds it from below alone.
+    #[test]
+    fn the_worst_of_several_by_hand() {
+        let of = |ns: u64, unserved: u64| pool(&vec![(vec![ns; 10], unserved); 12]);
+        let ratio = |tenants: &[Pool]| {
+            let reference = [of(150, 0), of(100, 0)];
+            bootstrap_worst_ratio(&reference, tenants, Quantile::P99, (0.005, 0.005), DEADLINE, &mut stream()).unwrap()
+        };
+        let twice = ratio(&[of(100, 0), of(300, 0)]);
+        let close = |a: Option<f64>, b: f64| assert!((a.unwrap() - b).abs() < 1e-12, "{a:?} {b}");
+        close(Some(twice.estimate), libm::log(2.0));
+        close(twice.low, libm::log(2.0));
+        close(twice.high, libm::log(2.0));
+        let stuck = ratio(&[of(100, 1), of(300, 0)]);
+        close(stuck.low, libm::log(1e9 / 150.0));
+        assert_eq!(stuck.high, None);
+        let none = bootstrap_worst_ratio(&[], &[of(1, 0)], Quantile::P99, (0.005, 0.005), DEADLINE, &mut stream());
+        assert_eq!(none, None);
+    }
+
+    /// Sides of different lengths, arms of either 100 or 200: the bounds reach both ways.
+    #[test]
+    fn the_sides_of_a_worst_ratio_are_drawn_apart() {
+        let arms = |n: usize| pool(&(0..n).map(|i| (vec![100 + 100 * (i as u64 % 2); 10], 0)).collect::<Vec<_>>());
+        let of = |a: usize, b: usize| {
+            let (a, b) = ([arms(a)], [arms(b)]);
+            bootstrap_worst_ratio(&a, &b, Quantile::P50, (0.005, 0.005), DEADLINE, &mut stream()).unwrap()
+        };
+        let apart = of(16, 12);
+        assert!(apart.low.unwrap() < -0.6 && apart.high.unwrap() > 0.6, "{apart:?}");
+        assert_eq!(of(16, 12), of(16, 12));
     }
 
     /// Ten blocks at 1 %: t with 9 degrees of freedom 2.8214, z 2.3263, √(10/9) 1.0541; and for many blocks one.

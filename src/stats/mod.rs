@@ -8,6 +8,7 @@ mod bootstrap;
 mod counts;
 mod distributions;
 mod durations;
+mod fairness;
 mod prediction;
 mod proportions;
 mod rank;
@@ -20,10 +21,11 @@ mod slo;
 mod spending;
 
 pub use autocorrelation::integrated_time;
-pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, expansion, log_ratio};
+pub use bootstrap::{LogBounds, LogRatio, bootstrap_log_ratio, bootstrap_worst_ratio, expansion, log_ratio};
 pub use counts::{Counts, Pool};
 pub use distributions::{normal_quantile, t_quantile};
 pub use durations::{Bucket, Durations, resolution};
+pub use fairness::jain;
 pub use prediction::Prediction;
 pub use proportions::{chance_of_none, holm, proportion_lower, proportion_upper};
 pub use rank::{Ranks, quantile_ranks, rank_bounds};
@@ -32,5 +34,7 @@ pub use signed_rank::{SignedRank, hodges_lehmann};
 pub use sizes::{
     blocks_for_share, blocks_to_decide, detectable_effect, episode_share, least_blocks, min_requests, planned_requests,
 };
-pub use slo::{Over, ShareBounds, objective_arms, objective_bounds, share_bounds, t_bounds, t_exceeds};
+pub use slo::{
+    Over, ShareBounds, objective_arms, objective_bounds, share_bounds, t_bounds, t_exceeds, wide_mean_bounds,
+};
 pub use spending::spent;

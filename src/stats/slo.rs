@@ -39,22 +39,22 @@ const PART: f64 = 0.15;
 
 /// Bounds of the share of requests over an objective's bound at 1 − `alpha` (low, high), over arms that had requests: the
 /// widest of Student's t, the percentile and the studentised bootstrap over arms. Shares are skewed, and t alone then
-/// misses on the side that matters. `None` where there are fewer than [`objective_arms`].
+/// misses on the side that matters. `None` where there are fewer than [`objective_arms`] of the larger level; where there are
+/// fewer than those of the smaller one, its side is unbounded.
 ///
 /// Like every verdict it speaks of what hits a share π* of the arms or more: arms without a request over the bound say
 /// nothing of rarer episodes.
 pub fn share_bounds(arms: &[Over], alpha: (f64, f64), stream: &mut Stream) -> Option<ShareBounds> {
     let shares: Vec<f64> = arms.iter().filter(|a| a.total > 0).map(|a| a.over as f64 / a.total as f64).collect();
-    if shares.len() < objective_arms(alpha.0.min(alpha.1)) {
+    if shares.len() < objective_arms(alpha.0.max(alpha.1)) {
         return None;
     }
-    let alpha = (PART * alpha.0, PART * alpha.1);
-    let t = t_bounds(&shares, alpha)?;
-    let (percentile, studentised) = mean_bounds(&shares, alpha, stream)?;
+    let bounded = [alpha.0, alpha.1].map(|level| shares.len() >= objective_arms(level));
+    let (low, high) = wide_mean_bounds(&shares, (PART * alpha.0, PART * alpha.1), stream)?;
     Some(ShareBounds {
         share: shares.iter().sum::<f64>() / shares.len() as f64,
-        low: t.0.min(percentile.0).min(studentised.0).clamp(0.0, 1.0),
-        high: t.1.max(percentile.1).max(studentised.1).clamp(0.0, 1.0),
+        low: if bounded[0] { low.clamp(0.0, 1.0) } else { 0.0 },
+        high: if bounded[1] { high.clamp(0.0, 1.0) } else { 1.0 },
     })
 }
 
@@ -72,6 +72,9 @@ pub fn objective_arms(alpha: f64) -> usize {
 /// higher one for a lower bound. A looser objective is thus met wherever a stricter one is, and missed only where all
 /// stricter ones are. It errs little more often than the bound alone: what is falsely said of a bound farther off takes a truth
 /// that is farther beyond what is allowed; bounds drawn at a part of the level leave room for it.
+///
+/// A lower bound at a smaller level than the upper one's, as that of one of many tenants, takes far more resamples: it is drawn
+/// only where Student's t does not leave the question open by itself, and of no other bound than the one asked for.
 pub fn objective_bounds(
     arms: &[Counts<'_>],
     bound_ns: u64,
@@ -79,12 +82,21 @@ pub fn objective_bounds(
     alpha: (f64, f64),
     stream: &Stream,
 ) -> Option<ShareBounds> {
+    let apart = alpha.0 < alpha.1;
+    let far = alpha.0;
+    let alpha = if apart { (alpha.1, alpha.1) } else { alpha };
     let of = |over: &[Over]| share_bounds(over, alpha, &mut stream.clone());
     // Which side of the bound its own bucket lies on is not known: each end takes the worse.
-    let (least, most): (Vec<Over>, Vec<Over>) = arms.iter().map(|arm| arm.over(bound_ns)).unzip();
-    let (least, most) = (of(&least)?, of(&most)?);
+    let (fewest, most): (Vec<Over>, Vec<Over>) = arms.iter().map(|arm| arm.over(bound_ns)).unzip();
+    let most_bounds = of(&most)?;
+    let least = if fewest == most { most_bounds } else { of(&fewest)? };
+    let most = most_bounds;
     let mut bounds = ShareBounds { share: most.share, low: least.low, high: most.high };
-    let (above, below) = (most.share <= allowed && most.high > allowed, least.share > allowed && least.low <= allowed);
+    if apart {
+        bounds.low = bounds.low.min(far_low(&fewest, far, allowed, stream)?);
+    }
+    let above = most.share <= allowed && most.high > allowed;
+    let below = !apart && least.share > allowed && least.low <= allowed;
     if !above && !below {
         return Some(bounds);
     }
@@ -117,6 +129,17 @@ pub fn objective_bounds(
     Some(bounds)
 }
 
+/// A lower bound of the share at 1 − `alpha`, drawn where Student's t alone lies beyond what is `allowed`.
+fn far_low(arms: &[Over], alpha: f64, allowed: f64, stream: &Stream) -> Option<f64> {
+    let shares: Vec<f64> = arms.iter().filter(|a| a.total > 0).map(|a| a.over as f64 / a.total as f64).collect();
+    if shares.len() < objective_arms(alpha) {
+        return Some(0.0);
+    }
+    let (student, _) = t_bounds(&shares, (PART * alpha, PART * alpha))?;
+    let drawn = || share_bounds(arms, (alpha, alpha), &mut stream.clone()).map(|b| b.low);
+    if student <= allowed { Some(student.max(0.0)) } else { drawn() }
+}
+
 /// The p-value of "the mean is at most `limit`" by Student's t; `None` of fewer than two values.
 pub fn t_exceeds(values: &[f64], limit: f64) -> Option<f64> {
     let (mean, error, freedom) = mean_and_error(values)?;
@@ -131,6 +154,17 @@ fn mean_and_error(values: &[f64]) -> Option<(f64, f64, u32)> {
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / f64::from(freedom);
     Some((mean, libm::sqrt(variance / n), freedom))
+}
+
+/// Bounds of a mean over arms at 1 − `alpha` (low, high): the widest of Student's t, the percentile and the studentised bootstrap.
+/// `None` of fewer values than any bound at that level takes ([`least_blocks`]).
+pub fn wide_mean_bounds(values: &[f64], alpha: (f64, f64), stream: &mut Stream) -> Option<(f64, f64)> {
+    if values.len() < least_blocks(alpha.0.min(alpha.1)) as usize {
+        return None;
+    }
+    let t = t_bounds(values, alpha)?;
+    let (percentile, studentised) = mean_bounds(values, alpha, stream)?;
+    Some((t.0.min(percentile.0).min(studentised.0), t.1.max(percentile.1).max(studentised.1)))
 }
 
 /// One-sided bounds of a mean at 1 − `alpha` (low, high) by Student's t: x̄ ∓ t·s/√n. `None` of fewer than two values.
@@ -183,6 +217,41 @@ mod tests {
         let b = bounds(&[0, 0, 0, 60, 0, 0, 0, 0, 60, 0, 0, 0]).unwrap();
         assert!((b.share - 0.01).abs() < 1e-12);
         assert_eq!((b.low, b.high), (0.0, 1.0));
+    }
+
+    /// Eighteen arms suffice for 1 %, and not for a level a thousand times as small: 0.15 · 10⁻⁵ takes twenty.
+    #[test]
+    fn a_side_whose_level_is_out_of_reach_is_unbounded() {
+        let of = |alpha| share_bounds(&arms(&[20; 18]), alpha, &mut Stream::new(1, &[])).unwrap();
+        let near = ShareBounds { share: 0.02, low: 0.02, high: 0.02 };
+        let same = |a: ShareBounds, low: f64, high: f64| {
+            assert!((a.low - low).abs() + (a.high - high).abs() < 1e-12, "{a:?}");
+        };
+        same(of((0.01, 0.01)), near.low, near.high);
+        same(of((1e-5, 0.01)), 0.0, near.high);
+        same(of((0.01, 1e-5)), near.low, 1.0);
+    }
+
+    /// The lower bound at a level of its own: what decides is what was drawn at that level, and Student's t says where nothing is.
+    #[test]
+    fn a_stricter_lower_bound_decides_by_itself() {
+        let of = |over: u64, alpha| {
+            let arm = |arm: u64| {
+                let mut durations = Durations::default();
+                (0..980).for_each(|_| durations.record(100));
+                (0..over + arm % 3).for_each(|_| durations.record(1_000_000));
+                durations
+            };
+            let arms: Vec<Durations> = (0..24).map(arm).collect();
+            let arms: Vec<Counts<'_>> = arms.iter().map(|arm| Counts::new(arm, 0)).collect();
+            objective_bounds(&arms, 10_000, 0.01, alpha, &Stream::new(1, &[])).unwrap()
+        };
+        let (far, even) = (of(20, (1e-4, 0.01)), of(20, (0.01, 0.01)));
+        assert!(0.01 < far.low && far.low < even.low && far.high == even.high, "{far:?} {even:?}");
+        assert_eq!(far.low, of(20, (1e-4, 1e-4)).low);
+        // A mean of ten and a bit in a thousand: open at either level.
+        let (far, even) = (of(9, (1e-4, 0.01)), of(9, (0.01, 0.01)));
+        assert!(far.low < even.low && even.low < 0.01, "{far:?} {even:?}");
     }
 
     /// 24 arms of a thousand requests, of which one or two lie at each of 1 to 10 ms, so that each bound is exceeded by fewer;

@@ -12,7 +12,7 @@ use super::question::{Answer, Question};
 use crate::units::{Nanos, Rate, Share};
 
 /// Version of the protocol: both sides must speak the same.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Longest line of either side, bytes.
 pub const LONGEST_LINE: usize = 1 << 20;
@@ -109,6 +109,8 @@ pub struct Load {
     pub programs: Vec<ProgramOrder>,
     /// The buffers of all programs share one arena: neighbours, of which one program runs at a time in an arm.
     pub arena: bool,
+    /// Device memory that it holds at least, bytes: what its programs do not allocate, it takes beside them.
+    pub budget: Option<u64>,
     /// Most requests in flight of any program.
     pub outstanding: u32,
     /// Cores for its threads, one each. With one or none it runs on a single thread that sleeps.

@@ -24,6 +24,8 @@ pub struct Place {
     pub origin: Nanos,
     /// Index of the probe in the plan's panel.
     pub probe: usize,
+    /// Index of the seat, in a density; `None`: the victim's.
+    pub seat: Option<usize>,
     /// Index of the window in the arm.
     pub window: u16,
     /// Number of the probe's first series in the arm.
@@ -189,6 +191,7 @@ impl Requests {
     pub fn finish(self, deadline: Nanos, place: Place, samples: &mut Vec<Sample>) -> WindowSummary {
         let mut summary = WindowSummary {
             probe: place.probe,
+            seat: place.seat,
             start: self.start - place.origin,
             length: self.length,
             planned: 0,

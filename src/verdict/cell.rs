@@ -6,11 +6,12 @@ use super::cause::{self, Symptoms};
 use super::controls::GridControls;
 use super::decide::{Evidence, decide};
 use super::estimate::{Estimates, Sides, Tables, estimate, interval};
+use super::host;
 use super::looks::Extent;
 use super::order::{self, CarryOver, Drift};
+use super::slo::{self, Rates};
 use super::types::{CellVerdict, Reason, RequirementState, SeriesVerdict, SloVerdict, Unwatched, Verdict};
-use super::validity::{self, Findings};
-use super::{host, slo};
+use super::validity::{self, Findings, Issuer};
 use crate::backend::{ArmKey, Purpose};
 use crate::channel::Channel;
 use crate::plan::{Grid, Plan, PlannedArrangement};
@@ -88,6 +89,7 @@ pub(super) fn judge_cells(run: &RecordedRun, controls: &Controls) -> (Vec<CellVe
         .arrangements
         .iter()
         .enumerate()
+        .filter(|(_, a)| a.density.is_none())
         .flat_map(|(index, a)| {
             let places = places(plan, a, skipped(run, index).is_some());
             places.into_iter().map(move |(victim, neighbour)| (index, victim, neighbour))
@@ -305,7 +307,9 @@ impl<'a> Cell<'a> {
         // The objective is one of the whole request: the probe's first series.
         let first = |s: &&Subject<'_>| self.plan.panel[s.probe].name == s.series;
         let of_subject = |s: &Subject<'_>| {
-            let arms = s.pairs.iter().map(|pair| (self.generation(pair.block), pair.noisy)).collect();
+            let arms: Vec<_> = s.pairs.iter().map(|pair| (self.generation(pair.block), pair.noisy)).collect();
+            let probe = &self.plan.panel[s.probe];
+            let noisy: Vec<&ArmData> = arms.iter().map(|(_, arm)| *arm).collect();
             let late = |r: &Reason| matches!(r, Reason::LateRequests { .. });
             let sleepy = |r: &Reason| *r == Reason::TooFewCores;
             let late = s.findings.quiet.clone().or_else(|| s.findings.noisy.clone()).filter(late);
@@ -314,13 +318,14 @@ impl<'a> Cell<'a> {
                 arrangement: self.arrangement_index,
                 seat: self.seat(),
                 neighbour: Some(self.neighbour),
-                extent: s.extent,
+                rates: Rates::even(s.extent.alpha),
                 // A victim that sleeps between looks is slower than it would be: what it meets it meets.
                 not_met: findings.noisy.clone().filter(|reason| !sleepy(reason)),
                 not_missed: late.or_else(|| findings.noisy.clone().filter(sleepy)),
-                arms,
+                arms: slo::held(&arms, &probe.name),
+                saturated: slo::saturated(&noisy, Issuer { probe: s.probe, seat: None }, &probe.name),
             };
-            side.judge(s.probe)
+            side.judge(probe)
         };
         subjects.iter().filter(first).flat_map(of_subject).collect()
     }
@@ -354,20 +359,23 @@ impl<'a> Cell<'a> {
             }
             let Some(extent) = extent else { continue };
             let sleepy = arms.iter().any(|(_, arm)| arm.summary.too_few_cores);
-            let late = validity::late(&arms.iter().map(|(_, arm)| *arm).collect::<Vec<_>>(), index, &probe.name);
+            let issuer = Issuer { probe: index, seat: None };
+            let quiet: Vec<&ArmData> = arms.iter().map(|(_, arm)| *arm).collect();
+            let late = validity::late(&quiet, issuer, &probe.name);
             let side = slo::Side {
                 plan: self.plan,
                 arrangement: self.arrangement_index,
                 seat: self.seat(),
                 neighbour: None,
-                extent,
+                rates: Rates::even(extent.alpha),
                 not_met: (arms.len() < planned)
                     .then_some(Reason::Incomplete)
                     .or_else(|| validity::lost_while_quiet(run, self.arrangement_index, self.victim)),
                 not_missed: late.or(sleepy.then_some(Reason::TooFewCores)),
-                arms,
+                arms: slo::held(&arms, &probe.name),
+                saturated: slo::saturated(&quiet, issuer, &probe.name),
             };
-            slos.extend(side.judge(index));
+            slos.extend(side.judge(probe));
         }
         slos
     }
@@ -510,9 +518,9 @@ impl<'a> Cell<'a> {
                 provenance: self.plan.inventory.provenance,
             })
         });
+        let issuer = Issuer { probe: subject.probe, seat: None };
         let noisy_arms: Vec<&ArmData> = subject.pairs.iter().map(|pair| pair.noisy).collect();
-        let saturated =
-            subject.findings.backlog.and_then(|_| slo::saturated(&noisy_arms, subject.probe, subject.series));
+        let saturated = subject.findings.backlog.and_then(|_| slo::saturated(&noisy_arms, issuer, subject.series));
         // At the user's own load a latency under a growing backlog measures the arm's length, and nothing of the tenant.
         let told = saturated.is_none() || probe.slos.is_empty();
         let row = SeriesVerdict {

@@ -9,6 +9,7 @@ mod cause;
 mod cell;
 mod controls;
 mod decide;
+mod density;
 mod estimate;
 mod hazards;
 mod host;
@@ -30,6 +31,7 @@ mod validation;
 mod validity;
 mod warnings;
 
+pub use density::{CurveVerdict, Factor, Fairness, LevelState, LevelVerdict, LoneTenant, TenantVerdict, next_density};
 pub(crate) use hazards::asked as hazard_asked;
 pub use hazards::{HazardVerdict, LEAST_ATTEMPTS, LEVEL as HAZARD_LEVEL, after_fault};
 pub use looks::{decided, idle_looks};
@@ -63,7 +65,7 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         .arrangements
         .iter()
         .enumerate()
-        .filter(|(index, _)| cell::skipped(run, *index).is_none())
+        .filter(|(index, arrangement)| cell::skipped(run, *index).is_none() && arrangement.density.is_none())
         .flat_map(|(index, arrangement)| (0..arrangement.grids.len()).map(move |grid| (index, grid)))
         .collect();
     let judged = cell::on_all_cores(&grids, |(index, grid), tables| controls::of_grid(run, *index, *grid, tables));
@@ -81,6 +83,8 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
     let observed = observed::judge(run);
     let hazards = hazards::judge(run);
     let states = cells.iter().map(|cell| cell.requirement).chain(slos.iter().map(|slo| slo.requirement));
+    let curves = density::judge(run);
+    let states = states.chain(curves.iter().map(|curve| curve.requirement));
     let states = states.chain(observed.iter().map(|o| o.requirement)).chain(hazards.iter().map(|h| h.requirement));
     let requirement =
         states.chain([open, requirements::without_cells(plan, &cells)]).max().unwrap_or(RequirementState::NotRequired);
@@ -89,13 +93,14 @@ pub fn judge(run: &RecordedRun) -> RunVerdict {
         requirement,
         scope_share: scope(plan, &cells),
         warnings: warnings::of(run, &cells),
-        assumed: assumed::of(run, &rows, &cells),
+        assumed: assumed::of(run, &rows, &cells).into_iter().chain(density::assumed(&curves)).collect(),
         not_tested: not_tested(plan, &cells, &hazards),
         controls: rows,
         slos,
         cells,
         observed,
         hazards,
+        curves,
     }
 }
 
@@ -109,8 +114,13 @@ pub fn judge_one_of(mut run: RecordedRun, runs: u32) -> (RecordedRun, RunVerdict
 }
 
 /// π* of what was run: of the Isolated with the fewest blocks, or of the design where nothing is Isolated. Episodes lie
-/// in the tail: medians see none, whatever the number of blocks.
+/// in the tail: medians see none, whatever the number of blocks. A run of densities alone sees what hits the arms of each.
 fn scope(plan: &Plan, cells: &[CellVerdict]) -> Option<f64> {
+    let densities =
+        !plan.curves.is_empty() && plan.arrangements.iter().all(|arrangement| arrangement.density.is_some());
+    if densities && cells.is_empty() {
+        return density::scope(plan);
+    }
     let isolated = || cells.iter().flat_map(|cell| &cell.series).filter(|s| s.verdict == Verdict::Isolated);
     if isolated().next().is_some() {
         isolated().filter(|s| s.quantile >= TAIL).map(|s| episode_share(s.blocks, s.level)).reduce(f64::max)

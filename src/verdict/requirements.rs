@@ -10,7 +10,7 @@ use crate::scenario::{Accept, Expectation, Word};
 /// Whether anything is required of any cell of the plan.
 pub(super) fn requires(plan: &Plan) -> bool {
     let decides = |word: Word| word != Word::Any;
-    plan.arrangements.iter().any(|arrangement| {
+    plan.arrangements.iter().filter(|arrangement| arrangement.density.is_none()).any(|arrangement| {
         let rules = &arrangement.require;
         if rules.asks_objectives() {
             return true;
@@ -101,7 +101,7 @@ pub(super) fn apply_to_slos(run: &RecordedRun, slos: &mut [SloVerdict]) -> Requi
         slo.requirement = objective(plan, slo, &accepts);
     }
     let open = |(index, a): (usize, &PlannedArrangement)| {
-        a.require.asks_objectives() && !slos.iter().any(|slo| slo.arrangement == index)
+        a.density.is_none() && a.require.asks_objectives() && !slos.iter().any(|slo| slo.arrangement == index)
     };
     match plan.arrangements.iter().enumerate().any(open) {
         true => RequirementState::Undecided,
@@ -114,7 +114,10 @@ pub(super) fn without_cells(plan: &Plan, cells: &[CellVerdict]) -> RequirementSt
     let asks = |rules: &Expectation| rules.0.iter().any(|rule| !matches!(rule.word, Word::Any | Word::Met));
     let open = |(index, a): (usize, &PlannedArrangement)| {
         // Hazards are judged without cells, and say themselves what is open.
-        a.hazards.is_empty() && asks(&a.require) && !cells.iter().any(|cell| cell.arrangement == index)
+        a.density.is_none()
+            && a.hazards.is_empty()
+            && asks(&a.require)
+            && !cells.iter().any(|cell| cell.arrangement == index)
     };
     match plan.arrangements.iter().enumerate().any(open) {
         true => RequirementState::Undecided,

@@ -1,9 +1,8 @@
 //! Service-level objectives ("p99 ≤ 50 ms"): decided over arms, never over requests as if each were independent of the one
 //! before it (verdict.md, "Estimates").
 
-use super::looks::Extent;
 use super::types::{Interval, Reason, RequirementState, Saturated, SloState, SloVerdict};
-use super::validity;
+use super::validity::{self, Issuer};
 use crate::backend::WindowSummary;
 use crate::plan::{Plan, PlannedProbe};
 use crate::random::{Key, Stream};
@@ -13,38 +12,56 @@ use crate::stats::{
     Counts, Over, Pool, ShareBounds, objective_arms, objective_bounds, planned_requests, proportion_upper,
 };
 
-/// One side of a victim's place: its quiet arms, or its arms beside one neighbour.
+/// Error rates of a claim about one objective.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rates {
+    /// Of calling it met where it is missed.
+    pub(super) met: f64,
+    /// Of calling it missed where it is met.
+    pub(super) missed: f64,
+}
+
+impl Rates {
+    /// Both alike.
+    pub(super) fn even(alpha: f64) -> Self {
+        Self { met: alpha, missed: alpha }
+    }
+}
+
+/// Arms of one tenant: a victim's quiet ones, its arms beside one neighbour, or those of a density.
 pub(super) struct Side<'a> {
     pub(super) plan: &'a Plan,
     pub(super) arrangement: usize,
     pub(super) seat: String,
     pub(super) neighbour: Option<usize>,
-    pub(super) extent: Extent,
+    pub(super) rates: Rates,
     /// Why nothing is called met: arms are missing, or the neighbour did too little.
     pub(super) not_met: Option<Reason>,
     /// Why nothing is called missed: the sender was late, or slept between looks.
     pub(super) not_missed: Option<Reason>,
-    /// (generation, arm), the generation of all grids counted through.
-    pub(super) arms: Vec<(u64, &'a ArmData)>,
+    /// (generation, its requests in an arm), the generation of all grids counted through.
+    pub(super) arms: Vec<(u64, Counts<'a>)>,
+    /// Its load is more than can be served.
+    pub(super) saturated: Option<Saturated>,
+}
+
+/// The requests of a series in each arm that has it.
+pub(super) fn held<'a>(arms: &[(u64, &'a ArmData)], series: &str) -> Vec<(u64, Counts<'a>)> {
+    let of = |(generation, arm): &(u64, &'a ArmData)| Some((*generation, arm.series.get(series)?.counts()));
+    arms.iter().filter_map(of).collect()
 }
 
 impl Side<'_> {
     /// Every objective of a probe on this side.
-    pub(super) fn judge(&self, index: usize) -> Vec<SloVerdict> {
-        let probe = &self.plan.panel[index];
-        let arms: Vec<&ArmData> = self.arms.iter().map(|(_, arm)| *arm).collect();
-        let saturated = saturated(&arms, index, &probe.name);
-        probe.slos.iter().map(|slo| self.one(probe, slo, saturated)).collect()
+    pub(super) fn judge(&self, probe: &PlannedProbe) -> Vec<SloVerdict> {
+        probe.slos.iter().map(|slo| self.one(probe, slo)).collect()
     }
 
-    fn one(&self, probe: &PlannedProbe, slo: &Slo, saturated: Option<Saturated>) -> SloVerdict {
-        let held = self.arms.iter().filter_map(|(generation, arm)| {
-            let counts = arm.series.get(&probe.name)?.counts();
-            (counts.total() > 0).then_some((*generation, counts))
-        });
-        let held: Vec<(u64, Counts<'_>)> = held.collect();
+    fn one(&self, probe: &PlannedProbe, slo: &Slo) -> SloVerdict {
+        let saturated = self.saturated;
+        let held: Vec<(u64, Counts<'_>)> = self.arms.iter().copied().filter(|(_, c)| c.total() > 0).collect();
         let restarted = held.iter().any(|(generation, _)| *generation != held[0].0);
-        let level = self.extent.alpha;
+        let level = self.rates.met;
         let allowed = 1.0 - slo.quantile.as_f64();
         let arms: Vec<Counts<'_>> = held.iter().map(|(_, counts)| *counts).collect();
         let who = self.neighbour.map_or("quiet", |n| self.plan.neighbours[n].name.as_str());
@@ -58,7 +75,7 @@ impl Side<'_> {
             Key::Number(u64::from(slo.quantile.0)),
         ];
         let stream = Stream::new(self.plan.seed, &key);
-        let bounds = objective_bounds(&arms, slo.bound.0, allowed, (level, level), &stream);
+        let bounds = objective_bounds(&arms, slo.bound.0, allowed, (self.rates.missed, level), &stream);
         let over = bounds.map(|b| Interval { estimate: b.share, low: Some(b.low), high: Some(b.high) });
         let most: Vec<Over> = arms.iter().map(|arm| arm.over(slo.bound.0).1).collect();
         let needed = objective_arms(level);
@@ -117,19 +134,28 @@ fn undecided(reason: &str) -> SloState {
     SloState::Undecided { reason: reason.to_owned() }
 }
 
-/// What is known of a probe whose backlog grows through these arms; `None` where it does not.
-pub(super) fn saturated(arms: &[&ArmData], probe: usize, series: &str) -> Option<Saturated> {
-    let windows: Vec<&WindowSummary> =
-        arms.iter().flat_map(|arm| &arm.summary.windows).filter(|w| w.probe == probe).collect();
-    let growth = validity::backlog(&windows)?;
+/// What is known of a tenant whose backlog grows through these arms; `None` where it does not.
+pub(super) fn saturated(arms: &[&ArmData], issuer: Issuer, series: &str) -> Option<Saturated> {
+    let windows: Vec<&WindowSummary> = windows(arms, issuer).collect();
+    validity::backlog(&windows)?;
+    load(arms, issuer, series)
+}
+
+/// Load, service and growth of the backlog of a tenant, whatever it is; `None` without a window.
+pub(super) fn load(arms: &[&ArmData], issuer: Issuer, series: &str) -> Option<Saturated> {
+    let windows: Vec<&WindowSummary> = windows(arms, issuer).collect();
     let seconds: f64 = windows.iter().map(|w| w.length.as_secs_f64()).sum();
-    let half = 0.5 * seconds / windows.len() as f64;
+    let grown: f64 = windows.iter().map(|w| w.open_at_end as f64 - w.open_at_half as f64).sum();
     let data: Vec<_> = arms.iter().filter_map(|arm| arm.series.get(series)).collect();
     let pool = Pool::new(&data.iter().map(|d| Counts::new(&d.service, 0)).collect::<Vec<_>>());
-    Some(Saturated {
-        growth: growth / half,
+    (seconds > 0.0).then(|| Saturated {
+        growth: grown / (0.5 * seconds),
         served: windows.iter().map(|w| w.completed as f64).sum::<f64>() / seconds,
         planned: windows.iter().map(|w| w.planned as f64).sum::<f64>() / seconds,
         service_ns: pool.quantile(Quantile::P50),
     })
+}
+
+fn windows<'a>(arms: &[&'a ArmData], issuer: Issuer) -> impl Iterator<Item = &'a WindowSummary> {
+    arms.iter().copied().flat_map(|arm| &arm.summary.windows).filter(move |w| issuer.issued(w))
 }

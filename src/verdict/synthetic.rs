@@ -228,7 +228,9 @@ impl Lab {
                 hazards: Vec::new(),
                 observe: Vec::new(),
                 against: None,
+                density: None,
             }],
+            curves: Vec::new(),
             accepted: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! What a verdict says.
 
+use super::density::CurveVerdict;
 use serde::{Deserialize, Serialize};
 
 use super::hazards::HazardVerdict;
@@ -447,15 +448,19 @@ pub struct RunVerdict {
     /// Objectives in plan order: arrangement, seat, quiet arms, neighbours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slos: Vec<SloVerdict>,
+    /// Curves in plan order: how many equal tenants meet their objective.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<CurveVerdict>,
     /// Something was required at all.
     pub requires: bool,
-    /// Worst state over all cells.
+    /// Worst state over all cells, objectives, curves, observations and hazards.
     pub requirement: RequirementState,
     /// Share of arms that an episode must hit to be seen (π*); `None`: medians alone see no episodes.
     pub scope_share: Option<f64>,
     /// Warnings.
     pub warnings: Vec<Warning>,
-    /// What an Isolated rests on without proof: controls that were not run, exclusive use that was assumed.
+    /// What an Isolated rests on without proof: controls that were not run, exclusive use that was assumed; and what a crossing of
+    /// densities does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assumed: Vec<String>,
     /// Channels that no neighbour of the run loaded beside a judged probe that feels them.

@@ -14,7 +14,7 @@ use crate::units::Share;
 /// Share of late, censored or failed requests that is tolerated.
 const TOLERATED: f64 = 0.001;
 /// Share of the time under the power cap from which an arm counts as throttled.
-const THROTTLED: f64 = 0.01;
+pub(super) const THROTTLED: f64 = 0.01;
 /// Difference of the arms' SM clocks that is tolerated.
 const CLOCK_TOLERANCE: f64 = 0.01;
 /// Work must be pending behind the running one for this part of the windows, at full duty.
@@ -71,7 +71,7 @@ pub(super) fn of_cell(
     findings.noisy = (pairs.len() < planned)
         .then(|| missing(cell, run))
         .or_else(before)
-        .or_else(|| trouble(pairs))
+        .or_else(|| trouble(pairs.iter().flat_map(|pair| [&pair.quiet.summary, &pair.noisy.summary])))
         .or_else(|| foreign_work(run))
         .or_else(|| intensity.reason.clone())
         .or_else(few_cores);
@@ -115,10 +115,9 @@ pub(super) fn lost_while_quiet(run: &RecordedRun, arrangement: usize, victim: us
     Some(Reason::ArmsLost { arms: lost.len() as u32, what })
 }
 
-/// What became worse with the GPU between the arms of a cell, where it is so grave that they are not of one machine any more.
-/// Within an arm it ends the arm.
-fn trouble(pairs: &[Pair<'_>]) -> Option<Reason> {
-    let arms = pairs.iter().flat_map(|pair| [&pair.quiet.summary, &pair.noisy.summary]);
+/// What became worse with the GPU between the arms of a cell or a density, where it is so grave that they are not of one machine
+/// any more. Within an arm it ends the arm.
+pub(super) fn trouble<'a>(arms: impl Iterator<Item = &'a ArmSummary>) -> Option<Reason> {
     let readings = arms.flat_map(|arm| arm.health_before.iter().chain(&arm.health));
     let mut ends: Option<(GpuHealth, GpuHealth)> = None;
     for reading in readings {
@@ -132,7 +131,7 @@ fn trouble(pairs: &[Pair<'_>]) -> Option<Reason> {
 }
 
 /// Somebody else who was on the GPU, by the user's leave.
-fn foreign_work(run: &RecordedRun) -> Option<Reason> {
+pub(super) fn foreign_work(run: &RecordedRun) -> Option<Reason> {
     let why = assumed_use(&run.manifest.device)?;
     why.contains(IN_USE).then(|| Reason::ForeignWork { what: why.to_owned() })
 }
@@ -151,6 +150,7 @@ pub(super) fn clocks(pairs: &[Pair<'_>]) -> Option<(f64, f64)> {
 
 /// Findings that concern one series of one probe.
 pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findings {
+    let probe = Issuer { probe, seat: None };
     let quiet = Side::of(&pairs.iter().map(|pair| pair.quiet).collect::<Vec<_>>(), probe, series);
     let noisy = Side::of(&pairs.iter().map(|pair| pair.noisy).collect::<Vec<_>>(), probe, series);
     let mut findings = Findings { quiet: quiet.reason(), ..Findings::default() };
@@ -166,36 +166,52 @@ pub(super) fn of_series(pairs: &[Pair<'_>], probe: usize, series: &str) -> Findi
 }
 
 /// Requests of these arms that were sent late, where they are too many.
-pub(super) fn late(arms: &[&ArmData], probe: usize, series: &str) -> Option<Reason> {
-    Some(Side::of(arms, probe, series).late)
+pub(super) fn late(arms: &[&ArmData], issuer: Issuer, series: &str) -> Option<Reason> {
+    Some(Side::of(arms, issuer, series).late)
         .filter(|share| *share > TOLERATED)
         .map(|share| Reason::LateRequests { share })
 }
 
-/// One side of a series' pairs.
-struct Side {
+/// Whose windows are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Issuer {
+    /// Index of the probe.
+    pub(super) probe: usize,
+    /// Index of the seat of a density's tenant; `None`: the victim.
+    pub(super) seat: Option<usize>,
+}
+
+impl Issuer {
+    /// Whether it issued the requests of a window.
+    pub(super) fn issued(self, window: &WindowSummary) -> bool {
+        window.probe == self.probe && window.seat == self.seat
+    }
+}
+
+/// What became of the requests of one issuer.
+pub(super) struct Side {
     /// Every arm tells of the probe's window.
     whole: bool,
     late: f64,
-    censored: f64,
-    failed: f64,
+    pub(super) censored: f64,
+    pub(super) failed: f64,
     backlog: Option<f64>,
 }
 
 impl Side {
-    fn of(arms: &[&ArmData], probe: usize, series: &str) -> Self {
-        let windows = arms.iter().flat_map(|arm| arm.summary.windows.iter().filter(|w| w.probe == probe));
+    pub(super) fn of(arms: &[&ArmData], issuer: Issuer, series: &str) -> Self {
+        let windows = arms.iter().flat_map(|arm| arm.summary.windows.iter().filter(|w| issuer.issued(w)));
         let windows: Vec<&WindowSummary> = windows.collect();
         // A victim without cores of its own sleeps between looks, so it is late by nature: that it lacks them is a reason
         // of its own, which blocks Isolated alone.
         let rested = arms.iter().filter(|arm| !arm.summary.too_few_cores).flat_map(|arm| &arm.summary.windows);
         let (late, planned) =
-            rested.filter(|w| w.probe == probe).fold((0, 0), |(late, planned), w| (late + w.late, planned + w.planned));
+            rested.filter(|w| issuer.issued(w)).fold((0, 0), |(late, planned), w| (late + w.late, planned + w.planned));
         let data: Vec<_> = arms.iter().filter_map(|arm| arm.series.get(series)).collect();
         let (censored, failed) = data.iter().fold((0, 0), |(c, f), s| (c + s.censored, f + s.failed));
         let all = data.iter().map(|s| s.latency.len()).sum::<u64>() + censored + failed;
         Self {
-            whole: arms.iter().all(|arm| arm.summary.windows.iter().any(|w| w.probe == probe)),
+            whole: arms.iter().all(|arm| arm.summary.windows.iter().any(|w| issuer.issued(w))),
             late: share(late, planned),
             censored: share(censored, all),
             failed: share(failed, all),

@@ -6,7 +6,7 @@ use jiff::civil::Date;
 
 use super::looks::Extent;
 use super::types::{CellVerdict, Reason, Verdict, Warning};
-use super::{PLACEBO, askable, cell, hazards, observed, requirements, scope_percent};
+use super::{PLACEBO, askable, cell, density, hazards, observed, requirements, scope_percent};
 use crate::backend::{GpuHealth, HealthChange, Purpose};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
@@ -19,11 +19,14 @@ use crate::stats::{blocks_for_share, episode_share, least_blocks, objective_arms
 pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |what: String, advice: &str| warnings.push(Warning { what, advice: advice.to_owned() });
-    if !requirements::requires(plan) && !observed::requires(plan) && !hazards::requires(plan) {
-        warn(
-            "nothing is required: this run cannot fail".to_owned(),
-            "add `require = \"isolated\"` to an arrangement, or keep the run as an observation",
-        );
+    let requires = requirements::requires(plan) || observed::requires(plan) || hazards::requires(plan);
+    if !requires && !density::requires(plan) {
+        let advice = if plan.curves.is_empty() {
+            "add `require = \"isolated\"` to an arrangement, or keep the run as an observation"
+        } else {
+            "add `at_least` to the tenants of a density, or keep the run as an observation"
+        };
+        warn("nothing is required: this run cannot fail".to_owned(), advice);
     }
     let whole = Extent::at(&plan.design, usize::MAX);
     let level = whole.passes;
@@ -55,7 +58,7 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
         );
     }
     let generations = plan.design.blocks.div_ceil(plan.design.blocks_per_generation.max(1));
-    let arms = objective_arms(whole.alpha);
+    let arms = density::arms(plan).unwrap_or(0).max(objective_arms(whole.alpha));
     let too_few = (plan.design.blocks as usize) < arms || generations < 2;
     for probe in plan.panel.iter().filter(|probe| !probe.slos.is_empty() && too_few) {
         let slos: Vec<String> = probe.slos.iter().map(|slo| format!("{} ≤ {}", slo.quantile, slo.bound)).collect();
@@ -64,7 +67,8 @@ pub fn foreseen(plan: &Plan, date: Date) -> Vec<Warning> {
             &format!("take {arms} blocks or more, with a restart of the tenants between some of them"),
         );
     }
-    for arrangement in plan.arrangements.iter().filter(|arrangement| arrangement.skipped.is_none()) {
+    let beside = plan.arrangements.iter().filter(|a| a.skipped.is_none() && a.density.is_none());
+    for arrangement in beside {
         let placebo = |n: &usize| plan.neighbours[*n].workload == PLACEBO;
         if arrangement.sharing == SharingMode::Exclusive {
             warn(

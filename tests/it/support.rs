@@ -156,7 +156,7 @@ impl Bench {
         let record = session.run_arm(&ArmPlan {
             key: ArmKey { arrangement: 0, grid, block: 0, neighbour: noise, purpose: Purpose::Block },
             noise,
-            windows: vec![Window { probe, load, length, delay: Nanos::ZERO }],
+            windows: vec![Window { probe, load, length, delay: Nanos::ZERO, seat: None }],
             sampled: true,
             washout: Nanos::millis(10),
             drain: Nanos::secs(2),

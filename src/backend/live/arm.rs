@@ -49,13 +49,28 @@ struct Arm<'a, 'b> {
     origin: Nanos,
 }
 
+/// A window that is about to run.
+struct Ready {
+    /// Its index in the arm.
+    index: usize,
+    /// Index of the tenant that runs it.
+    tenant: usize,
+    /// Index of its program there.
+    program: usize,
+    /// Rows of one request.
+    rows: usize,
+    /// Planned arrivals; `None` for a closed loop.
+    planned: Option<Vec<Nanos>>,
+}
+
 /// What became of the windows.
 #[derive(Default)]
 struct Windows {
     host_pause: Nanos,
     /// Sum of clock × length, and of lengths, over the windows whose tenant could tell.
     clock: (f64, f64),
-    oom: Vec<OutOfMemory>,
+    /// Of each victim.
+    oom: Vec<Vec<OutOfMemory>>,
 }
 
 impl Arm<'_, '_> {
@@ -80,11 +95,11 @@ impl Arm<'_, '_> {
         // In every arm, from before its first window to after its last.
         let probe = self.crew.host_probe.and_then(HostProbe::start);
         watch.start_arm();
-        let mut meter = Meter::new(self.crew.tenants.len());
-        let mut windows = Windows::default();
+        let mut meter = Meter::new(self.crew.victims, self.crew.tenants.len());
+        let mut windows = Windows { oom: vec![Vec::new(); self.crew.victims], ..Windows::default() };
         let mut record = ArmRecord { series: Vec::new(), samples: Vec::new(), summary: ArmSummary::default() };
-        for index in 0..self.arm.windows.len() {
-            self.window(index, &mut meter, &mut windows, &mut record)?;
+        for together in self.arm.at_once() {
+            self.windows(&together, &mut meter, &mut windows, &mut record)?;
         }
         let neighbours = meter.stop(&self.crew.tenants);
         let over = watch.end_arm();
@@ -100,6 +115,9 @@ impl Arm<'_, '_> {
         summary.health = Some(after).filter(|after| !after.is_unknown());
         summary.activity = over.activity;
         summary.dcgm = watch.monitor();
+        if self.session.planned().density.is_some() {
+            summary.memory_used = watch.telemetry(&self.session.live.gpu().uuid).memory_used.ok();
+        }
         if self.arm.noise.is_some() {
             summary.neighbours = neighbours;
         }
@@ -114,7 +132,7 @@ impl Arm<'_, '_> {
         summary.too_few_cores = self.crew.too_few_cores;
         // A thread that sleeps reads no clock while it waits: it cannot tell, and says zero.
         summary.host_pause = Some(windows.host_pause).filter(|pause| *pause > Nanos::ZERO);
-        let failed = std::iter::once(&windows.oom).chain(quiet.iter().map(|done| &done.oom));
+        let failed = windows.oom.iter().chain(quiet.iter().map(|done| &done.oom));
         for (tenant, oom) in self.crew.tenants.iter().zip(failed) {
             summary.oom.extend(oom.iter().map(|oom| self.oom_event(tenant.seat, oom)));
         }
@@ -171,8 +189,9 @@ impl Arm<'_, '_> {
     }
 
     fn ask_neighbours(&mut self, order: impl Fn(usize) -> Order, limit: Nanos) -> Result<Vec<Reply>, BackendError> {
-        let tenants = &mut self.crew.tenants;
-        let replies = ask(&mut tenants[1..], order, limit).map_err(|(index, fault)| self.lost((index + 1, fault)))?;
+        let first = self.crew.victims;
+        let neighbours = &mut self.crew.tenants[first..];
+        let replies = ask(neighbours, order, limit).map_err(|(index, fault)| self.lost((index + first, fault)))?;
         Ok(replies.into_iter().flatten().collect())
     }
 
@@ -220,112 +239,145 @@ impl Arm<'_, '_> {
         let epochs: Vec<u32> = self.crew.tenants.iter().map(|tenant| tenant.region.begin_epoch()).collect();
         self.ask_neighbours(|_| order.clone(), LEAD + self.session.live.settings.deadlines.noise)?;
         let Some(program) = program else { return Ok(()) };
-        let once = self.crew.loaded[1..].iter().filter_map(|l| l.programs.get(program)).map(|p| p.once).max();
+        let once =
+            self.crew.loaded[self.crew.victims..].iter().filter_map(|l| l.programs.get(program)).map(|p| p.once).max();
         let limit = now().max(start) + PROOF + once.unwrap_or_default();
+        let victims = self.crew.victims;
         attend(&mut self.crew.tenants, limit, Nanos::millis(5), &mut |tenants| {
             let ran = |(tenant, epoch): (&Tenant, &u32)| {
                 read(tenant.region.progress(), *epoch).is_some_and(|seen| seen.completed > 0)
             };
-            tenants.iter().zip(&epochs).skip(1).all(ran)
+            tenants.iter().zip(&epochs).skip(victims).all(ran)
         })
         .map_err(|e| self.lost(e))
     }
 
-    fn window(
+    /// Windows that run at once: of the victim one, of equal tenants one each.
+    fn windows(
         &mut self,
-        index: usize,
+        together: &[usize],
         meter: &mut Meter,
         windows: &mut Windows,
         record: &mut ArmRecord,
     ) -> Result<(), BackendError> {
+        let ready = together.iter().map(|index| self.ready(*index)).collect::<Result<Vec<Ready>, _>>()?;
+        let start = now() + LEAD;
+        let orders: Vec<WindowOrder> = ready.iter().map(|one| self.window_order(one, start)).collect();
+        let done = self.order_windows(&ready, &orders, meter)?;
+        for ((one, order), done) in ready.into_iter().zip(orders).zip(done) {
+            let (plan, window) = (self.session.plan, &self.arm.windows[one.index]);
+            let lost = |why: String| (one.tenant, Fault::Samples(why));
+            if done.start < order.start {
+                return Err(self.lost(lost("the window began before it was to".to_owned())));
+            }
+            let requests = match &one.planned {
+                Some(planned) => {
+                    Requests::open(planned.clone(), done.start, window.length, order.limit).held_back(window.delay)
+                }
+                None => Requests::closed(order.limit, done.start, window.length),
+            };
+            // A workload has one kind of mark (asserted in the tests): every mark belongs to its series.
+            let requests = requests.with_marks(&vec![0; one.rows - 1]);
+            let region = &self.crew.tenants[one.tenant].region;
+            let requests = replay(region, one.rows, one.planned.as_ref().map(Vec::len), &done, requests)
+                .map_err(|why| self.lost(lost(why)))?;
+
+            let (series, arrangement) = (record.series.len() as u16, self.arm.key.arrangement);
+            let names = plan.panel[window.probe].series.iter();
+            record.series.extend(names.map(|name| plan.tenant_series(name, arrangement, window.seat)));
+            let (origin, probe, seat) = (self.origin, window.probe, window.seat);
+            let place = Place { origin, probe, seat, window: one.index as u16, series };
+            let deadline = done.start + window.length + self.arm.drain;
+            record.summary.windows.push(requests.finish(deadline, place, &mut record.samples));
+
+            windows.host_pause = windows.host_pause.max(done.host_pause);
+            if let Some(mhz) = done.sm_mhz {
+                let length = window.length.as_secs_f64();
+                windows.clock = (windows.clock.0 + mhz * length, windows.clock.1 + length);
+            }
+            windows.oom[one.tenant].extend(done.oom);
+        }
+        Ok(())
+    }
+
+    /// Whose window it is, and that there is room for what it plans.
+    fn ready(&self, index: usize) -> Result<Ready, BackendError> {
         let (plan, grid, window) = (self.session.plan, self.session.grid(), &self.arm.windows[index]);
         let probe = &plan.panel[window.probe];
         let Some(program) = grid.probes.iter().position(|p| *p == window.probe) else {
             return Err(BackendError::arrangement(format!("{} is not loaded in this grid", probe.name)));
         };
-        let rows = self.crew.loaded[0].programs.get(program).map_or(1, |p| p.rows.max(1)) as usize;
+        let victims = &self.crew.tenants[..self.crew.victims];
+        let tenant = window.seat.and_then(|seat| victims.iter().position(|tenant| tenant.seat == seat)).unwrap_or(0);
+        let rows = self.crew.loaded[tenant].programs.get(program).map_or(1, |p| p.rows.max(1)) as usize;
         let planned = self.planned(window);
-        let victim = &self.crew.tenants[0];
-        if let Some(planned) = planned.as_ref().filter(|planned| !fits(&victim.region, rows, planned.len())) {
+        let region = &victims[tenant].region;
+        if let Some(planned) = planned.as_ref().filter(|planned| !fits(region, rows, planned.len())) {
             return Err(BackendError::arrangement(format!(
                 "{}: {} requests of {rows} rows in one window, and there is room for {} rows: lower its rate, or \
                  shorten the window",
                 probe.name,
                 planned.len(),
-                victim.region.rows()
+                region.rows()
             )));
         }
-
-        let order = self.window_order(window, program, &probe.name, probe.outstanding);
-        let done = self.order_window(&order, meter)?;
-        if done.start < order.start {
-            return Err(self.lost((0, Fault::Samples("the window began before it was to".to_owned()))));
-        }
-        let requests = match &planned {
-            Some(planned) => {
-                Requests::open(planned.clone(), done.start, window.length, order.limit).held_back(window.delay)
-            }
-            None => Requests::closed(order.limit, done.start, window.length),
-        };
-        // A workload has one kind of mark (asserted in the tests): every mark belongs to its series.
-        let requests = requests.with_marks(&vec![0; rows - 1]);
-        let region = &self.crew.tenants[0].region;
-        let requests = replay(region, rows, planned.as_ref().map(Vec::len), &done, requests)
-            .map_err(|why| self.lost((0, Fault::Samples(why))))?;
-
-        let series = record.series.len() as u16;
-        record.series.extend(probe.series.iter().cloned());
-        let place = Place { origin: self.origin, probe: window.probe, window: index as u16, series };
-        let deadline = done.start + window.length + self.arm.drain;
-        record.summary.windows.push(requests.finish(deadline, place, &mut record.samples));
-
-        windows.host_pause = windows.host_pause.max(done.host_pause);
-        if let Some(mhz) = done.sm_mhz {
-            let length = window.length.as_secs_f64();
-            windows.clock = (windows.clock.0 + mhz * length, windows.clock.1 + length);
-        }
-        windows.oom.extend(done.oom);
-        Ok(())
+        Ok(Ready { index, tenant, program, rows, planned })
     }
 
     /// Planned arrivals, as the tenant makes them; `None` for a closed loop.
     fn planned(&self, window: &Window) -> Option<Vec<Nanos>> {
         let Load::Open { rate, poisson } = window.load else { return None };
         let (plan, planned) = (self.session.plan, self.session.planned());
-        let probe = &plan.panel[window.probe].name;
-        let mut stream = arrival_stream(plan.seed, &planned.name, self.arm.key.block, probe);
+        let probe = self.arrivals_of(window);
+        let mut stream = arrival_stream(plan.seed, &planned.name, self.arm.key.block, &probe);
         Some(arrivals(&mut stream, rate, poisson, window.length))
     }
 
-    fn window_order(&self, window: &Window, program: usize, probe: &str, outstanding: u32) -> WindowOrder {
+    /// What keys the stream of a window's arrivals.
+    fn arrivals_of(&self, window: &Window) -> String {
+        let plan = self.session.plan;
+        plan.tenant_series(&plan.panel[window.probe].name, self.arm.key.arrangement, window.seat)
+    }
+
+    fn window_order(&self, ready: &Ready, start: Nanos) -> WindowOrder {
+        let window = &self.arm.windows[ready.index];
+        let (plan, program) = (self.session.plan, ready.program);
         let (limit, load) = match window.load {
             Load::Closed { depth } => (depth.max(1), WindowLoad::Closed),
             Load::Open { rate, poisson } => {
-                let (plan, arrangement) = (self.session.plan, self.session.planned().name.clone());
-                let (seed, block, probe) = (plan.seed, self.arm.key.block, probe.to_owned());
-                (outstanding.max(1), WindowLoad::Open { rate, poisson, seed, arrangement, block, probe })
+                let arrangement = self.session.planned().name.clone();
+                let (seed, block, probe) = (plan.seed, self.arm.key.block, self.arrivals_of(window));
+                let load = WindowLoad::Open { rate, poisson, seed, arrangement, block, probe };
+                (plan.panel[window.probe].outstanding.max(1), load)
             }
         };
-        let start = now() + LEAD;
         let Window { length, delay, .. } = *window;
         WindowOrder { program, load, limit, start, length, drain: self.arm.drain, delay }
     }
 
-    /// Lets the victim run a window, while the neighbours' progress is sampled.
-    fn order_window(&mut self, order: &WindowOrder, meter: &mut Meter) -> Result<WindowDone, BackendError> {
+    /// Lets victims run their windows, while the neighbours' progress is sampled.
+    fn order_windows(
+        &mut self,
+        ready: &[Ready],
+        orders: &[WindowOrder],
+        meter: &mut Meter,
+    ) -> Result<Vec<WindowDone>, BackendError> {
         let hang = self.session.live.settings.deadlines.window;
-        let limit = LEAD + WARM_UP + order.length + order.drain + hang;
+        let start = orders.iter().map(|order| order.start).min().unwrap_or_else(now);
         let tenants = &mut self.crew.tenants;
-        let replies = tenants[0]
-            .order(&Order::Window(order.clone()), limit)
-            .map_err(|fault| (0, fault))
-            .and_then(|()| collect(tenants, order.start, SAMPLE, &mut |tenants| meter.sample(tenants)))
+        let given = ready.iter().zip(orders).try_for_each(|(one, order)| {
+            let limit = LEAD + WARM_UP + order.length + order.drain + hang;
+            tenants[one.tenant].order(&Order::Window(order.clone()), limit).map_err(|fault| (one.tenant, fault))
+        });
+        let mut replies = given
+            .and_then(|()| collect(tenants, start, SAMPLE, &mut |tenants| meter.sample(tenants)))
             .map_err(|e| self.lost(e))?;
-        match replies.into_iter().next().flatten() {
+        let done = ready.iter().map(|one| match replies.get_mut(one.tenant).and_then(Option::take) {
             Some(Reply::Window(done)) => Ok(done),
             // `collect` has matched the reply with the order.
-            _ => Err(self.lost((0, Fault::Samples("no account of the window".to_owned())))),
-        }
+            _ => Err(self.lost((one.tenant, Fault::Samples("no account of the window".to_owned())))),
+        });
+        done.collect()
     }
 
     fn oom_event(&self, seat: usize, oom: &OutOfMemory) -> OomEvent {
@@ -367,6 +419,7 @@ impl Steady {
 /// The neighbours' progress over the windows: from the first one's start to the last one's end.
 pub(super) struct Meter {
     started: Option<Nanos>,
+    victims: usize,
     seats: Vec<SeatMeter>,
 }
 
@@ -404,9 +457,9 @@ fn read(progress: &Progress, epoch: u32) -> Option<Seen> {
 }
 
 impl Meter {
-    /// For a victim and the neighbours behind it.
-    fn new(tenants: usize) -> Self {
-        Self { started: None, seats: vec![SeatMeter::default(); tenants] }
+    /// For so many victims, and the neighbours behind them.
+    fn new(victims: usize, tenants: usize) -> Self {
+        Self { started: None, victims, seats: vec![SeatMeter::default(); tenants] }
     }
 
     /// The first time: a new epoch begins.
@@ -414,7 +467,7 @@ impl Meter {
         let at = now();
         let begins = self.started.is_none();
         self.started.get_or_insert(at);
-        for (seat, tenant) in self.seats.iter_mut().zip(tenants).skip(1) {
+        for (seat, tenant) in self.seats.iter_mut().zip(tenants).skip(self.victims) {
             if begins {
                 *seat = SeatMeter { epoch: tenant.region.begin_epoch(), since: at, ..SeatMeter::default() };
             } else {
@@ -427,7 +480,7 @@ impl Meter {
         let at = now();
         let Some(started) = self.started else { return Vec::new() };
         let length = at.saturating_sub(started).0.max(1);
-        let neighbours = self.seats.iter_mut().zip(tenants).skip(1);
+        let neighbours = self.seats.iter_mut().zip(tenants).skip(self.victims);
         let summary = neighbours.map(|(seat, tenant)| {
             let seen = read(tenant.region.progress(), seat.epoch).unwrap_or_default();
             seat.see(at, seen.completed);

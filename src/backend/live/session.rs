@@ -49,8 +49,10 @@ pub(super) struct LiveSession<'a> {
 
 /// Tenants that are up. Dropped, they are killed.
 pub(super) struct Crew {
-    /// The victim, then the neighbours in order of the grid.
+    /// The victim, then the neighbours in order of the grid; in a density all tenants, each a victim.
     pub(super) tenants: Vec<Tenant>,
+    /// How many of them, the first ones, are victims.
+    pub(super) victims: usize,
     /// What each holds.
     pub(super) loaded: Vec<Loaded>,
     /// Processes of ours on the GPU beside them.
@@ -81,11 +83,19 @@ impl<'a> LiveSession<'a> {
         &self.planned().grids[self.grid]
     }
 
-    /// The victim's seat, then those of whoever makes noise: the neighbours', or the victim's own once more.
+    /// How many of [`Self::seats`], the first ones, have their latency recorded.
+    fn victims(&self) -> usize {
+        self.planned().victims(self.grid()).len()
+    }
+
+    /// The victim's seat, then those of whoever makes noise: the neighbours', or the victim's own once more. In a density all.
     fn seats(&self) -> Vec<usize> {
         let victim = self.grid().victim;
         match self.company {
-            Company::Beside => std::iter::once(victim).chain(self.grid().neighbour_seats.iter().copied()).collect(),
+            Company::Beside => {
+                let victims = self.planned().victims(self.grid());
+                victims.chain(self.grid().neighbour_seats.iter().copied()).collect()
+            }
             Company::Alone => vec![victim],
             Company::Within => vec![victim; 2],
         }
@@ -117,7 +127,10 @@ impl<'a> LiveSession<'a> {
             self.live.watch().check_exclusive_on(uuid, &helpers)?;
         }
         let places: Vec<Place> = self.seats().into_iter().map(|seat| arranged.place(seat)).collect();
-        let placement = self.live.cores.place(self.grid().neighbour_seats.len());
+        let placement = match self.planned().density {
+            None => self.live.cores.place(self.grid().neighbour_seats.len()),
+            Some(_) => self.live.cores.place_equals(self.victims()),
+        };
         let failed = |tenants: &[Tenant], (index, fault): (usize, Fault)| self.not_up(&tenants[index].who, fault);
         self.start(&places, &placement, tenants)?;
         // From here on, so that no tenant starts on the controller's core.
@@ -153,8 +166,17 @@ impl<'a> LiveSession<'a> {
         let (too_few_cores, host_probe) = (placement.too_few, placement.host_probe);
         let tenants = std::mem::take(tenants);
         let quiet_since = now();
-        let crew =
-            Crew { tenants, loaded, helpers, elsewhere, quiet_since, too_few_cores, host_probe, _pinned: pinned };
+        let crew = Crew {
+            tenants,
+            victims: self.victims(),
+            loaded,
+            helpers,
+            elsewhere,
+            quiet_since,
+            too_few_cores,
+            host_probe,
+            _pinned: pinned,
+        };
         Ok((crew, Evidence { seats, proofs }))
     }
 
@@ -198,8 +220,10 @@ impl<'a> LiveSession<'a> {
 
     /// `index` is that of [`Self::seats`].
     fn berth(&self, index: usize, placement: &Placement) -> Berth {
-        let role = match (index, self.company) {
-            (0, _) => "victim",
+        let victim = index < self.victims();
+        let role = match (victim, self.company) {
+            (true, _) if self.planned().density.is_some() => "one of equals",
+            (true, _) => "victim",
             (_, Company::Within) => "noise within the victim's place",
             (_, Company::Beside | Company::Alone) => "neighbour",
         };
@@ -208,7 +232,7 @@ impl<'a> LiveSession<'a> {
             seat,
             who: format!("tenant of seat {} ({role})", self.planned().seats[seat].id),
             cores: self.cores(index, placement),
-            rows: if index == 0 { self.rows() } else { 0 },
+            rows: if victim { self.rows() } else { 0 },
         }
     }
 
@@ -243,17 +267,18 @@ impl<'a> LiveSession<'a> {
         };
         let probes = grid.probes.iter().map(|p| &plan.panel[*p]);
         let noises = grid.neighbours.iter().map(|n| &plan.neighbours[*n]);
-        let (programs, outstanding) = match (index, place.device.is_some()) {
-            (0, _) => (
+        let victim = index < self.victims();
+        let (programs, outstanding) = match (victim, place.device.is_some()) {
+            (true, _) => (
                 probes.clone().map(|p| program(&p.name, &p.workload, &p.params)).collect(),
                 probes.map(|p| p.outstanding).max(),
             ),
-            (_, true) => (
+            (false, true) => (
                 noises.clone().map(|n| program(&n.name, &n.workload, &n.params)).collect(),
                 noises.map(|n| n.queued).max(),
             ),
             // Nobody shares the GPU: the neighbour runs its host loop only, whatever the noise.
-            (_, false) => (vec![program(PLACEBO, PLACEBO, &BTreeMap::new())], None),
+            (false, false) => (vec![program(PLACEBO, PLACEBO, &BTreeMap::new())], None),
         };
         let key = [
             Key::Name(&self.planned().name),
@@ -262,17 +287,21 @@ impl<'a> LiveSession<'a> {
             Key::Name(seat),
             Key::Name("contents"),
         ];
-        let sleeps = matches!(self.planned().sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
+        let density = self.planned().density;
+        // Empty kernels of equal tenants would be one another's noise.
+        let in_turns = matches!(self.planned().sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing);
+        let sleeps = in_turns || density.is_some();
         Load {
             device: place.device.clone(),
             model: self.live.gpu().model.clone(),
             together: self.together(index, places),
             programs,
-            arena: index != 0,
+            arena: !victim,
+            budget: density.and_then(|density| density.budget).map(|budget| budget.0),
             outstanding: outstanding.unwrap_or(1).max(1),
             cores: self.cores(index, placement),
             spin: !placement.too_few,
-            keep_awake: (index == 0 && !sleeps).then_some(KEEP_AWAKE),
+            keep_awake: (victim && !sleeps).then_some(KEEP_AWAKE),
             seed: Stream::new(plan.seed, &key).bits(),
         }
     }
@@ -280,13 +309,15 @@ impl<'a> LiveSession<'a> {
     /// Rows for the longest window that the plan tells of: a rate of the user's in the longest window, a tenth to spare.
     fn rows(&self) -> usize {
         let design = &self.plan.design;
+        let density = self.planned().density.map(|density| density.window);
         let rows = |probe: &usize| {
             let probe = &self.plan.panel[*probe];
             let (Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) = probe.arrivals else { return 0 };
             let marks = workload::find(&probe.workload).map_or(0, |w| w.marks.len());
             // A request's marks are as many as its parameters say; eight is the usual number.
             let each = if marks > 0 { 16.0 } else { 1.0 };
-            (rate.as_f64() * design.max_window.max(design.window).as_secs_f64() * 1.1 * each) as usize
+            let longest = density.unwrap_or(design.max_window.max(design.window));
+            (rate.as_f64() * longest.as_secs_f64() * 1.1 * each) as usize
         };
         self.grid().probes.iter().map(rows).max().unwrap_or(0).clamp(ROWS, MOST_ROWS)
     }

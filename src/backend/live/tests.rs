@@ -171,7 +171,7 @@ fn fixture_tenant() -> PathBuf {
 }
 
 fn arm(noise: Option<usize>, load: Load) -> ArmPlan {
-    let window = Window { probe: 0, load, length: Nanos::millis(60), delay: Nanos::ZERO };
+    let window = Window { probe: 0, load, length: Nanos::millis(60), delay: Nanos::ZERO, seat: None };
     ArmPlan {
         key: ArmKey { arrangement: 0, grid: 0, block: 0, neighbour: noise, purpose: Purpose::Block },
         noise,

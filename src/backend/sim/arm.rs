@@ -4,7 +4,7 @@ use crate::backend::{
     ArmPlan, ArmRecord, ArmSummary, BackendError, Load, NeighbourSummary, OomEvent, Outcome, Purpose, Window,
 };
 use crate::machine::Done;
-use crate::plan::{Plan, PlannedNeighbour};
+use crate::plan::{Grid, Plan, PlannedNeighbour};
 use crate::random::{Key, Stream};
 use crate::tenant::{Place, Requests, Stamps, arrival_stream, arrivals};
 use crate::units::{Nanos, Rate};
@@ -12,7 +12,7 @@ use crate::units::{Nanos, Rate};
 use super::agent::{Agent, Report};
 use super::code::Code;
 use super::host::Host;
-use super::{State, keeps_awake};
+use super::{State, Victim, keeps_awake};
 
 /// Noise holds at most this much work in its queue beyond two requests (verdict.md, fair arms 5).
 const QUEUED_WORK: Nanos = Nanos::millis(50);
@@ -45,64 +45,90 @@ pub(super) fn run(
         if arm.key.purpose != Purpose::Block {
             key.extend([Key::Name(arm.key.purpose.id()), Key::Name(role)]);
         }
-        Host::new(&state.model, plan.seed, &key, origin, keeps_awake(planned.sharing))
+        Host::new(&state.model, plan.seed, &key, origin, keeps_awake(planned))
     };
-    let mut host = host_of(state, grid.victim, "victim");
+    let mut hosts: Vec<Host> = state.victims.iter().map(|victim| host_of(state, victim.seat, "victim")).collect();
     let mut noise = arm.noise.map(|n| {
         let code = grid.neighbours.iter().position(|g| *g == n).unwrap_or(0);
         let hosts = state.neighbours.iter().map(|neighbour| host_of(state, neighbour.seat, "neighbour")).collect();
         Noise::new(&plan.neighbours[n], code, hosts)
     });
 
-    state.run_to(origin + arm.washout, &mut host, noise.as_mut(), None)?;
+    state.run_to(origin + arm.washout, noise.as_mut(), &mut [])?;
     let mut meter = None;
     if let Some(noise) = &mut noise {
         let start = state.now;
         noise.start(state);
         // Noise runs before the first planned arrival: until each seat has finished something. A seat that takes longer
         // shows by its rate.
-        while !noise.all_ran() && state.step(start + LEAD, &mut host, Some(noise), None)? {}
+        while !noise.all_ran() && state.step(start + LEAD, Some(noise), &mut [])? {}
     }
 
     let mut series = Vec::new();
     let mut samples = Vec::new();
     let mut windows = Vec::with_capacity(arm.windows.len());
-    for (index, window) in arm.windows.iter().enumerate() {
-        let probe = &plan.panel[window.probe];
-        let first = series.len() as u16;
-        series.extend(probe.series.iter().cloned());
-        let code = grid.probes.iter().position(|p| *p == window.probe).unwrap_or(0);
-        let mut stream = arrival_stream(plan.seed, &planned.name, arm.key.block, &probe.name);
-        let loaded = matches!(window.load, Load::Closed { .. } | Load::Open { rate: Rate(1..), .. });
-        if loaded {
-            state.warm_up(code, &mut host, noise.as_mut())?;
+    for together in arm.at_once() {
+        for &index in &together {
+            let window = &arm.windows[index];
+            let loaded = matches!(window.load, Load::Closed { .. } | Load::Open { rate: Rate(1..), .. });
+            if loaded {
+                let (victim, code) = place_of(state, grid, window);
+                state.warm_up(victim, code, &mut hosts[victim], noise.as_mut())?;
+            }
         }
         let start = state.now;
         if meter.is_none() {
             meter = Some(Meter::start(state, gpu, noise.as_mut()));
         }
-        let requests = requests(window, probe.outstanding, start, &mut stream).with_marks(&state.probes[code].marks());
-        let deadline = start + window.length + arm.drain;
-        let requests = state.window(code, requests, deadline, &mut host, noise.as_mut())?;
-        let place = Place { origin, probe: window.probe, window: index as u16, series: first };
-        windows.push(requests.finish(deadline, place, &mut samples));
+        let mut sides = Vec::with_capacity(together.len());
+        let mut deadline = start;
+        for &index in &together {
+            let window = &arm.windows[index];
+            let probe = &plan.panel[window.probe];
+            let (victim, code) = place_of(state, grid, window);
+            let name = plan.tenant_series(&probe.name, arrangement, window.seat);
+            let mut stream = arrival_stream(plan.seed, &planned.name, arm.key.block, &name);
+            let marks = state.victims[victim].probes[code].marks();
+            let requests = requests(window, probe.outstanding, start, &mut stream).with_marks(&marks);
+            sides.push(Side { victim, code, requests });
+            deadline = deadline.max(start + window.length + arm.drain);
+        }
+        state.windows(&mut sides, deadline, &mut hosts, noise.as_mut())?;
+        for (index, side) in together.into_iter().zip(sides) {
+            let Window { probe, seat, .. } = arm.windows[index];
+            let first = series.len() as u16;
+            series.extend(plan.panel[probe].series.iter().map(|name| plan.tenant_series(name, arrangement, seat)));
+            let place = Place { origin, probe, seat, window: index as u16, series: first };
+            windows.push(side.requests.finish(deadline, place, &mut samples));
+        }
     }
 
-    let mut summary = ArmSummary { windows, host_pause: Some(host.longest_pause()), ..ArmSummary::default() };
+    let host_pause = hosts.iter().map(Host::longest_pause).max();
+    let mut summary = ArmSummary { windows, host_pause, ..ArmSummary::default() };
     if let Some(meter) = meter {
         meter.stop(state, gpu, noise.as_ref(), &mut summary);
     }
     if let Some(noise) = &mut noise {
         noise.stop(state);
-        state.drain_neighbours(&mut host, noise)?;
+        state.drain_neighbours(noise)?;
     }
-    let State { machine, victim, neighbours, .. } = state;
+    if planned.density.is_some() {
+        let held = state.victims.iter().map(|victim| state.machine.held(victim.agent.context()).0);
+        summary.memory_used = Some(held.sum());
+    }
+    let State { machine, victims, neighbours, .. } = state;
     let agents = neighbours.iter_mut().map(|n| (n.seat, &mut n.agent));
-    for (seat, agent) in std::iter::once((grid.victim, victim)).chain(agents) {
+    for (seat, agent) in victims.iter_mut().map(|v| (v.seat, &mut v.agent)).chain(agents) {
         agent.report_out_of_memory(seat, origin, &mut summary.oom);
         agent.release(machine);
     }
     Ok(ArmRecord { series, samples, summary })
+}
+
+/// Whose window it is, and which of its programs it issues.
+fn place_of(state: &State, grid: &Grid, window: &Window) -> (usize, usize) {
+    let victim = window.seat.and_then(|seat| state.victims.iter().position(|victim| victim.seat == seat));
+    (victim.unwrap_or(0), grid.probes.iter().position(|p| *p == window.probe).unwrap_or(0))
 }
 
 fn requests(window: &Window, outstanding: u32, start: Nanos, stream: &mut Stream) -> Requests {
@@ -263,10 +289,20 @@ impl Meter {
     }
 }
 
-/// The victim's side of a window while it runs.
+/// A victim's side of a window.
+struct Side {
+    /// Index of the victim.
+    victim: usize,
+    code: usize,
+    requests: Requests,
+}
+
+/// A victim's side of a window while it runs.
 struct Open<'a> {
+    victim: usize,
     code: usize,
     requests: &'a mut Requests,
+    host: &'a mut Host,
     /// When the sender acts next, once it is known.
     acting: Option<Nanos>,
     last_call: Nanos,
@@ -277,70 +313,74 @@ impl State {
     fn run_to(
         &mut self,
         until: Nanos,
-        host: &mut Host,
         mut noise: Option<&mut Noise>,
-        mut open: Option<&mut Open<'_>>,
+        open: &mut [Open<'_>],
     ) -> Result<(), BackendError> {
-        while self.step(until, host, noise.as_deref_mut(), open.as_deref_mut())? {}
+        while self.step(until, noise.as_deref_mut(), open)? {}
         Ok(())
     }
 
     /// Unrecorded requests of the probe, one after another: what it touches is where a steady load would have it.
-    fn warm_up(&mut self, code: usize, host: &mut Host, mut noise: Option<&mut Noise>) -> Result<(), BackendError> {
-        let (end, mut left) = (self.now + WARM_UP.1, WARM_UP.0);
-        while left > 0 && self.now < end {
-            left -= 1;
-            self.warm_up_once(code, host, noise.as_deref_mut())?;
-        }
-        Ok(())
-    }
-
-    fn warm_up_once(
+    fn warm_up(
         &mut self,
+        victim: usize,
         code: usize,
         host: &mut Host,
         mut noise: Option<&mut Noise>,
     ) -> Result<(), BackendError> {
-        let mut requests = Requests::open(vec![Nanos::ZERO], self.now, Nanos(1), 1);
-        let mut open = Open { code, requests: &mut requests, acting: None, last_call: self.now };
-        let limit = self.now + HANG;
-        while !open.requests.is_done() {
-            if !self.step(limit, host, noise.as_deref_mut(), Some(&mut open))? {
-                return Err(hang("the victim's warm-up request"));
+        let (end, mut left) = (self.now + WARM_UP.1, WARM_UP.0);
+        while left > 0 && self.now < end {
+            left -= 1;
+            let mut requests = Requests::open(vec![Nanos::ZERO], self.now, Nanos(1), 1);
+            let mut open = [Open { victim, code, requests: &mut requests, host, acting: None, last_call: self.now }];
+            let limit = self.now + HANG;
+            while !open[0].requests.is_done() {
+                if !self.step(limit, noise.as_deref_mut(), &mut open)? {
+                    return Err(hang("the victim's warm-up request"));
+                }
             }
         }
         Ok(())
     }
 
-    /// One window of the victim: to its end, and on until everything is done or the deadline has passed. Then until the
-    /// device is rid of what was censored, so that the next window starts empty.
-    fn window(
+    /// The windows of some victims, all at once: to their end, and on until everything is done or the deadline has passed.
+    /// Then until the device is rid of what was censored, so that the next window starts empty.
+    fn windows(
         &mut self,
-        code: usize,
-        mut requests: Requests,
+        sides: &mut [Side],
         deadline: Nanos,
-        host: &mut Host,
+        hosts: &mut [Host],
         mut noise: Option<&mut Noise>,
-    ) -> Result<Requests, BackendError> {
-        let end = requests.end();
-        let mut open = Open { code, requests: &mut requests, acting: None, last_call: self.now };
-        self.run_to(end, host, noise.as_deref_mut(), Some(&mut open))?;
-        while !open.requests.is_done() && self.step(deadline, host, noise.as_deref_mut(), Some(&mut open))? {}
-        self.victim.cancel_coming();
+    ) -> Result<(), BackendError> {
+        let end = sides.iter().map(|side| side.requests.end()).max().unwrap_or(self.now);
+        // A side's host is its victim's; sides are in the order of their victims, each of whom has one at most.
+        let mut open: Vec<Open<'_>> = Vec::with_capacity(sides.len());
+        let mut hosts = hosts.iter_mut().enumerate();
+        for Side { victim, code, requests } in sides {
+            let Some((_, host)) = hosts.find(|(index, _)| index == victim) else { continue };
+            let (victim, code) = (*victim, *code);
+            open.push(Open { victim, code, requests, host, acting: None, last_call: self.now });
+        }
+        self.run_to(end, noise.as_deref_mut(), &mut open)?;
+        let done = |open: &[Open<'_>]| open.iter().all(|open| open.requests.is_done());
+        while !done(&open) && self.step(deadline, noise.as_deref_mut(), &mut open)? {}
+        for open in &mut open {
+            self.victims[open.victim].agent.cancel_coming();
+            (open.acting, open.last_call) = (Some(Nanos::MAX), self.now);
+        }
         let limit = self.now + HANG;
-        let mut open = Open { code, requests: &mut requests, acting: Some(Nanos::MAX), last_call: self.now };
-        while !self.victim.is_empty() {
-            if !self.step(limit, host, noise.as_deref_mut(), Some(&mut open))? {
+        while self.victims.iter().any(|victim| !victim.agent.is_empty()) {
+            if !self.step(limit, noise.as_deref_mut(), &mut open)? {
                 return Err(hang("a request of the victim"));
             }
         }
-        Ok(requests)
+        Ok(())
     }
 
-    fn drain_neighbours(&mut self, host: &mut Host, noise: &mut Noise) -> Result<(), BackendError> {
+    fn drain_neighbours(&mut self, noise: &mut Noise) -> Result<(), BackendError> {
         let limit = self.now + HANG;
         while self.neighbours.iter().any(|n| !n.agent.is_empty()) {
-            if !self.step(limit, host, Some(noise), None)? {
+            if !self.step(limit, Some(noise), &mut [])? {
                 return Err(hang("the neighbour"));
             }
         }
@@ -351,17 +391,18 @@ impl State {
     fn step(
         &mut self,
         until: Nanos,
-        host: &mut Host,
         mut noise: Option<&mut Noise>,
-        mut open: Option<&mut Open<'_>>,
+        open: &mut [Open<'_>],
     ) -> Result<bool, BackendError> {
         let mut next = self.machine.next().unwrap_or(Nanos::MAX);
-        next = next.min(self.victim.next().unwrap_or(Nanos::MAX));
-        for neighbour in &self.neighbours {
-            next = next.min(neighbour.agent.next().unwrap_or(Nanos::MAX));
+        let agents = self.victims.iter().map(|v| &v.agent).chain(self.neighbours.iter().map(|n| &n.agent));
+        for agent in agents {
+            next = next.min(agent.next().unwrap_or(Nanos::MAX));
         }
-        let send = open.as_deref_mut().and_then(|open| open.sending(self.now, host));
-        next = next.min(send.unwrap_or(Nanos::MAX)).max(self.now);
+        for open in open.iter_mut() {
+            next = next.min(open.sending(self.now).unwrap_or(Nanos::MAX));
+        }
+        next = next.max(self.now);
         let happened = next <= until;
         let to = if happened { next } else { until.max(self.now) };
 
@@ -369,32 +410,34 @@ impl State {
         self.machine.advance(to, &mut |d| done.push(d));
         self.now = to;
         for d in done.drain(..) {
-            self.finished(d, host, noise.as_deref_mut(), open.as_deref_mut());
+            self.finished(d, noise.as_deref_mut(), open);
         }
         self.done = done;
         if happened {
-            self.act(host, noise, open, send);
+            self.act(noise, open);
         }
         Ok(happened)
     }
 
-    /// Agents and the sender do what is due now.
-    fn act(&mut self, host: &mut Host, noise: Option<&mut Noise>, open: Option<&mut Open<'_>>, send: Option<Nanos>) {
+    /// Agents and the senders do what is due now.
+    fn act(&mut self, noise: Option<&mut Noise>, open: &mut [Open<'_>]) {
         let mut reports = std::mem::take(&mut self.reports);
-        if let Some(open) = open {
-            if send.is_some_and(|at| at <= self.now) {
-                let calls = self.probes[open.code].calls;
-                let busy = self.now + host.calls(calls.max(1), self.now - open.last_call);
-                let first = busy - host.calls(calls.max(1) - 1, Nanos::ZERO).min(busy - self.now);
+        for open in open {
+            let Victim { agent, probes, .. } = &mut self.victims[open.victim];
+            let code = &probes[open.code];
+            if open.acting.is_some_and(|at| at <= self.now) {
+                let calls = code.calls.max(1);
+                let busy = self.now + open.host.calls(calls, self.now - open.last_call);
+                let first = busy - open.host.calls(calls - 1, Nanos::ZERO).min(busy - self.now);
                 let id = open.requests.send(self.now, busy);
                 open.last_call = busy;
                 open.acting = None;
-                self.victim.send(id as u32, first + host.launch_jitter());
+                agent.send(id as u32, first + open.host.launch_jitter());
             }
-            if self.victim.next().is_some_and(|at| at <= self.now) {
-                self.victim.act(&mut self.machine, &self.probes[open.code], self.now, &mut reports);
+            if agent.next().is_some_and(|at| at <= self.now) {
+                agent.act(&mut self.machine, code, self.now, &mut reports);
                 for report in reports.drain(..) {
-                    open.record(report, host);
+                    open.record(report);
                 }
             }
         }
@@ -417,13 +460,14 @@ impl State {
     }
 
     /// The machine finished something.
-    fn finished(&mut self, done: Done, host: &mut Host, noise: Option<&mut Noise>, open: Option<&mut Open<'_>>) {
+    fn finished(&mut self, done: Done, noise: Option<&mut Noise>, open: &mut [Open<'_>]) {
         let mut reports = std::mem::take(&mut self.reports);
-        if self.victim.owns(done.queue) {
-            if let Some(open) = open {
-                self.victim.finished(&mut self.machine, &self.probes[open.code], done, &mut reports);
+        if let Some(victim) = self.victims.iter().position(|victim| victim.agent.owns(done.queue)) {
+            if let Some(open) = open.iter_mut().find(|open| open.victim == victim) {
+                let Victim { agent, probes, .. } = &mut self.victims[victim];
+                agent.finished(&mut self.machine, &probes[open.code], done, &mut reports);
                 for report in reports.drain(..) {
-                    open.record(report, host);
+                    open.record(report);
                 }
             }
         } else if let Some(noise) = noise
@@ -445,22 +489,24 @@ impl State {
 
 impl Open<'_> {
     /// When the sender acts next: drawn once per request.
-    fn sending(&mut self, now: Nanos, host: &mut Host) -> Option<Nanos> {
+    fn sending(&mut self, now: Nanos) -> Option<Nanos> {
         if self.acting.is_none() {
-            self.acting = self.requests.due().map(|due| host.act(due.max(now)));
+            self.acting = self.requests.due().map(|due| self.host.act(due.max(now)));
         }
         self.acting.filter(|at| *at != Nanos::MAX)
     }
 
-    fn record(&mut self, report: Report, host: &mut Host) {
+    fn record(&mut self, report: Report) {
         match report {
             Report::Mark { id, mark, started, ended } => {
-                let stamps = Stamps { gpu_start: Some(started), gpu_end: Some(ended), completed: host.seen(ended) };
+                let stamps =
+                    Stamps { gpu_start: Some(started), gpu_end: Some(ended), completed: self.host.seen(ended) };
                 self.requests.mark(id as usize, mark, stamps);
             }
             Report::Done { id, started, ended, outcome } => {
                 let gpu = |at: Option<Nanos>| at.filter(|_| outcome == Outcome::Ok);
-                let stamps = Stamps { gpu_start: gpu(started), gpu_end: gpu(Some(ended)), completed: host.seen(ended) };
+                let stamps =
+                    Stamps { gpu_start: gpu(started), gpu_end: gpu(Some(ended)), completed: self.host.seen(ended) };
                 self.requests.complete(id as usize, stamps, outcome);
             }
         }

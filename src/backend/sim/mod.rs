@@ -12,7 +12,7 @@ use crate::gpu::{GpuModel, Inventory, Placement, find_model, simulated};
 use crate::hazard::Came;
 use crate::machine::{Done, Leak, Machine, Terms, Topology};
 use crate::observation::{Observation, Observed};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedArrangement};
 use crate::provenance::Provenance;
 use crate::random::{Key, Stream};
 use crate::scenario::SharingMode;
@@ -109,15 +109,22 @@ struct State {
     machine: Box<Machine>,
     model: GpuModel,
     now: Nanos,
-    /// The victim's GPU.
+    /// The victims' GPU.
     gpu: usize,
-    victim: Agent,
-    /// Per probe of the grid, in its order.
-    probes: Vec<Code>,
+    /// The victim; in a density every tenant, in the order of the seats.
+    victims: Vec<Victim>,
     neighbours: Vec<Neighbour>,
     /// Reused between events.
     done: Vec<Done>,
     reports: Vec<Report>,
+}
+
+/// A tenant whose latency is recorded, with every probe of the grid loaded.
+struct Victim {
+    seat: usize,
+    agent: Agent,
+    /// Per probe of the grid, in its order.
+    probes: Vec<Code>,
 }
 
 /// A tenant in a neighbour's seat, with every noise program of the grid loaded.
@@ -139,21 +146,32 @@ impl Session for SimSession<'_> {
             Key::Name("placement"),
         ];
         let mut model = placed(self.simulator.model, &mut Stream::new(self.plan.seed, &key));
-        if keeps_awake(planned.sharing) {
+        if keeps_awake(planned) {
             model.clock.idle_after_ms = None;
         }
         let (mut machine, places) = self.machine(&model, company)?;
 
-        let mut victim = Agent::new(&mut machine, grid.victim)?;
-        let mut probes = Vec::with_capacity(grid.probes.len());
+        let mut victims = Vec::new();
         let mut held = 0;
-        for &probe in &grid.probes {
-            let probe = &self.plan.panel[probe];
-            let (workload, program) = self.program(&probe.workload, &probe.params, grid.victim, &model)?;
-            let bytes = program.buffers.iter().map(|b| b.bytes.0).sum();
-            victim.hold(&mut machine, workload.id, bytes)?;
-            held += bytes;
-            probes.push(Code::compile(&mut machine, grid.victim, &model, &program, workload.marks)?);
+        for seat in planned.victims(grid) {
+            let mut agent = Agent::new(&mut machine, seat)?;
+            let mut probes = Vec::with_capacity(grid.probes.len());
+            held = 0;
+            for &probe in &grid.probes {
+                let probe = &self.plan.panel[probe];
+                let (workload, program) = self.program(&probe.workload, &probe.params, seat, &model)?;
+                let bytes = program.buffers.iter().map(|b| b.bytes.0).sum();
+                agent.hold(&mut machine, workload.id, bytes)?;
+                held += bytes;
+                probes.push(Code::compile(&mut machine, seat, &model, &program, workload.marks)?);
+            }
+            let budget = planned.density.and_then(|density| density.budget);
+            agent.hold(
+                &mut machine,
+                "the tenant's budget",
+                budget.map_or(0, |budget| budget.0.saturating_sub(held)),
+            )?;
+            victims.push(Victim { seat, agent, probes });
         }
 
         let mut neighbours = Vec::with_capacity(places.len());
@@ -189,8 +207,7 @@ impl Session for SimSession<'_> {
             model,
             now: Nanos::ZERO,
             gpu: self.topology.domains[self.topology.computes[self.topology.contexts[grid.victim].compute].domain].gpu,
-            victim,
-            probes,
+            victims,
             neighbours,
             done: Vec::new(),
             reports: Vec::new(),
@@ -303,9 +320,10 @@ fn share_memory(machine: &mut Machine, context: usize, limit: Option<u64>, held:
 }
 
 /// Whether the victim posts empty kernels so that neither host nor GPU falls asleep (verdict.md, fair arms 6). Under
-/// time-slicing they would take turns of their own: it sleeps there, in quiet and noisy arms.
-fn keeps_awake(sharing: SharingMode) -> bool {
-    !matches!(sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing)
+/// time-slicing they would take turns of their own, and those of equal tenants would be one another's noise: they sleep there,
+/// in all arms.
+fn keeps_awake(planned: &PlannedArrangement) -> bool {
+    planned.density.is_none() && !matches!(planned.sharing, SharingMode::TimeSlicing | SharingMode::MigTimeSlicing)
 }
 
 /// The model as this generation's allocations see it.

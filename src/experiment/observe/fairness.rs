@@ -54,6 +54,7 @@ impl Measure {
                 load: Load::Open { rate: Rate(0), poisson: false },
                 length,
                 delay: Nanos::ZERO,
+                seat: None,
             };
             let record = session.run_arm(&place.arm(Some(neighbour), vec![silent]))?;
             other.push(rate(&record.summary));

@@ -28,7 +28,7 @@ pub(super) fn window_alone() -> Nanos {
 
 /// A closed loop of this depth.
 pub(super) fn closed(probe: usize, depth: u32, length: Nanos) -> Window {
-    Window { probe, load: Load::Closed { depth }, length, delay: Nanos::ZERO }
+    Window { probe, load: Load::Closed { depth }, length, delay: Nanos::ZERO, seat: None }
 }
 
 /// What the victim did in one window.

@@ -126,8 +126,13 @@ impl Measure {
         session: &mut dyn Session,
     ) -> Result<Option<Vec<(Nanos, Nanos)>>, BackendError> {
         let depth = plan.panel[self.probe].outstanding.max(2);
-        let window =
-            Window { probe: self.probe, load: Load::Closed { depth }, length: self.window(), delay: Nanos::ZERO };
+        let window = Window {
+            probe: self.probe,
+            load: Load::Closed { depth },
+            length: self.window(),
+            delay: Nanos::ZERO,
+            seat: None,
+        };
         let record = session.run_arm(&arm(Some(self.neighbour), vec![window]))?;
         let busy = record.summary.neighbours.iter().all(|n| n.pending >= PENDING);
         Ok(busy.then(|| spans(&record)))

@@ -71,6 +71,7 @@ pub(super) fn manifest() -> Manifest {
         neighbours: ["quiet", "../hog, 50 %"].map(neighbour).to_vec(),
         hazards: Vec::new(),
         arrangements: ["mps 50/50", "mig+mps"].map(arrangement).to_vec(),
+        curves: Vec::new(),
         accepted: Vec::new(),
     };
     Manifest {
@@ -120,6 +121,7 @@ fn arrangement(name: &str) -> PlannedArrangement {
         hazards: Vec::new(),
         observe: Vec::new(),
         against: None,
+        density: None,
     }
 }
 
@@ -219,6 +221,7 @@ fn health(salt: u64) -> GpuHealth {
 /// A verdict on nothing, which the run directory carries and does not look into.
 pub(super) fn verdict() -> RunVerdict {
     RunVerdict {
+        curves: Vec::new(),
         cells: Vec::new(),
         requires: false,
         requirement: RequirementState::NotRequired,

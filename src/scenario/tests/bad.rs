@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use super::{CATALOGUE, GOOD};
+use super::{CATALOGUE, DENSE, GOOD};
 use crate::scenario::read;
 
 /// The diagnostic for `text`.
@@ -13,7 +13,16 @@ fn told(text: &str) -> String {
 
 /// The good scenario with each first `from` replaced by `to`.
 fn spoilt(changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(GOOD.to_owned(), |text, (from, to)| {
+    changed(GOOD, changes)
+}
+
+/// The scenario of equal tenants, spoilt likewise.
+fn dense(changes: &[(&str, &str)]) -> String {
+    changed(DENSE, changes)
+}
+
+fn changed(good: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(good.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from:?} is not in the good scenario");
         text.replacen(from, to, 1)
     })
@@ -218,4 +227,47 @@ fn comparisons_without_a_partner() {
         told(&spoilt(&[("tenants = 2", "tenants = 2\nagainst = \"sliced\"")])),
     ];
     assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn numbers_of_equal_tenants_that_make_no_curve() {
+    assert_snapshot!(told(&dense(&[("[1, 2, 4]", "[1, 4, 2, 2, 61]"), ("at_least = 3", "at_leats = 3")])));
+    assert_snapshot!(told(&dense(&[("[1, 2, 4]", "\"all\""), ("at_least = 3", "memory = \"20GB\"")])));
+    assert_snapshot!(told(&dense(&[("at_least = 3", "at_least = 5")])));
+    assert_snapshot!(told(&dense(&[("time-slicing", "exclusive")])));
+}
+
+#[test]
+fn equal_tenants_of_a_probe_without_an_objective_or_a_load() {
+    assert_snapshot!(told(&dense(&[("\"launch\", at", "\"lunch\", at")])));
+    assert_snapshot!(told(&dense(&[("\"launch\", at", "\"hbm-chase\", at")])));
+    assert_snapshot!(told(&dense(&[("\"launch\", at", "\"llm-decode\", at")])));
+    assert_snapshot!(told(&dense(&[("arrivals = { poisson = \"20/s\" }, slo", "slo")])));
+}
+
+#[test]
+fn equal_tenants_under_a_mode_that_has_none_or_divided_wrongly() {
+    assert_snapshot!(told(&dense(&[("time-slicing", "green-contexts"), ("at_least = 3", "instances = 2")])));
+    assert_snapshot!(told(&dense(&[("time-slicing", "mig+time-slicing")])));
+    assert_snapshot!(told(&dense(&[("time-slicing", "mig+time-slicing"), ("at_least = 3", "instances = 2")])));
+}
+
+#[test]
+fn keys_that_mean_nothing_beside_equal_tenants() {
+    assert_snapshot!(told(&dense(&[(
+        "time-slicing\"",
+        "time-slicing\"\nlayout = \"as-found\"\nvictim_at = [\"0\"]\nneighbour_at = [\"1\"]\nneighbours = [\"idle\"]\nhazards = \
+         [\"x\"]\nobserve = { turns = \"any\" }\nrequire = \"isolated\"\nexpect = \"violated\"\npanel = [\"launch\"]\nagainst = \
+         \"alone\"\nmps_daemon = \"own\""
+    )])));
+}
+
+#[test]
+fn hazards_that_no_arrangement_tries_and_equal_tenants_of_nobody() {
+    assert_snapshot!(told(&dense(&[("[[arrangement]]", "[[hazard]]\nhazard = \"capacity\"\n\n[[arrangement]]")])));
+    let (head, _) = DENSE.split_once("[victim]").expect("a victim");
+    let (_, tail) = DENSE.split_once("[[arrangement]]").expect("an arrangement");
+    assert_snapshot!(told(&format!("{head}[[arrangement]]{tail}")));
+    // With one arrangement that has a victim, neighbours are needed as ever.
+    assert_snapshot!(told(&format!("{DENSE}\n[[arrangement]]\nname = \"pair\"\nsharing = \"time-slicing\"\n")));
 }

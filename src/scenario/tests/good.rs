@@ -330,6 +330,7 @@ fn whole((panel, neighbours, names): (Vec<Probe>, Vec<Neighbour>, Vec<String>)) 
                         rule("default".to_owned(), word),
                     ];
                     Arrangement {
+                        density: None,
                         name: name.clone(),
                         sharing,
                         mps_daemon: if sharing == SharingMode::Mps { MpsDaemon::Running } else { MpsDaemon::Own },
@@ -397,5 +398,44 @@ proptest! {
             prop_assert!(!mistakes.all.is_empty(), "refused without a mistake");
             prop_assert!(mistakes.render(false).contains("mistake"));
         }
+    }
+}
+
+#[test]
+fn equal_tenants_are_read_and_read_back_equal() {
+    use crate::units::{Bytes, Nanos};
+    for (window, design) in [(None, ""), (Some(Nanos::secs(2)), "[design]\nwindow = \"2s\"\n\n[[arr")] {
+        let text = if design.is_empty() { super::DENSE.to_owned() } else { super::DENSE.replacen("[[arr", design, 1) };
+        let text = text.replacen("at_least = 3", "at_least = 3, every = true, memory = \"20GiB\"", 1);
+        let scenario = good(&text);
+        let density = scenario.arrangements[0].density.clone().unwrap();
+        assert_eq!((density.counts.as_slice(), density.probe, density.window), (&[1, 2, 4][..], 0, window));
+        assert_eq!((density.at_least, density.every, density.memory), (Some(3), true, Some(Bytes::gib(20))));
+        assert_eq!(density.levels().collect::<Vec<_>>(), [(1, true), (2, true), (3, false), (4, true)]);
+        let arrangement = &scenario.arrangements[0];
+        assert_eq!(
+            (arrangement.panel.as_slice(), arrangement.neighbours.len(), arrangement.hazards.len()),
+            (&[0][..], 0, 0)
+        );
+        let again = good(&scenario.write());
+        assert_eq!(format!("{scenario:#?}"), format!("{again:#?}"));
+    }
+    let nested = super::DENSE.replacen("time-slicing", "mig+time-slicing", 1).replacen("[1, 2, 4]", "[2, 6]", 1);
+    let scenario = good(&nested.replacen("at_least = 3", "instances = 2", 1));
+    let density = scenario.arrangements[0].density.clone().unwrap();
+    assert_eq!(density.levels().collect::<Vec<_>>(), [(2, true), (4, false), (6, true)]);
+    assert_eq!(format!("{scenario:#?}"), format!("{:#?}", good(&scenario.write())));
+    let lone = good(&super::DENSE.replacen("[1, 2, 4]", "3", 1));
+    assert_eq!(lone.arrangements[0].density.as_ref().map(|d| d.counts.clone()), Some(vec![3]));
+}
+
+#[test]
+fn the_schema_takes_equal_tenants() {
+    let validator = jsonschema::draft202012::new(&crate::scenario::schema(CATALOGUE)).expect("a schema");
+    assert!(validator.is_valid(&as_json(super::DENSE)));
+    for (from, to) in
+        [("[1, 2, 4]", "[]"), ("all = \"launch\", ", ""), ("at_least = 3", "atleast = 3"), ("[1, 2, 4]", "0")]
+    {
+        assert!(!validator.is_valid(&as_json(&super::DENSE.replacen(from, to, 1))), "{to}");
     }
 }

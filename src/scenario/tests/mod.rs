@@ -77,3 +77,20 @@ reason = "known"
 by = "platform team"
 until = 2027-06-30
 "#;
+
+/// One of equal tenants alone that reads without mistakes; tests spoil it.
+pub(super) const DENSE: &str = r#"schema = 1
+name = "dense"
+
+[victim]
+panel = [
+    { probe = "launch", arrivals = { poisson = "20/s" }, slo = { p99 = "50ms" } },
+    { probe = "hbm-chase", arrivals = { poisson = "20/s" } },
+    { probe = "llm-decode" },
+]
+
+[[arrangement]]
+name = "sliced"
+sharing = "time-slicing"
+tenants = { count = [1, 2, 4], all = "launch", at_least = 3 }
+"#;

@@ -154,6 +154,7 @@ impl Bench {
             hazards: Vec::new(),
             observe: Vec::new(),
             against: None,
+            density: None,
         }
     }
 

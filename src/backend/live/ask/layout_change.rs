@@ -217,7 +217,7 @@ fn window(session: &LiveSession<'_>, crew: &mut Crew, meanwhile: &mut dyn FnMut(
         Err(why) => return untold(format!("the victim's samples contradict themselves: {why}")),
     };
     let mut samples = Vec::new();
-    let place = Place { origin: Nanos::ZERO, probe: 0, window: 0, series: 0 };
+    let place = Place { origin: Nanos::ZERO, probe: 0, seat: None, window: 0, series: 0 };
     requests.finish(done.start + WINDOW + DRAIN, place, &mut samples);
     Ok(p99(&samples))
 }

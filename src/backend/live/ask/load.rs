@@ -46,6 +46,7 @@ impl<'s, 'a> Loads<'s, 'a> {
             together: None,
             programs: vec![program.clone()],
             arena: true,
+            budget: None,
             outstanding: QUEUED,
             cores: Vec::new(),
             spin: false,

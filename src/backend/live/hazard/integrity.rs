@@ -139,6 +139,7 @@ impl Trial<'_, '_, '_> {
             together: None,
             programs: NOISES.map(program).into(),
             arena: true,
+            budget: None,
             outstanding: QUEUED,
             cores: Vec::new(),
             spin: false,

@@ -431,6 +431,7 @@ fn load(live: &Live, workload: &Workload, placement: &Placement) -> Load {
         together: None,
         programs,
         arena: workload.role == Role::Noise,
+        budget: None,
         outstanding: DEPTH,
         cores: placement.victim.clone(),
         spin: !placement.too_few,

@@ -47,6 +47,8 @@ pub(super) struct Held {
 pub(super) struct Holdings {
     pub(super) programs: Vec<Held>,
     arena: Option<DeviceBuffer>,
+    /// What its budget has beyond its programs.
+    _rest: Option<DeviceBuffer>,
     /// The program whose data the arena holds.
     filled: Option<usize>,
     pub(super) gpu: Option<Gpu>,
@@ -70,7 +72,7 @@ impl Holdings {
             Some(uuid) => Some(Gpu::take(driver()?, uuid, &load, commons, patience)?),
             None => None,
         };
-        let mut held = Self { programs: Vec::new(), arena: None, filled: None, gpu, load, patience };
+        let mut held = Self { programs: Vec::new(), arena: None, _rest: None, filled: None, gpu, load, patience };
         let view = held.gpu.as_ref().map_or(NOTHING, |gpu| gpu.view);
         let programs = held.load.programs.iter().map(|p| build(p, &view)).collect::<Result<Vec<_>, _>>()?;
         if held.load.arena && held.gpu.is_some() {
@@ -81,10 +83,14 @@ impl Holdings {
                 _ => None,
             };
         }
+        let footprint: u64 = programs.iter().map(|p| p.footprint.0).sum();
         for (index, program) in programs.into_iter().enumerate() {
             let program = held.hold(index, program)?;
             held.programs.push(program);
             held.call_once(index)?;
+        }
+        if let (Some(budget), Some(gpu)) = (held.load.budget.filter(|budget| *budget > footprint), &held.gpu) {
+            held._rest = Some(DeviceBuffer::new(gpu.driver, budget - footprint)?);
         }
         let loaded = Loaded {
             device: held.gpu.as_ref().map(|gpu| gpu.seen.clone()),

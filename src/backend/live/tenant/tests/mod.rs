@@ -112,6 +112,7 @@ fn load(programs: &[(&str, &[(&str, &str)])]) -> Load {
         together: None,
         programs: programs.iter().map(program).collect(),
         arena: false,
+        budget: None,
         outstanding: 4,
         cores: Vec::new(),
         spin: false,
