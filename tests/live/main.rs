@@ -47,4 +47,6 @@ mod support;
 #[cfg(test)]
 mod time_slice;
 #[cfg(test)]
+mod watcher;
+#[cfg(test)]
 mod whole;
