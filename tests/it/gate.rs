@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Scratch, crosstalk};
+use crate::support::{Scratch, compare_with_docs, crosstalk};
 
 /// Two tenants in MIG instances of a simulated H100. Of a margin so narrow, seed 3 is inconclusive and seed 1 is not.
 const TENANTS: &str = r#"schema = 1
