@@ -125,7 +125,7 @@ pub fn objective_bounds(
         let high = |met: &mut dyn Iterator<Item = Vec<Over>>| {
             met.filter_map(|over| of(&over)).map(|b| b.high).find(|high| *high <= allowed)
         };
-        let high = if apart { high(&mut spread(met.collect()).into_iter()) } else { high(&mut { met }) };
+        let high = if apart { high(&mut few(met.collect()).into_iter()) } else { high(&mut { met }) };
         bounds.high = high.unwrap_or(bounds.high);
     } else {
         let looser = rows.rev().filter(|(_, bucket)| bucket.highest() > bound_ns).map(|(row, _)| pool.over(row));
@@ -140,7 +140,7 @@ pub fn objective_bounds(
 const STRICTER: usize = 8;
 
 /// As many of `all`, evenly spread from the first to the last.
-fn spread<T>(all: Vec<T>) -> Vec<T> {
+fn few<T>(all: Vec<T>) -> Vec<T> {
     let (last, most) = (all.len().saturating_sub(1), STRICTER - 1);
     let taken = |at: usize| last <= most || (0..=most).any(|step| step * last / most == at);
     all.into_iter().enumerate().filter(|(at, _)| taken(*at)).map(|(_, one)| one).collect()
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_few_are_spread_from_the_first_to_the_last() {
-        let of = |n: usize| spread((0..n).collect::<Vec<_>>());
+        let of = |n: usize| few((0..n).collect::<Vec<_>>());
         assert_eq!(of(15), [0, 2, 4, 6, 8, 10, 12, 14]);
         assert_eq!((of(0), of(8).len(), of(9).len()), (Vec::new(), 8, 8));
         assert_eq!((of(100)[0], of(100)[7]), (0, 99));
