@@ -105,8 +105,9 @@ impl Company {
 }
 
 /// What a backend could not do, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{what}")]
+#[serde(deny_unknown_fields)]
 pub struct BackendError {
     /// What failed, and the cure.
     pub what: String,
@@ -115,7 +116,8 @@ pub struct BackendError {
 }
 
 /// How far a failure reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// One arm is lost: a tenant died, hung or spoke garbage. After a restart the run goes on.
     Arm,

@@ -19,6 +19,7 @@ mod schema;
 mod self_check;
 mod tenant;
 mod verify;
+mod watch;
 
 use std::fs;
 use std::io::Write as _;
@@ -83,6 +84,9 @@ enum Verb {
     /// Ask the driver and print its answers: run by crosstalk itself.
     #[command(hide = true)]
     ProbeDriver(probe::Args),
+    /// Watch a GPU for a run that started this process.
+    #[command(hide = true)]
+    WatchDriver,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::run(&args),
         Verb::Tenant(args) => tenant::run(&args),
         Verb::ProbeDriver(args) => probe::run(&args),
+        Verb::WatchDriver => watch::run(),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "crosstalk", &mut script);
@@ -178,6 +183,11 @@ fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = fs::File::options().write(true).create_new(true).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// Where this program is, to be started again in another role.
+fn this_program() -> Result<std::path::PathBuf, CliError> {
+    std::env::current_exe().map_err(|e| CliError::Environment(format!("cannot find this program again: {e}")))
 }
 
 /// Columns of the terminal, or what a page of text has.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::CliError;
 use super::device::{Selected, Taken};
 use crate::backend::Backend;
-use crate::backend::live::{Deadlines, Live, NvmlWatch, Settings};
+use crate::backend::live::{Deadlines, Live, Settings, Watch as _, Watcher};
 use crate::dcgm::DcgmExporter;
 use crate::host::compute_cache;
 use crate::host::lock::GpuLock;
-use crate::nvml::{ExclusiveUse, Nvml};
+use crate::nvml::ExclusiveUse;
 use crate::provenance::Provenance;
 use crate::reconfigure::Saved;
 use crate::sharing::mps;
@@ -27,16 +27,17 @@ pub struct Rights {
     wait: Option<Nanos>,
 }
 
-/// Shortens every deadline of tenants on the stand-in driver ("8s"), so that a rehearsal of a hang need not last minutes.
+/// Shortens every deadline of the driver and of tenants on the stand-in ("8s"), so that a rehearsal of a hang need not last
+/// minutes.
 const PATIENCE: &str = "CROSSTALK_STAND_IN_PATIENCE";
 
-fn deadlines(provenance: Provenance) -> Result<Deadlines, CliError> {
+/// The most that anything may take.
+fn patience(provenance: Provenance) -> Result<Nanos, CliError> {
     match std::env::var(PATIENCE) {
         Ok(text) if provenance == Provenance::StandIn => {
-            let longest = text.parse().map_err(|e| CliError::Usage(format!("{PATIENCE}: {e}")))?;
-            Ok(Deadlines::default().at_most(longest))
+            text.parse().map_err(|e| CliError::Usage(format!("{PATIENCE}: {e}")))
         }
-        _ => Ok(Deadlines::default()),
+        _ => Ok(Nanos::MAX),
     }
 }
 
@@ -111,15 +112,15 @@ impl Selected {
                 saved.since, saved.pid, saved.former
             )));
         }
-        let nvml = Nvml::load().map_err(|e| environment(e.to_string()))?;
-        let exporter = DcgmExporter::from_environment(&|name| std::env::var(name).ok()).map_err(CliError::Usage)?;
-        let watch = NvmlWatch::start(nvml, &uuid, &rights.gpu_is_mine).map_err(|e| environment(e.to_string()))?;
-        let watch = watch.beside(exporter);
-        let assumed = match watch.right(welcome)? {
+        // The watcher, which inherits our environment, asks it: a mistake there is one of usage.
+        DcgmExporter::from_environment(&|name| std::env::var(name).ok()).map_err(CliError::Usage)?;
+        let exe = super::this_program()?;
+        let longest = patience(provenance)?;
+        let watch = Watcher::start(&exe, &uuid, &rights.gpu_is_mine, longest)?;
+        let assumed = match watch.check_exclusive(welcome)? {
             ExclusiveUse::Proved { .. } => None,
             ExclusiveUse::Assumed { why } => Some(why),
         };
-        let exe = std::env::current_exe().map_err(|e| environment(format!("cannot find this program again: {e}")))?;
         let settings = Settings {
             inventory,
             gpu,
@@ -129,7 +130,7 @@ impl Selected {
             environment: compute_cache::environment(),
             allow_reconfigure,
             watch: Box::new(watch),
-            deadlines: deadlines(provenance)?,
+            deadlines: Deadlines::default().at_most(longest),
         };
         Ok(Held { live: Live::new(settings)?, assumed, lock })
     }

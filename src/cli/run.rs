@@ -10,9 +10,10 @@ use super::{CliError, Exit, Host, Ready, Rights, Selected, report, select};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use crate::doctor::probe;
 use crate::experiment::{self, Ended};
 use crate::gpu::{Gpu, Inventory};
-use crate::nvml::{Nvml, time_slice};
+use crate::nvml::time_slice;
 use crate::plan::{Plan, Terms};
 use crate::provenance::Provenance;
 use crate::reconfigure::{self, Saved};
@@ -182,8 +183,8 @@ fn run_one(args: &Args, host: &Host, stop: &Arc<AtomicBool>) -> Result<Exit, Cli
 /// Says which MIG devices have other names than when the run began.
 fn say_renamed(before: &Gpu) {
     // Where the driver no longer answers, the run has said so.
-    let Ok(now) = Nvml::load().and_then(|nvml| nvml.inventory()) else { return };
-    let Some(now) = now.gpus.iter().find(|gpu| gpu.uuid == before.uuid) else { return };
+    let Ok(now) = probe::survey() else { return };
+    let Some(now) = now.inventory.gpus.iter().find(|gpu| gpu.uuid == before.uuid) else { return };
     for line in reconfigure::renamed(before, now) {
         super::say(&format!("put back under another name: {line}"));
     }

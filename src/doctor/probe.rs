@@ -113,20 +113,21 @@ enum Line<T> {
 
 /// Asks both libraries, each in a child of its own, at the same time.
 pub fn probe() -> DriverReport {
-    let program = std::env::current_exe();
-    let ask = |library: &str| match &program {
-        Ok(program) => Asked { program: program.into(), args: vec!["probe-driver".into(), library.into()] },
-        // Never this process itself: it would hang with the driver.
-        Err(_) => Asked { program: "crosstalk".into(), args: vec!["probe-driver".into(), library.into()] },
-    };
-    let (nvml, cuda) = (ask("nvml"), ask("cuda"));
     std::thread::scope(|scope| {
-        let nvml = scope.spawn(move || nvml.answer(DEADLINE));
-        let cuda = cuda.answer(DEADLINE);
+        let nvml = scope.spawn(survey);
+        let cuda = Asked::of("cuda").answer(DEADLINE);
         let died =
             |_| Err(ProbeFailure { what: "the probe of libnvidia-ml failed".to_owned(), kind: FailureKind::Died });
         DriverReport { nvml: nvml.join().unwrap_or_else(died), cuda }
     })
+}
+
+/// Asks libnvidia-ml alone.
+///
+/// # Errors
+/// Where it does not answer.
+pub fn survey() -> Result<Survey, ProbeFailure> {
+    Asked::of("nvml").answer(DEADLINE)
 }
 
 /// A report of a machine without a driver.
@@ -145,6 +146,12 @@ struct Asked {
 }
 
 impl Asked {
+    fn of(library: &str) -> Self {
+        // Where this program cannot be found again, whatever has its name: never this process, which would hang with the driver.
+        let program = std::env::current_exe().map_or_else(|_| "crosstalk".into(), Into::into);
+        Self { program, args: vec!["probe-driver".into(), library.into()] }
+    }
+
     fn answer<T: DeserializeOwned + Send + 'static>(&self, deadline: Duration) -> Result<T, ProbeFailure> {
         let died = |what: String| ProbeFailure { what, kind: FailureKind::Died };
         let mut command = Command::new(&self.program);

@@ -125,11 +125,12 @@ impl Process {
     fn reap_within(&mut self, limit: Nanos) {
         let _ = kill_process_group(self.pid, Signal::KILL);
         let limit = if self.stuck { Nanos::ZERO } else { limit };
-        // `wait` has no deadline of its own, and a process that hangs in the driver does not die of any signal.
-        self.stuck = !readable(self.pidfd.as_fd(), now() + limit);
-        if !self.stuck {
-            self.status = self.child.wait().ok();
+        // A process that hangs in the driver does not die of any signal; one that somebody traces has ended, and is not
+        // ours to collect yet.
+        if readable(self.pidfd.as_fd(), now() + limit) {
+            self.status = self.child.try_wait().ok().flatten();
         }
+        self.stuck = self.status.is_none();
     }
 
     /// Whether it was killed and lives on, in a call that no signal ends.
@@ -144,8 +145,19 @@ impl Drop for Process {
     }
 }
 
-/// Waits until `fd` is readable or `deadline` has passed.
-fn readable(fd: BorrowedFd<'_>, deadline: Nanos) -> bool {
+/// Of processes that were killed and live on ([`Process::stuck`]), each as "pid 7 (who)": what it means, and what an operator
+/// must do.
+pub fn stuck_words(stuck: &[String]) -> String {
+    let verb = if stuck.len() == 1 { "is" } else { "are" };
+    format!(
+        "{} {verb} stuck in the driver: killed, and still there, in a call that no signal ends; look for NVRM and Xid in \
+         `dmesg`, and reboot the node before its GPU is used again",
+        stuck.join(", ")
+    )
+}
+
+/// Waits until `fd` is readable or `deadline` has passed: whether it is.
+pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Nanos) -> bool {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         match poll(&mut fds, Some(&timespec(deadline.saturating_sub(now())))) {

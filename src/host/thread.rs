@@ -44,17 +44,17 @@ fn set(cores: &[u32]) -> CpuSet {
     set
 }
 
-/// Keeps the threads of this process that bear one of `names` on `cores`; how many there were. A thread that ends
+/// Keeps those threads of the process `pid` whose name `which` picks on `cores`; how many there were. A thread that ends
 /// meanwhile needs no place.
-pub fn keep(names: &[&str], cores: &[u32]) -> usize {
+pub fn keep(pid: u32, which: impl Fn(&str) -> bool, cores: &[u32]) -> usize {
     let set = set(cores);
     if set.count() == 0 {
         return 0;
     }
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let named = threads.filter(|thread| {
         let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
-        names.contains(&name.trim_end())
+        which(name.trim_end())
     });
     named
         .filter_map(|thread| Pid::from_raw(thread.file_name().to_str()?.parse().ok()?))
@@ -110,13 +110,14 @@ mod tests {
         let (named, other) = (start("kept-thread"), start("other-thread"));
         let before = allowed().unwrap();
         // A thread bears its name a moment after it was started.
-        while keep(&["kept-thread"], &[core]) == 0 {
+        let keep = |cores: &[u32]| keep(std::process::id(), |name| name == "kept-thread", cores);
+        while keep(&[core]) == 0 {
             std::thread::yield_now();
         }
         named.0.send(()).unwrap();
         other.0.send(()).unwrap();
         assert_eq!(named.1.join().unwrap(), [core]);
         assert_eq!(other.1.join().unwrap(), before);
-        assert_eq!(keep(&["kept-thread"], &[]), 0, "nowhere is no place");
+        assert_eq!(keep(&[]), 0, "nowhere is no place");
     }
 }

@@ -13,6 +13,7 @@ use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
     nvmlGpuInstanceProfileInfo_v2_t, nvmlReturn_t,
 };
+use serde::{Deserialize, Serialize};
 
 use super::inventory::{PROFILE_NUMBERS, Zeroed};
 use super::{Nvml, NvmlError, NvmlErrorKind};
@@ -26,7 +27,8 @@ const SHARED: c_uint = 0;
 const CHOOSES: [NvmlErrorKind; 3] = [NvmlErrorKind::NoSymbol, NvmlErrorKind::NotSupported, NvmlErrorKind::Invalid];
 
 /// A profile of GPU instances, as one device has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DriverProfile {
     /// The driver's id, on this device.
     pub id: u32,
@@ -39,7 +41,8 @@ pub struct DriverProfile {
 }
 
 /// A GPU instance that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GpuInstance {
     /// Its id.
     pub id: u32,
@@ -54,7 +57,8 @@ pub struct GpuInstance {
 }
 
 /// A compute instance that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ComputeInstance {
     /// Its id within its GPU instance.
     pub id: u32,

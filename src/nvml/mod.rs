@@ -4,10 +4,12 @@
 //! stand-in. A library, a symbol or a reading that is not there is an [`NvmlError`] in words, never a panic: raw calls
 //! go through the symbol's `Result`, since the generated methods panic where it is absent.
 //!
+//! A call may hang in the kernel, where no signal ends it: whoever must go on loads it in a process of its own
+//! ([`crate::doctor::probe`], [`crate::backend::live::Watcher`]), never in the controller of a run.
+//!
 //! In an arm only [`Sampler`] and [`XidWatch`] may run (process lists took 4.5 ms a call and hold the driver's lock);
 //! [`GpmSamples`] are taken at the two ends of its windows.
 
-pub(crate) mod deadline;
 mod error;
 mod gpm;
 mod health;
@@ -57,14 +59,8 @@ impl Nvml {
     /// Loads the library and initialises it.
     ///
     /// # Errors
-    /// Where it is missing, is no match for the kernel's driver, may not be used by this user, or does not answer.
+    /// Where it is missing, is no match for the kernel's driver, or may not be used by this user.
     pub fn load() -> Result<Self, NvmlError> {
-        let hangs = |what| NvmlError { what, kind: NvmlErrorKind::Lost };
-        deadline::within(deadline::ANSWER, Self::load_here).map_err(hangs)?
-    }
-
-    /// The same on this thread, and without a deadline.
-    fn load_here() -> Result<Self, NvmlError> {
         let inner = nvml_wrapper::Nvml::builder()
             .lib_path(OsStr::new(LIBRARY))
             .init()

@@ -1,5 +1,7 @@
 //! Do no harm: no noise on a GPU that may be somebody's.
 
+use serde::{Deserialize, Serialize};
+
 use super::GpuProcess;
 use super::processes::{Processes, Who, classify};
 
@@ -19,7 +21,8 @@ pub(crate) fn assumed_use(first_line: &str) -> Option<&str> {
 }
 
 /// By what right a run makes noise on a GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ExclusiveUse {
     /// The driver's list was read: nobody else is there but these monitors.
     Proved {

@@ -3,11 +3,13 @@
 //! Utilisation is of the driver's own last period (1/6 s to 1 s by the NVML API reference), not of an arm.
 
 use nvml_wrapper::error::NvmlError as Raw;
+use serde::{Deserialize, Serialize};
 
 use super::{Nvml, NvmlError, NvmlErrorKind};
 
 /// One process in one of the driver's periods.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProcessUse {
     /// Process id.
     pub pid: u32,
@@ -18,7 +20,8 @@ pub struct ProcessUse {
 }
 
 /// One device: a GPU, or a MIG device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// Part of the time in which kernels ran (0 … 1), or why it is unknown.
     pub active: Result<f64, String>,

@@ -35,6 +35,7 @@ pub use sizes::{
     blocks_for_share, blocks_to_decide, detectable_effect, episode_share, least_blocks, min_requests, planned_requests,
 };
 pub use slo::{
-    Over, ShareBounds, objective_arms, objective_bounds, share_bounds, t_bounds, t_exceeds, wide_mean_bounds,
+    Over, ShareBounds, objective_arms, objective_bounds, objective_exceeds, share_bounds, t_bounds, t_exceeds,
+    wide_mean_bounds,
 };
 pub use spending::spent;

@@ -50,6 +50,8 @@ pub fn share_bounds(arms: &[Over], alpha: (f64, f64), stream: &mut Stream) -> Op
         return None;
     }
     let bounded = [alpha.0, alpha.1].map(|level| shares.len() >= objective_arms(level));
+    // Of a side that has no bound nothing is drawn.
+    let alpha = (if bounded[0] { alpha.0 } else { alpha.1 }, if bounded[1] { alpha.1 } else { alpha.0 });
     let (low, high) = wide_mean_bounds(&shares, (PART * alpha.0, PART * alpha.1), stream)?;
     Some(ShareBounds {
         share: shares.iter().sum::<f64>() / shares.len() as f64,
@@ -93,7 +95,8 @@ pub fn objective_bounds(
     let most = most_bounds;
     let mut bounds = ShareBounds { share: most.share, low: least.low, high: most.high };
     if apart {
-        bounds.low = bounds.low.min(far_low(&fewest, far, allowed, stream)?);
+        let far = far_low(&fewest, far, allowed, stream)?;
+        bounds.low = if far > allowed { far } else { far.min(bounds.low) };
     }
     let above = most.share <= allowed && most.high > allowed;
     let below = !apart && least.share > allowed && least.low <= allowed;
@@ -127,6 +130,13 @@ pub fn objective_bounds(
         bounds.low = low.unwrap_or(bounds.low);
     }
     Some(bounds)
+}
+
+/// Whether the lower bound of [`objective_bounds`] lies beyond what is `allowed`, where its level is the smaller one: without
+/// drawing anything else. False where there are too few arms.
+pub fn objective_exceeds(arms: &[Counts<'_>], bound_ns: u64, allowed: f64, alpha: f64, stream: &Stream) -> bool {
+    let fewest: Vec<Over> = arms.iter().map(|arm| arm.over(bound_ns).0).collect();
+    far_low(&fewest, alpha, allowed, stream).is_some_and(|low| low > allowed)
 }
 
 /// A lower bound of the share at 1 − `alpha`, drawn where Student's t alone lies beyond what is `allowed`.
@@ -235,20 +245,29 @@ mod tests {
     /// The lower bound at a level of its own: what decides is what was drawn at that level, and Student's t says where nothing is.
     #[test]
     fn a_stricter_lower_bound_decides_by_itself() {
-        let of = |over: u64, alpha| {
+        let drawn = |over: u64| -> Vec<Durations> {
             let arm = |arm: u64| {
                 let mut durations = Durations::default();
                 (0..980).for_each(|_| durations.record(100));
                 (0..over + arm % 3).for_each(|_| durations.record(1_000_000));
                 durations
             };
-            let arms: Vec<Durations> = (0..24).map(arm).collect();
+            (0..24).map(arm).collect()
+        };
+        let of = |over: u64, alpha| {
+            let arms = drawn(over);
             let arms: Vec<Counts<'_>> = arms.iter().map(|arm| Counts::new(arm, 0)).collect();
             objective_bounds(&arms, 10_000, 0.01, alpha, &Stream::new(1, &[])).unwrap()
         };
         let (far, even) = (of(20, (1e-4, 0.01)), of(20, (0.01, 0.01)));
         assert!(0.01 < far.low && far.low < even.low && far.high == even.high, "{far:?} {even:?}");
         assert_eq!(far.low, of(20, (1e-4, 1e-4)).low);
+        for over in [8, 9, 10, 11, 12, 20] {
+            let arms: Vec<Durations> = drawn(over);
+            let arms: Vec<Counts<'_>> = arms.iter().map(|arm| Counts::new(arm, 0)).collect();
+            let exceeds = objective_exceeds(&arms, 10_000, 0.01, 1e-4, &Stream::new(1, &[]));
+            assert_eq!(exceeds, of(over, (1e-4, 0.01)).low > 0.01, "{over}");
+        }
         // A mean of ten and a bit in a thousand: open at either level.
         let (far, even) = (of(9, (1e-4, 0.01)), of(9, (0.01, 0.01)));
         assert!(far.low < even.low && even.low < 0.01, "{far:?} {even:?}");

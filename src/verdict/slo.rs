@@ -9,7 +9,8 @@ use crate::random::{Key, Stream};
 use crate::run_dir::ArmData;
 use crate::scenario::{Quantile, Slo};
 use crate::stats::{
-    Counts, Over, Pool, ShareBounds, objective_arms, objective_bounds, planned_requests, proportion_upper,
+    Counts, Over, Pool, ShareBounds, objective_arms, objective_bounds, objective_exceeds, planned_requests,
+    proportion_upper,
 };
 
 /// Error rates of a claim about one objective.
@@ -57,13 +58,28 @@ impl Side<'_> {
         probe.slos.iter().map(|slo| self.one(probe, slo)).collect()
     }
 
-    fn one(&self, probe: &PlannedProbe, slo: &Slo) -> SloVerdict {
-        let saturated = self.saturated;
-        let held: Vec<(u64, Counts<'_>)> = self.arms.iter().copied().filter(|(_, c)| c.total() > 0).collect();
+    /// Whether some objective of the probe is missed, as [`Self::judge`] has it where the rate of calling it so is the smaller one:
+    /// without drawing what says that it is met.
+    pub(super) fn misses(&self, probe: &PlannedProbe) -> bool {
+        let held = self.with_requests();
         let restarted = held.iter().any(|(generation, _)| *generation != held[0].0);
-        let level = self.rates.met;
-        let allowed = 1.0 - slo.quantile.as_f64();
+        if self.not_missed.is_some() || !restarted || held.len() < objective_arms(self.rates.met) {
+            return false;
+        }
         let arms: Vec<Counts<'_>> = held.iter().map(|(_, counts)| *counts).collect();
+        let over = |slo: &Slo| {
+            let allowed = 1.0 - slo.quantile.as_f64();
+            objective_exceeds(&arms, slo.bound.0, allowed, self.rates.missed, &self.stream(probe, slo))
+        };
+        self.saturated.is_some() || probe.slos.iter().any(over)
+    }
+
+    fn with_requests(&self) -> Vec<(u64, Counts<'_>)> {
+        self.arms.iter().copied().filter(|(_, counts)| counts.total() > 0).collect()
+    }
+
+    /// What bounds of an objective are drawn with.
+    fn stream(&self, probe: &PlannedProbe, slo: &Slo) -> Stream {
         let who = self.neighbour.map_or("quiet", |n| self.plan.neighbours[n].name.as_str());
         // Not of the bound: what is drawn is the same whatever is asked for.
         let key = [
@@ -74,7 +90,17 @@ impl Side<'_> {
             Key::Name(&probe.name),
             Key::Number(u64::from(slo.quantile.0)),
         ];
-        let stream = Stream::new(self.plan.seed, &key);
+        Stream::new(self.plan.seed, &key)
+    }
+
+    fn one(&self, probe: &PlannedProbe, slo: &Slo) -> SloVerdict {
+        let saturated = self.saturated;
+        let held = self.with_requests();
+        let restarted = held.iter().any(|(generation, _)| *generation != held[0].0);
+        let level = self.rates.met;
+        let allowed = 1.0 - slo.quantile.as_f64();
+        let arms: Vec<Counts<'_>> = held.iter().map(|(_, counts)| *counts).collect();
+        let stream = self.stream(probe, slo);
         let bounds = objective_bounds(&arms, slo.bound.0, allowed, (self.rates.missed, level), &stream);
         let over = bounds.map(|b| Interval { estimate: b.share, low: Some(b.low), high: Some(b.high) });
         let most: Vec<Over> = arms.iter().map(|arm| arm.over(slo.bound.0).1).collect();

@@ -103,24 +103,6 @@ fn a_driver_call_that_hangs_is_given_up_at_its_deadline() {
     say(&machine, &["verify", path(&dir)]).ended(0, &[]);
 }
 
-/// The library that tells of the machine hangs: at once, or when it is asked between the arms.
-#[test]
-fn an_nvml_that_hangs_ends_the_run_with_exit_3_and_keeps_what_was_measured() {
-    let _alone = alone();
-    let hang = |symbol: &str, from: u32| {
-        format!("{A30}[fault]\nhang = [{{ symbol = \"{symbol}\", from_call = {from}, ms = 600000 }}]\n")
-    };
-    let machine = StandIn::new(&hang("nvmlInit_v2", 1));
-    Run::start(&machine, "run", &scenario(1, 1, "10ms", &["time-slicing"]), &[]).end().ended(3, &["hangs"]);
-    let machine = StandIn::new(&hang("nvmlDeviceGetComputeRunningProcesses_v3", 12));
-    let run = Run::start(&machine, "run", &scenario(8, 8, "10ms", &["time-slicing"]), &[]);
-    let dir = run.dir.clone();
-    run.end().ended(3, &["NVML has not answered for 10 s", "what was measured is kept", "--resume"]);
-    assert!(!of_kind(&dir, "committed").is_empty(), "{:#?}", events(&dir));
-    assert_no_tenants(&machine);
-    say(&machine, &["verify", path(&dir)]).ended(0, &["not finished"]);
-}
-
 /// The device goes in the middle: exit 3, and what was measured before can be read.
 #[track_caller]
 fn device_goes(machine: &StandIn, words: &[&str], go: impl Fn(&StandIn)) {

@@ -7,9 +7,12 @@ mod containers;
 #[cfg(test)]
 mod controls;
 #[cfg(test)]
+mod density;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod hazards_capacity;
+#[cfg(test)]
 mod hazards_claims;
 #[cfg(test)]
 mod hazards_fault;
@@ -43,5 +46,7 @@ mod stand_in;
 mod support;
 #[cfg(test)]
 mod time_slice;
+#[cfg(test)]
+mod watcher;
 #[cfg(test)]
 mod whole;

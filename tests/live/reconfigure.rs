@@ -110,7 +110,8 @@ fn whatever_call_is_the_last_restore_puts_the_layout_back() {
     let mut changed = 0;
     for (symbol, call) in calls {
         for after in [false, true] {
-            let fault = format!("[fault]\nexit_at = [{{ symbol = \"{symbol}\", call = {call}, after = {after} }}]\n");
+            let killed = format!("symbol = \"{symbol}\", call = {call}, after = {after}, caller = true");
+            let fault = format!("[fault]\nexit_at = [{{ {killed} }}]\n");
             let machine = StandIn::new(&halves("", &fault));
             let said = Run::start(&machine, "run", &text(), &[FLAG]).end();
             let here = format!("{symbol} {call}, after: {after}");
@@ -132,7 +133,8 @@ fn whatever_call_is_the_last_restore_puts_the_layout_back() {
 #[test]
 fn a_restore_that_is_killed_itself_goes_on() {
     let _alone = alone();
-    let kill = |symbol: &str| format!("[fault]\nexit_at = [{{ symbol = \"{symbol}\", after = true }}]\n");
+    let kill =
+        |symbol: &str| format!("[fault]\nexit_at = [{{ symbol = \"{symbol}\", after = true, caller = true }}]\n");
     let machine = StandIn::new(&halves("", &kill("nvmlGpuInstanceCreateComputeInstance")));
     assert_eq!(Run::start(&machine, "run", &text(), &[FLAG]).end().code, None);
     for symbol in ["nvmlComputeInstanceDestroy", "nvmlGpuInstanceDestroy", "nvmlDeviceCreateGpuInstanceWithPlacement"] {
@@ -142,6 +144,21 @@ fn a_restore_that_is_killed_itself_goes_on() {
     }
     machine.configure(&halves("", ""));
     say(&machine, &["restore"]).ended(0, &["put back as it was before", DEVICES[1], "is now MIG-"]);
+    assert_halves(&machine);
+}
+
+/// Of the run's processes only the one that divides the GPU dies: the run says so, and what is left to do.
+#[test]
+fn a_driver_that_crashes_half_way_leaves_the_rest_to_restore() {
+    let _alone = alone();
+    let fault = "[fault]\nexit_at = [{ symbol = \"nvmlGpuInstanceDestroy\", after = true }]\n";
+    let machine = StandIn::new(&halves("", fault));
+    let words = ["the process that asks NVML was killed by signal 9", "(destroy)", "crosstalk restore"];
+    Run::start(&machine, "run", &text(), &[FLAG]).end().ended(3, &words);
+    assert_no_tenants(&machine);
+    assert_eq!(saved(&machine).len(), 1);
+    machine.configure(&halves("", ""));
+    say(&machine, &["restore"]).ended(0, &["put back as it was before"]);
     assert_halves(&machine);
 }
 

@@ -74,7 +74,8 @@ fn killed_at_any_step_of_making_them_restore_puts_everything_back() {
         ("nvmlDeviceCreateGpuInstanceWithPlacement", 1),
         ("nvmlGpuInstanceCreateComputeInstance", 2),
     ] {
-        let fault = format!("[fault]\nexit_at = [{{ symbol = \"{symbol}\", call = {call}, after = true }}]\n");
+        let fault =
+            format!("[fault]\nexit_at = [{{ symbol = \"{symbol}\", call = {call}, after = true, caller = true }}]\n");
         let machine = StandIn::new(&halves("", &fault));
         let said = Run::start(&machine, "run", &clients(), &[FLAG]).end();
         assert_eq!(said.code, None, "killed in {symbol}: {said:#?}");

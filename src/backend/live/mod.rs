@@ -1,12 +1,14 @@
 //! The live backend: each seat a process of its own on a real GPU, in real time.
 //!
 //! Tenants are this same program under a hidden verb. They are told what to do in lines ([`crate::tenant::protocol`]),
-//! and leave samples in memory that both sides map ([`crate::tenant::Region`]).
+//! and leave samples in memory that both sides map ([`crate::tenant::Region`]). NVML, whose calls may hang for good, is
+//! asked by one more process ([`Watcher`]).
 
 mod arm;
 mod ask;
 mod evidence;
 mod hazard;
+mod last_words;
 mod replay;
 mod seat;
 mod self_check;
@@ -15,15 +17,18 @@ pub mod tenant;
 #[cfg(test)]
 mod tests;
 mod watch;
+pub(crate) mod watcher;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::{Backend, BackendError, DcgmReading, GpuActivity, GpuHealth, GpuReading, Session};
 use crate::gpu::{Gpu, Inventory};
 use crate::host::cores::{Cores, allowed};
-use crate::nvml::{Divide, NvmlError, NvmlErrorKind, ProcessUse, Processes, Telemetry, XidEvent};
+use crate::nvml::{Divide, ExclusiveUse, NvmlError, NvmlErrorKind, ProcessUse, Processes, Telemetry, XidEvent};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::scenario::SharingMode;
@@ -33,15 +38,20 @@ use crate::units::Nanos;
 pub use self::self_check::{CheckVerdict, Checked, Figure, SelfCheck};
 use self::session::LiveSession;
 pub use self::watch::NvmlWatch;
+pub use self::watcher::Watcher;
+
+/// What an operator does about a device that does not come back.
+const DO: &str = "drain the node, look for NVRM and Xid in `dmesg`, and reset the GPU (`nvidia-smi --gpu-reset`) or reboot \
+                  before it is used again";
 
 /// What the live backend needs to know of the GPU while it measures: NVML's part.
 pub trait Watch: Sync {
     /// Do no harm (design.md, property 6): asked before any tenant starts and between arms, with the processes of our
-    /// tenants. No noise starts unless it agrees.
+    /// tenants. No noise starts unless it agrees, and says by what right.
     ///
     /// # Errors
     /// Where somebody else may be at work on the physical GPU, or nobody can tell: who, and the cure.
-    fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError>;
+    fn check_exclusive(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError>;
     /// Memory errors, replaced rows, the PCIe link: asked between arms only.
     ///
     /// # Errors
@@ -59,7 +69,9 @@ pub trait Watch: Sync {
     /// The SM clock, MHz; `None` where it cannot be read. Asked at most twice a second.
     fn sm_mhz_now(&self) -> Option<f64>;
     /// What the driver reported since it was last asked, in words: Xid events with their numbers.
-    fn trouble(&self) -> Vec<String>;
+    fn trouble(&self) -> Vec<String> {
+        self.xids().iter().map(XidEvent::words).collect()
+    }
     /// The Xid events since it was last asked: taken out of the trouble that arms are told of. For what provokes them.
     fn xids(&self) -> Vec<XidEvent> {
         Vec::new()
@@ -100,10 +112,15 @@ pub trait Watch: Sync {
     }
     /// To divide the GPU under test, which is in MIG mode.
     fn divided(&self) -> Box<dyn Divide + '_>;
+    /// Whoever looks does so on `cores` from here on, where there are any: not on those of tenants.
+    fn keep_on(&self, cores: &[u32]) {
+        let _ = cores;
+    }
 }
 
 /// The GPU over the windows of an arm. Unknown is `None`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OverArm {
     /// Mean SM clock, MHz.
     pub sm_mhz: Option<f64>,

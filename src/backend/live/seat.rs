@@ -2,16 +2,13 @@
 //! one process: each has its own lines and region, and whatever happens to the process happens to all of them.
 
 use std::cell::{Ref, RefCell};
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{ChildStderr, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
@@ -20,17 +17,15 @@ use rustix::process::Signal;
 
 use crate::host::clock::{now, timespec};
 use crate::host::environment::without_cuda_settings;
-use crate::host::process::{Process, ended, inherited};
+use crate::host::process::{Process, ended, inherited, stuck_words};
 use crate::tenant::Region;
 use crate::tenant::protocol::{Failed, LONGEST_LINE, Order, PROTOCOL, Reply};
 use crate::units::Nanos;
 
-/// Bytes kept of what a tenant wrote to its stderr.
-const KEPT: usize = 4096;
+use super::last_words::{LAST_BREATH, Stderr, told};
+
 /// Bytes quoted of a line that is no reply.
 const QUOTED: usize = 80;
-/// A tenant that closed its output is about to end: this long is waited to learn how.
-const LAST_BREATH: Nanos = Nanos::millis(500);
 
 /// Why an exchange with a tenant failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -75,10 +70,6 @@ pub(super) enum Fault {
     /// It cannot be started, or its pipes fail.
     #[error("{0}")]
     Io(String),
-}
-
-fn told(errors: &str) -> String {
-    if errors.is_empty() { String::new() } else { format!("; it said last: {errors}") }
 }
 
 fn part(bytes: usize) -> String {
@@ -425,15 +416,8 @@ pub(super) fn kill_all(tenants: &mut [Tenant], before_kill: &dyn Fn(u32)) -> Opt
             None => stuck.push((pid, vec![tenant.who.clone()])),
         }
     }
-    let verb = if stuck.len() == 1 { "is" } else { "are" };
     let stuck: Vec<String> = stuck.into_iter().map(|(pid, who)| format!("pid {pid} ({})", who.join(", "))).collect();
-    (!stuck.is_empty()).then(|| {
-        format!(
-            "{} {verb} stuck in the driver: killed, and still there; look for NVRM and Xid in `dmesg`, and reboot the \
-             machine before its GPU is used again",
-            stuck.join(", ")
-        )
-    })
+    (!stuck.is_empty()).then(|| stuck_words(&stuck))
 }
 
 /// Waits until every tenant that was asked has answered. Calls `tick` at `first` and every `every` from then on. Whatever
@@ -523,44 +507,4 @@ fn version(line: &[u8]) -> Option<Fault> {
 fn quote(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED)]).into_owned();
     if bytes.len() > QUOTED { text + "…" } else { text }
-}
-
-/// The end of what a tenant wrote to its stderr, read by a thread so that the pipe never fills.
-struct Stderr {
-    kept: Arc<Mutex<VecDeque<u8>>>,
-    thread: JoinHandle<()>,
-}
-
-impl Stderr {
-    fn keep(mut pipe: ChildStderr) -> io::Result<Self> {
-        let kept = Arc::new(Mutex::new(VecDeque::with_capacity(2 * KEPT)));
-        let shared = Arc::clone(&kept);
-        let thread = std::thread::Builder::new().name("stderr".to_owned()).spawn(move || {
-            let mut chunk = [0; KEPT];
-            // Ends with the pipe: when the last process that holds it has ended.
-            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
-                let Ok(mut kept) = shared.lock() else { return };
-                kept.extend(&chunk[..length]);
-                let excess = kept.len().saturating_sub(KEPT);
-                kept.drain(..excess);
-            }
-        })?;
-        Ok(Self { kept, thread })
-    }
-
-    /// What it said so far: its last lines, as one.
-    fn tail(&self) -> String {
-        let bytes: Vec<u8> = self.kept.lock().map(|kept| kept.iter().copied().collect()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
-    }
-
-    /// The same of a process that has ended: to the end, but without waiting for whoever else holds the pipe.
-    fn last(&self) -> String {
-        let limit = now() + LAST_BREATH;
-        while !self.thread.is_finished() && now() < limit {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        self.tail()
-    }
 }

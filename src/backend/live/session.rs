@@ -18,6 +18,7 @@ use crate::tenant::protocol::{Load, Loaded, Order, PROTOCOL, ProgramOrder, Reply
 use crate::units::Nanos;
 use crate::workload::{self, PLACEBO};
 
+use super::last_words::STDERR;
 use super::seat::{Berth, Fault, Launch, Tenant, collect, end_all, kill_all};
 use super::{Live, Settings, arm, evidence};
 
@@ -28,8 +29,6 @@ const KEEP_AWAKE: Nanos = Nanos::micros(500);
 const ROWS: usize = 1 << 18;
 /// Rows at most: 1 GiB.
 const MOST_ROWS: usize = 1 << 24;
-/// Threads of the controller's that wake now and then: not on cores of tenants, where they would be measured.
-const HELPERS: &[&str] = &["stderr", "nvml-sampler", "nvml-xid"];
 /// Driver codes after which nothing more can be measured: no device, uncorrectable ECC error, system not ready, driver
 /// and library of different versions.
 pub(super) const LOST: [u32; 4] = [100, 214, 802, 803];
@@ -159,7 +158,10 @@ impl<'a> LiveSession<'a> {
         proofs.extend(arranged.prove(&self.site(), &each)?);
         proofs.extend(self.live.taint());
         if !placement.too_few {
-            thread::keep(HELPERS, &self.live.cores.spare(&placement));
+            // Whoever wakes now and then does so off the cores of tenants, where it would be measured.
+            let spare = self.live.cores.spare(&placement);
+            thread::keep(std::process::id(), |name| name == STDERR, &spare);
+            self.live.watch().keep_on(&spare);
         }
         let (too_few_cores, host_probe) = (placement.too_few, placement.host_probe);
         let tenants = std::mem::take(tenants);

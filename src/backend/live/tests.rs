@@ -23,12 +23,12 @@ struct Written {
 }
 
 impl Watch for Arc<Written> {
-    fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
+    fn check_exclusive(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
         self.calls.lock().unwrap().push(if ours.is_empty() { "alone?" } else { "only ours?" });
         if self.occupied.load(Ordering::Relaxed) {
             return Err(BackendError::device("process 1 is on the GPU: drain it first"));
         }
-        Ok(())
+        Ok(ExclusiveUse::Proved { monitors: Vec::new() })
     }
     fn health(&self) -> Result<GpuHealth, BackendError> {
         let mut calls = self.calls.lock().unwrap();
@@ -78,7 +78,7 @@ impl Watch for Arc<Written> {
         panic!("nothing is divided here")
     }
     fn check_exclusive_on(&self, _uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
-        self.check_exclusive(ours)
+        self.check_exclusive(ours).map(drop)
     }
 }
 

@@ -1,4 +1,5 @@
-//! NVML's part of a live run: the right to make noise, the GPU's health over an arm, and the driver's trouble.
+//! NVML's part of a live run: the right to make noise, the GPU's health over an arm, and the driver's trouble. It lives in a
+//! process of its own ([`super::Watcher`]), since any of its calls may hang.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -8,10 +9,9 @@ use crate::backend::{BackendError, DcgmReading, GpuHealth, GpuReading};
 use crate::dcgm::DcgmExporter;
 use crate::gpu::Inventory;
 use crate::host::clock::now;
-use crate::nvml::deadline::{self, ANSWER};
 use crate::nvml::{
-    Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, NvmlErrorKind, ProcessUse, Processes, Sampler,
-    Telemetry, Who, XidEvent, XidWatch, classify, exclusive_use, lock, mean_sm_mhz, throttled_share,
+    Divide, ExclusiveUse, GpmSamples, GpuProcess, Nvml, NvmlError, ProcessUse, Processes, Sampler, Telemetry, Who,
+    XidEvent, XidWatch, classify, exclusive_use, lock, mean_sm_mhz, throttled_share,
 };
 use crate::provenance::Provenance;
 use crate::units::Nanos;
@@ -57,38 +57,20 @@ struct State {
 }
 
 impl NvmlWatch {
-    /// Begins to watch the whole GPU `uuid`.
+    /// Begins to watch the whole GPU `uuid` from this process, and the DCGM exporter that its environment names.
     ///
     /// # Errors
-    /// Where it cannot be sampled.
-    pub fn start(nvml: Nvml, uuid: &str, gpu_is_mine: &[String]) -> Result<Self, NvmlError> {
-        let nvml = Arc::new(nvml);
-        let sampler = Sampler::start(Arc::clone(&nvml), uuid, EVERY)?;
+    /// Where NVML is not there, or the GPU cannot be sampled.
+    pub fn start(uuid: &str, gpu_is_mine: &[String]) -> Result<Self, BackendError> {
+        let nvml = Arc::new(Nvml::load().map_err(device)?);
+        let sampler = Sampler::start(Arc::clone(&nvml), uuid, EVERY).map_err(device)?;
         // Not every part tells of Xid errors; a driver that does not is no reason not to measure.
         let xids = XidWatch::start(Arc::clone(&nvml), uuid).ok();
         let gpu_is_mine = gpu_is_mine.to_vec();
         let counts = nvml.has_gpm(uuid);
+        let dcgm = DcgmExporter::from_environment(&|name| std::env::var(name).ok()).map_err(BackendError::device)?;
         let (uuid, state) = (uuid.to_owned(), Mutex::default());
-        Ok(Self { nvml, uuid, gpu_is_mine, sampler, xids, counts, dcgm: None, state })
-    }
-
-    /// The same, with what `exporter` says between arms.
-    #[must_use]
-    pub fn beside(mut self, exporter: Option<DcgmExporter>) -> Self {
-        self.dcgm = exporter;
-        self
-    }
-
-    /// By what right a run makes noise here, beside processes that are `ours`.
-    ///
-    /// # Errors
-    /// Where anybody else is there, or may be.
-    pub fn right(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
-        self.use_by(&self.processes_on(&self.uuid)?, ours)
-    }
-
-    fn use_by(&self, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
-        self.use_of(&self.uuid, processes, ours)
+        Ok(Self { nvml, uuid, gpu_is_mine, sampler, xids, counts, dcgm, state })
     }
 
     fn use_of(&self, uuid: &str, processes: &Processes, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
@@ -114,21 +96,10 @@ impl NvmlWatch {
 }
 
 impl NvmlWatch {
-    /// What `of` makes of the counters now, where the part has any. They are freed where they were read: a driver that hangs
-    /// must not take the controller along, and then is lost.
-    fn counters<T: Send + 'static>(&self, of: impl FnOnce(GpmSamples) -> T + Send + 'static) -> Option<T> {
+    /// The counters now, where the part has any.
+    fn counters(&self) -> Option<GpmSamples> {
         let counted = lock(&self.state).counted.clone();
-        if counted.is_empty() {
-            return None;
-        }
-        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
-        match within(ANSWER, move || of(GpmSamples::take(&nvml, &uuid, &counted))) {
-            Ok(made) => Some(made),
-            Err(error) => {
-                lock(&self.state).lost.get_or_insert(error.what);
-                None
-            }
-        }
+        (!counted.is_empty()).then(|| GpmSamples::take(&self.nvml, &self.uuid, &counted))
     }
 
     /// Takes note of the Xid errors since the last call.
@@ -153,8 +124,9 @@ impl NvmlWatch {
 }
 
 impl NvmlWatch {
-    /// Nobody is on `uuid` but `ours`, once the driver has forgotten those that ended.
-    fn nobody_else(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
+    /// By what right a run makes noise on `uuid` beside processes that are `ours`, once the driver has forgotten those that
+    /// ended.
+    fn nobody_else(&self, uuid: &str, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
         let crew = match ours {
             [] => lock(&self.state).crew.clone(),
             ours => {
@@ -170,27 +142,23 @@ impl NvmlWatch {
             let processes = self.processes_on(uuid)?;
             match self.use_of(uuid, &processes, ours) {
                 Err(_) if only_the_ended(&processes, ours, ended) && now() < until => std::thread::sleep(FORGETS.1),
-                right => return right.map(drop),
+                right => return right,
             }
         }
     }
 }
 
 impl Watch for NvmlWatch {
-    fn check_exclusive(&self, ours: &[u32]) -> Result<(), BackendError> {
+    fn check_exclusive(&self, ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
         self.nobody_else(&self.uuid, ours)
     }
 
     fn health(&self) -> Result<GpuHealth, BackendError> {
-        let (nvml, uuid, counts) = (Arc::clone(&self.nvml), self.uuid.clone(), self.counts);
-        let read = within(ANSWER, move || {
-            let counted = if counts { nvml.counted(&uuid)? } else { Vec::new() };
-            Ok((nvml.health(&uuid)?, counted))
-        })?;
-        let (health, counted) = read.map_err(|error: NvmlError| BackendError::device(error.to_string()))?;
-        // Instances may have been made since the last arm.
-        lock(&self.state).counted = counted;
-        Ok(health)
+        if self.counts {
+            // Instances may have been made since the last arm.
+            lock(&self.state).counted = self.nvml.counted(&self.uuid).map_err(device)?;
+        }
+        self.nvml.health(&self.uuid).map_err(device)
     }
 
     fn monitor(&self) -> Vec<DcgmReading> {
@@ -203,13 +171,13 @@ impl Watch for NvmlWatch {
 
     fn start_arm(&self) {
         drop(self.readings());
-        let begun = self.counters(|samples| samples);
+        let begun = self.counters();
         lock(&self.state).begun = begun;
     }
 
     fn end_arm(&self) -> OverArm {
         let begun = lock(&self.state).begun.take();
-        let activity = begun.and_then(|begun| self.counters(move |ended| ended.since(&begun)));
+        let activity = begun.and_then(|begun| Some(self.counters()?.since(&begun)));
         let samples = self.readings();
         // An arm shorter than the sampler's step has the reading before it.
         let held_over = samples.is_empty() && self.sampler.is_on();
@@ -228,10 +196,6 @@ impl Watch for NvmlWatch {
         lock(&self.state).latest?.sm_mhz.map(f64::from)
     }
 
-    fn trouble(&self) -> Vec<String> {
-        self.xids().iter().map(XidEvent::words).collect()
-    }
-
     fn xids(&self) -> Vec<XidEvent> {
         self.listen();
         std::mem::take(&mut lock(&self.state).trouble)
@@ -244,25 +208,19 @@ impl Watch for NvmlWatch {
     }
 
     fn machine(&self) -> Result<Inventory, BackendError> {
-        let nvml = Arc::clone(&self.nvml);
-        within(ANSWER, move || nvml.inventory())?.map_err(|e| BackendError::device(e.what))
+        self.nvml.inventory().map_err(device)
     }
 
-    /// Asked on a thread of its own: a driver that hangs must not take the controller along.
     fn processes_on(&self, uuid: &str) -> Result<Processes, BackendError> {
-        let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
-        within(ANSWER, move || nvml.processes(&uuid))
+        Ok(self.nvml.processes(uuid).map(|there| others(there, std::process::id())))
     }
 
     fn used_by_process(&self, since: u64) -> Result<Vec<ProcessUse>, NvmlError> {
-        let (nvml, uuid) = (Arc::clone(&self.nvml), self.uuid.clone());
-        let hangs = |error: BackendError| NvmlError { what: error.what, kind: NvmlErrorKind::Lost };
-        within(ANSWER, move || nvml.used_by_process(&uuid, since)).map_err(hangs)?
+        self.nvml.used_by_process(&self.uuid, since)
     }
 
     fn telemetry(&self, uuid: &str) -> Telemetry {
-        let (nvml, uuid) = (Arc::clone(&self.nvml), uuid.to_owned());
-        within(ANSWER, move || nvml.telemetry(&uuid)).unwrap_or_else(|error| Telemetry::unknown(&error.what))
+        self.nvml.telemetry(uuid)
     }
 
     fn divided(&self) -> Box<dyn Divide + '_> {
@@ -271,7 +229,7 @@ impl Watch for NvmlWatch {
 
     /// Another GPU in use takes one arrangement along, not the run.
     fn check_exclusive_on(&self, uuid: &str, ours: &[u32]) -> Result<(), BackendError> {
-        self.nobody_else(uuid, ours).map_err(|e| BackendError::arrangement(e.what))
+        self.nobody_else(uuid, ours).map(drop).map_err(|e| BackendError::arrangement(e.what))
     }
 }
 
@@ -283,9 +241,14 @@ fn only_the_ended(processes: &Processes, ours: &[u32], ended: impl Fn(u32) -> bo
     !mps && !others.is_empty() && others.iter().all(|p| ended(p.pid))
 }
 
-/// What `call` returns: a driver that does not answer in time is a device that is lost.
-fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Result<T, BackendError> {
-    deadline::within(limit, call).map_err(BackendError::device)
+/// All but the process `asks`, which looks on: some drivers list whoever has the device open.
+fn others(mut there: Vec<GpuProcess>, asks: u32) -> Vec<GpuProcess> {
+    there.retain(|process| process.pid != asks);
+    there
+}
+
+fn device(error: NvmlError) -> BackendError {
+    BackendError::device(error.what)
 }
 
 #[cfg(test)]
@@ -295,6 +258,12 @@ mod tests {
 
     fn process(pid: u32, name: &str) -> GpuProcess {
         GpuProcess { pid, name: Some(name.to_owned()), kind: ProcessKind::Compute, gpu_instance: None, memory: None }
+    }
+
+    #[test]
+    fn whoever_asks_is_not_seen_on_the_gpu() {
+        let there = vec![process(7, "crosstalk"), process(8, "crosstalk")];
+        assert_eq!(others(there, 7), [process(8, "crosstalk")]);
     }
 
     #[test]

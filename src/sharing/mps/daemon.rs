@@ -15,7 +15,7 @@ use super::control::{Control, ControlError, LOG, PROGRAM, tail};
 use super::folder::{Folder, kill_all};
 use crate::host::clock::now;
 use crate::host::environment::without_cuda_settings;
-use crate::host::process::{Process, ended};
+use crate::host::process::{Process, ended, stuck_words};
 use crate::host::program::{memory, one_line, whole};
 use crate::units::Nanos;
 
@@ -145,11 +145,7 @@ impl Daemon {
         // A server that its daemon left behind.
         kill_all(&self.control.pipe);
         if process.stuck() {
-            return Err(format!(
-                "the MPS control daemon (pid {}) is stuck in the driver: killed, and still there; look for NVRM and Xid \
-                 in `dmesg`, and reboot the machine before its GPU is used again",
-                process.id()
-            ));
+            return Err(stuck_words(&[format!("pid {} (the MPS control daemon)", process.id())]));
         }
         Ok(())
     }

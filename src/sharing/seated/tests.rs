@@ -2,7 +2,7 @@ use super::*;
 use crate::backend::live::{OverArm, Watch};
 use crate::backend::{DcgmReading, GpuHealth};
 use crate::gpu::Inventory;
-use crate::nvml::{Divide, GpuProcess, ProcessKind, Unknown};
+use crate::nvml::{Divide, ExclusiveUse, GpuProcess, ProcessKind, Unknown};
 use crate::plan::PlannedArrangement;
 use crate::provenance::Provenance;
 use crate::scenario::{Expectation, LayoutEntry, MpsDaemon, SharingMode};
@@ -15,8 +15,8 @@ struct Told {
 }
 
 impl Watch for Told {
-    fn check_exclusive(&self, _ours: &[u32]) -> Result<(), BackendError> {
-        Ok(())
+    fn check_exclusive(&self, _ours: &[u32]) -> Result<ExclusiveUse, BackendError> {
+        Ok(ExclusiveUse::Proved { monitors: Vec::new() })
     }
     fn health(&self) -> Result<GpuHealth, BackendError> {
         Ok(GpuHealth::default())

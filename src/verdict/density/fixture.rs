@@ -169,8 +169,17 @@ pub(super) fn search(
     run: &mut RecordedRun,
     requests: &impl Fn(&mut Stream, At) -> SeriesData,
 ) -> (Vec<u32>, Vec<State>) {
+    search_by(run, requests, &|run: &RecordedRun, curve: &Curve, index| Level::new(run, curve, index).state())
+}
+
+/// The same, by what `judge` says of a density.
+pub(super) fn search_by(
+    run: &mut RecordedRun,
+    requests: &impl Fn(&mut Stream, At) -> SeriesData,
+    judge: &impl Fn(&RecordedRun, &Curve, usize) -> State,
+) -> (Vec<u32>, Vec<State>) {
     let curve = run.manifest.plan.curves[0].clone();
-    let state = |run: &RecordedRun, index: usize| Level::new(run, &curve, index).state();
+    let state = |run: &RecordedRun, index: usize| judge(run, &curve, index);
     let mut states: Vec<State> = (0..curve.levels.len()).map(|index| state(run, index)).collect();
     let mut order = Vec::new();
     while let Some(index) = super::search::next(&curve, &states) {

@@ -1,17 +1,19 @@
 //! One density: its tenants' arms, and what they show.
 
+mod figures;
+
+use super::LevelState;
 use super::search::State;
-use super::{Fairness, LevelState, LevelVerdict, TenantVerdict};
-use crate::backend::{ArmKey, Company, Purpose, WindowSummary};
+use crate::backend::{ArmKey, Purpose, WindowSummary};
 use crate::plan::{Curve, Plan, PlannedProbe};
-use crate::random::{Key, Stream};
 use crate::run_dir::{ArmData, RecordedRun, SeriesData};
-use crate::scenario::{Arrivals, FALSE_PASS, Quantile, Slo};
-use crate::stats::{Counts, Durations, Pool, jain, t_exceeds, wide_mean_bounds};
+use crate::scenario::{Arrivals, FALSE_PASS, Quantile};
+use crate::stats::{Counts, Durations, objective_arms, t_exceeds};
+use crate::units::time_for_people;
 use crate::verdict::cell::skipped;
 use crate::verdict::slo::{self, Rates, Side};
-use crate::verdict::types::{Interval, Reason, Saturated, SloState, SloVerdict};
-use crate::verdict::validity::{self, Issuer, THROTTLED};
+use crate::verdict::types::{Reason, Saturated, SloState, SloVerdict};
+use crate::verdict::validity::{self, Issuer};
 
 /// Quantiles whose latencies are told.
 pub(super) const TOLD: [Quantile; 3] = [Quantile::P50, Quantile::P99, Quantile::P999];
@@ -25,13 +27,13 @@ const GROWING: f64 = 0.01;
 const GROWTH: f64 = 2.0;
 
 /// Parts of a density's error rate that go to each way to show that it misses.
-mod parts {
+pub(super) mod parts {
     /// All tenants together.
-    pub(super) const TOGETHER: f64 = 0.4;
+    pub(in super::super) const TOGETHER: f64 = 0.4;
     /// Some tenant by itself.
-    pub(super) const ALONE: f64 = 0.5;
+    pub(in super::super) const ALONE: f64 = 0.5;
     /// The backlog grows.
-    pub(super) const BACKLOG: f64 = 0.1;
+    pub(in super::super) const BACKLOG: f64 = 0.1;
 }
 
 /// What the backlog of all tenants together does.
@@ -128,10 +130,24 @@ impl<'a> Level<'a> {
         } else if !self.is_whole() {
             if self.accounted() > 0 { State::Begun } else { State::NotRun }
         } else {
-            let backlog = self.backlog();
-            let tenants = (0..self.series.len()).map(|seat| self.objectives(seat, backlog));
-            of_whole(&self.decided(backlog, &self.together(backlog), tenants))
+            self.state_of_whole()
         }
+    }
+
+    /// What [`Self::decided`] says, without drawing what it does not take.
+    fn state_of_whole(&self) -> State {
+        let backlog = self.backlog();
+        let mut seats = 0..self.series.len();
+        let together = || self.with_all(backlog, |side| side.misses(self.probe()));
+        if self.is_overloaded(backlog)
+            || together()
+            || seats.clone().any(|seat| self.tenant(seat, backlog).misses(self.probe()))
+        {
+            return State::Missed;
+        }
+        let asked = !self.series.is_empty() && !self.probe().slos.is_empty();
+        let met = |seat| self.objectives(seat, backlog).iter().all(|slo| slo.state == SloState::Met);
+        if asked && seats.all(met) { State::Met } else { State::Undecided }
     }
 
     /// The same from what was found of it.
@@ -220,7 +236,10 @@ impl<'a> Level<'a> {
         if backlog == Backlog::Steady { None } else { load().filter(|load| load.growth > 0.0) }
     }
 
-    fn side(&self, name: &str, arms: Vec<(u64, Counts<'a>)>, part: f64, backlog: Backlog) -> Side<'a> {
+    fn side<'b>(&self, name: &str, arms: Vec<(u64, Counts<'b>)>, part: f64, backlog: Backlog) -> Side<'b>
+    where
+        'a: 'b,
+    {
         let objectives = self.probe().slos.len().max(1) as f64;
         let growing = (backlog != Backlog::Steady).then_some(Reason::Backlog);
         Side {
@@ -236,17 +255,21 @@ impl<'a> Level<'a> {
         }
     }
 
-    /// Every objective of one tenant.
-    fn objectives(&self, seat: usize, backlog: Backlog) -> Vec<SloVerdict> {
-        let arms = slo::held(&self.arms, &self.series[seat]);
+    /// One tenant.
+    fn tenant(&self, seat: usize, backlog: Backlog) -> Side<'a> {
         let part = parts::ALONE / self.series.len().max(1) as f64;
         let id = self.plan().arrangements[self.arrangement].seats.get(seat).map_or("?", |seat| seat.id.as_str());
-        self.side(id, arms, part, backlog).judge(self.probe())
+        self.side(id, slo::held(&self.arms, &self.series[seat]), part, backlog)
     }
 
-    /// Every objective of all tenants together: if each of them meets it, so does the mean of their requests, and that is known
-    /// better than any one of them.
-    fn together(&self, backlog: Backlog) -> Vec<SloVerdict> {
+    /// Every objective of one tenant.
+    fn objectives(&self, seat: usize, backlog: Backlog) -> Vec<SloVerdict> {
+        self.tenant(seat, backlog).judge(self.probe())
+    }
+
+    /// All tenants together: if each of them meets an objective, so does the mean of their requests, and that is known better
+    /// than any one of them.
+    fn with_all<T>(&self, backlog: Backlog, judge: impl Fn(&Side<'_>) -> T) -> T {
         let pooled: Vec<(u64, Durations, u64)> = self
             .arms
             .iter()
@@ -257,12 +280,10 @@ impl<'a> Level<'a> {
             })
             .collect();
         let arms = pooled.iter().map(|(generation, served, unserved)| (*generation, Counts::new(served, *unserved)));
-        let arms = arms.collect();
-        self.side("all", arms, parts::TOGETHER, backlog).judge(self.probe())
+        judge(&self.side("all", arms.collect(), parts::TOGETHER, backlog))
     }
 
-    /// Met where every tenant meets every objective; missed where all together, or some tenant, or the backlog shows it. What need
-    /// not be known is not asked.
+    /// Met where every tenant meets every objective; missed where all together, or some tenant, or the backlog shows it.
     fn decided(
         &self,
         backlog: Backlog,
@@ -270,7 +291,7 @@ impl<'a> Level<'a> {
         tenants: impl Iterator<Item = Vec<SloVerdict>>,
     ) -> LevelState {
         let missed = |slos: &[SloVerdict]| slos.iter().any(|slo| slo.state == SloState::Missed);
-        if backlog == Backlog::Grows && self.enough() && self.not_missed().is_none() || missed(together) {
+        if self.is_overloaded(backlog) || missed(together) {
             return LevelState::Missed {};
         }
         let mut open: Option<(SloVerdict, u32)> = None;
@@ -286,7 +307,7 @@ impl<'a> Level<'a> {
         }
         match open {
             Some((SloVerdict { quantile, bound_ns, state: SloState::Undecided { reason }, .. }, count)) => {
-                let bound = crate::units::Nanos(bound_ns);
+                let bound = time_for_people(bound_ns as f64);
                 let who =
                     if self.tenants == 1 { String::new() } else { format!(" of {count} of {} tenants", self.tenants) };
                 LevelState::Undecided { reason: format!("{quantile} ≤ {bound}{who}: {reason}") }
@@ -296,175 +317,15 @@ impl<'a> Level<'a> {
         }
     }
 
+    /// Whether its backlog shows that it misses.
+    fn is_overloaded(&self, backlog: Backlog) -> bool {
+        backlog == Backlog::Grows && self.enough() && self.not_missed().is_none()
+    }
+
     /// Whether it has the arms, of tenants that were restarted, that a claim takes.
     fn enough(&self) -> bool {
         let restarted = self.arms.iter().any(|(generation, _)| *generation != self.arms[0].0);
-        restarted && self.arms.len() >= crate::stats::objective_arms(self.alpha)
-    }
-
-    /// Pools of the tenants' latencies over the arms, where they are known so well that a latency at `q` may be told: none where
-    /// the backlog of some tenant grows, or where fewer than ten requests lie beyond.
-    pub(super) fn tails(&self, q: Quantile) -> Option<Vec<Pool>> {
-        (self.is_measured() && self.backlog() == Backlog::Steady).then_some(())?;
-        let pools = (0..self.series.len()).map(|seat| self.pool(seat));
-        pools.map(|pool| enough_beyond(&pool, q).then_some(pool)).collect()
-    }
-
-    fn pool(&self, seat: usize) -> Pool {
-        let none = || Counts::new(&NOTHING, 0);
-        let of =
-            |(_, arm): &(u64, &'a ArmData)| arm.series.get(&self.series[seat]).map_or_else(none, SeriesData::counts);
-        Pool::new(&self.arms.iter().map(of).collect::<Vec<_>>())
-    }
-
-    /// What is known of it.
-    pub(super) fn judge(&self) -> LevelVerdict {
-        let mut verdict = LevelVerdict {
-            tenants: self.tenants,
-            arrangement: self.arrangement,
-            state: LevelState::NotRun {},
-            arms: self.arms.len() as u32,
-            each: Vec::new(),
-            saturated: false,
-            together: Vec::new(),
-            served: None,
-            good: None,
-            fairness: None,
-            memory: None,
-            ratio: None,
-            notes: Vec::new(),
-        };
-        if let Some(reason) = self.skipped() {
-            verdict.state = LevelState::Skipped { reason: reason.clone() };
-            return verdict;
-        }
-        if self.accounted() == 0 && !self.is_whole() {
-            return verdict;
-        }
-        let backlog = self.backlog();
-        verdict.saturated = backlog != Backlog::Steady;
-        let told = |over: Option<Interval>| over.filter(|_| backlog == Backlog::Steady);
-        let together = self.together(backlog);
-        let objectives: Vec<Vec<SloVerdict>> =
-            (0..self.series.len()).map(|seat| self.objectives(seat, backlog)).collect();
-        verdict.state = if self.is_whole() {
-            self.decided(backlog, &together, objectives.iter().cloned())
-        } else {
-            LevelState::Undecided { reason: Reason::Incomplete.words().to_owned() }
-        };
-        verdict.notes = self.notes(backlog);
-        if !self.is_measured() {
-            return verdict;
-        }
-        verdict.together = together.iter().map(|slo| told(slo.over)).collect();
-        let tenant = |(seat, slos): (usize, Vec<SloVerdict>)| {
-            let objectives = slos.into_iter().map(|slo| (slo.state, told(slo.over))).collect();
-            self.tenant(seat, backlog, objectives)
-        };
-        verdict.each = objectives.into_iter().enumerate().map(tenant).collect();
-        verdict.served = Some(verdict.each.iter().map(|tenant| tenant.served).sum());
-        verdict.good = Some(verdict.each.iter().map(|tenant| tenant.good).sum());
-        verdict.fairness = self.fairness();
-        verdict.memory = self.arms.iter().filter_map(|(_, arm)| arm.summary.memory_used).max();
-        verdict
-    }
-
-    fn tenant(&self, seat: usize, backlog: Backlog, objectives: Vec<(SloState, Option<Interval>)>) -> TenantVerdict {
-        let arrangement = &self.plan().arrangements[self.arrangement];
-        let windows = || self.arms.iter().flat_map(|(_, arm)| Self::windows(arm, self.issuer(seat)));
-        let seconds: f64 = windows().map(|w| w.length.as_secs_f64()).sum();
-        let per_second = |n: u64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
-        let data = self.arms.iter().filter_map(|(_, arm)| arm.series.get(&self.series[seat]));
-        let ok: u64 = data.map(|data| data.latency.len()).sum();
-        // Of more than can be served, what was still open at the end was served in no window.
-        let inside: u64 = windows().map(|w| w.planned.saturating_sub(w.open_at_end)).sum();
-        let served = if backlog == Backlog::Steady { ok } else { ok.min(inside) };
-        let pool = self.pool(seat);
-        let latency = |q: &Quantile| Some((*q, pool.quantile(*q)?)).filter(|_| enough_beyond(&pool, *q));
-        let latencies = if backlog == Backlog::Steady { TOLD.iter().filter_map(latency).collect() } else { Vec::new() };
-        TenantVerdict {
-            seat: arrangement.seats.get(seat).map_or_else(|| seat.to_string(), |seat| seat.id.clone()),
-            objectives,
-            latencies,
-            planned: per_second(windows().map(|w| w.planned).sum()),
-            served: per_second(served),
-            good: per_second(self.arms.iter().map(|(_, arm)| self.good(arm, seat)).sum()),
-            memory: self.memory(seat),
-            saturated: self.saturated(seat, backlog),
-        }
-    }
-
-    /// Requests of an arm that were served within every objective's bound.
-    fn good(&self, arm: &ArmData, seat: usize) -> u64 {
-        let Some(data) = arm.series.get(&self.series[seat]) else { return 0 };
-        let bound = self.probe().slos.iter().map(|slo: &Slo| slo.bound.0).min().unwrap_or(u64::MAX);
-        let over = data.counts().over(bound).1;
-        over.total - over.over
-    }
-
-    /// Jain's index of each arm, its mean and bounds over the arms.
-    fn fairness(&self) -> Option<Fairness> {
-        let index = |(_, arm): &(u64, &ArmData)| {
-            let part = |seat: usize| {
-                let planned: u64 = Self::windows(arm, self.issuer(seat)).map(|w| w.planned).sum();
-                (planned > 0).then(|| self.good(arm, seat) as f64 / planned as f64)
-            };
-            jain(&(0..self.series.len()).map(part).collect::<Option<Vec<f64>>>()?)
-        };
-        let values: Vec<f64> = self.arms.iter().filter_map(index).collect();
-        if values.is_empty() {
-            return None;
-        }
-        let name = &self.plan().arrangements[self.arrangement].name;
-        let mut stream = Stream::new(self.plan().seed, &[Key::Name("fairness"), Key::Name(name)]);
-        let bounds = wide_mean_bounds(&values, (FIGURES / 2.0, FIGURES / 2.0), &mut stream);
-        let least = 1.0 / self.series.len() as f64;
-        let index = Interval {
-            estimate: values.iter().sum::<f64>() / values.len() as f64,
-            low: bounds.map(|(low, _)| low.clamp(least, 1.0)),
-            high: bounds.map(|(_, high)| high.clamp(least, 1.0)),
-        };
-        Some(Fairness { index })
-    }
-
-    /// What the programs of the tenant in a seat hold, as it said when it was brought up.
-    fn memory(&self, seat: usize) -> Option<u64> {
-        let placed = self.run.proof.placed.get(&(self.arrangement, 0, Company::Beside.words()))?;
-        let evidence = placed.first.seats.iter().find(|evidence| evidence.seat == seat)?;
-        (!evidence.programs.is_empty()).then(|| evidence.programs.iter().map(|program| program.footprint).sum())
-    }
-
-    /// What must be known of how it was measured, in words.
-    fn notes(&self, backlog: Backlog) -> Vec<String> {
-        let arms = self.data();
-        let mut notes: Vec<String> = Vec::new();
-        let reasons = [self.unproven(), self.late(), self.too_few_cores()];
-        for reason in reasons.into_iter().flatten() {
-            let words = match &reason {
-                Reason::ArmsLost { what, .. } => format!("{}: {what}", reason.words()),
-                Reason::DriverTrouble { what } | Reason::ForeignWork { what } => format!("{}: {what}", reason.words()),
-                Reason::LateRequests { share } => format!("{} ({})", reason.words(), percent(*share)),
-                _ => reason.words().to_owned(),
-            };
-            notes.push(words);
-        }
-        let throttled: Vec<f64> = self.arms.iter().filter_map(|(_, arm)| arm.summary.throttled).collect();
-        let throttled = throttled.iter().sum::<f64>() / throttled.len().max(1) as f64;
-        if throttled > THROTTLED {
-            notes.push(format!("throttled for {} of the time", percent(throttled)));
-        }
-        if backlog == Backlog::Growing {
-            notes.push("the backlog seems to grow: no latency is told, and nothing is met".to_owned());
-        }
-        let sides =
-            || (0..self.series.len()).map(|seat| validity::Side::of(&arms, self.issuer(seat), &self.series[seat]));
-        let most = |of: fn(&validity::Side) -> f64| sides().map(|side| of(&side)).fold(0.0, f64::max);
-        for (share, words) in [(most(|s| s.censored), "were not served in time"), (most(|s| s.failed), "failed")] {
-            if share > 0.0 {
-                notes.push(format!("up to {} of a tenant's requests {words}", percent(share)));
-            }
-        }
-        notes
+        restarted && self.arms.len() >= objective_arms(self.alpha)
     }
 }
 
@@ -476,30 +337,10 @@ fn of_whole(state: &LevelState) -> State {
     }
 }
 
-/// A share in words: two significant digits or more.
-fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
-    let decimals = if percent >= 10.0 {
-        0
-    } else if percent >= 1.0 {
-        1
-    } else {
-        2
-    };
-    format!("{percent:.decimals$} %")
-}
-
 /// What of `value`, up or down, exceeds `allowed`.
 fn beyond(value: f64, allowed: f64) -> f64 {
     value - value.clamp(-allowed, allowed)
 }
-
-fn enough_beyond(pool: &Pool, q: Quantile) -> bool {
-    pool.total() as f64 * (1.0 - q.as_f64()) >= BEYOND - 1e-6
-}
-
-/// The latencies of a tenant that has none.
-static NOTHING: Durations = Durations::EMPTY;
 
 /// The arms of a density.
 fn keys(plan: &Plan, arrangement: usize) -> impl Iterator<Item = ArmKey> {

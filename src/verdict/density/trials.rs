@@ -1,19 +1,20 @@
 //! The search on tenants whose truth is known: it must not err.
 
-use super::fixture::{At, BOUND, Crowd, search};
-use super::level::Level;
-use super::search::{State, crossing, next};
+use super::fixture::{At, BOUND, Crowd, measure, search, search_by};
+use super::level::{Level, share_of_rate};
+use super::next_density;
+use super::search::{State, crossing};
 use crate::plan::Curve;
 use crate::random::{Key, Stream};
 use crate::run_dir::{RecordedRun, SeriesData};
-use crate::scenario::{Quantile, SharingMode};
+use crate::scenario::SharingMode;
 use crate::stats::{Bucket, proportion_lower, proportion_upper};
 use crate::verdict::cell::on_all_cores;
 
 /// Tenants at most.
 const TENANTS: u32 = 16;
-/// Requests of a tenant in an arm: five thousand in all seventeen.
-const REQUESTS: usize = 294;
+/// Requests of a tenant in an arm: eight thousand in all seventeen, as a plan takes them.
+const REQUESTS: usize = 471;
 /// What a tenant's p99 is of the bound where it meets it, and where it does not.
 const BY_A_TENTH: (f64, f64) = (0.9, 1.1);
 
@@ -135,4 +136,68 @@ fn no_search_of_three_hundred_errs() {
     println!("{told}");
     assert!(most <= 5 && measured <= 1_440, "{told}");
     assert!(exact >= 240 && undecided <= 60, "{told}");
+}
+
+/// The same through the public way, which judges every density again each time.
+#[test]
+fn next_density_is_the_search() {
+    let bank = Bank::new(Kind::RunToRun);
+    for c in [0, 5, 16] {
+        let tenants = bank.tenants(c, c as u32, BY_A_TENTH);
+        let mut run = crowd(c).run();
+        let mut order = Vec::new();
+        while let Some(arrangement) = next_density(&run, 0) {
+            measure(&mut run, arrangement, &tenants);
+            order.push(run.manifest.plan.arrangements[arrangement].seats.len() as u32);
+        }
+        assert_eq!(order, search(&mut crowd(c).run(), &tenants).0, "{c}");
+        // And what is told of a density is what the search takes it for.
+        let curve = &run.manifest.plan.curves[0];
+        for index in 0..curve.levels.len() {
+            let level = Level::new(&run, curve, index);
+            assert_eq!(level.found(&level.judge().state), level.state(), "{c}: {index}");
+        }
+    }
+}
+
+/// What a density is by the binomial bound over all requests of a tenant, at the same levels.
+fn as_if_independent(run: &RecordedRun, curve: &Curve, index: usize) -> State {
+    let arrangement = curve.levels[index].arrangement;
+    let plan = &run.manifest.plan;
+    let alpha = share_of_rate(plan, curve);
+    let seats = plan.arrangements[arrangement].seats.len();
+    let over = |seat: usize| {
+        let name = plan.series_of("inference", arrangement, seat);
+        let arms = run.arms.iter().filter(|(key, _)| key.arrangement == arrangement);
+        let each = arms.map(|(_, arm)| arm.series[&name].counts().over(BOUND).1);
+        each.fold((0, 0), |(over, total), arm| (over + arm.over, total + arm.total))
+    };
+    let over: Vec<(u64, u64)> = (0..seats).map(over).collect();
+    if over.iter().all(|(_, total)| *total == 0) {
+        State::NotRun
+    } else if over.iter().all(|(over, total)| proportion_upper(*over, *total, alpha) <= 0.01) {
+        State::Met
+    } else if over.iter().any(|(over, total)| proportion_lower(*over, *total, alpha / seats as f64) > 0.01) {
+        State::Missed
+    } else {
+        State::Undecided
+    }
+}
+
+/// Requests that hang together for most of an arm, taken for independent: the search errs again and again where that over arms
+/// does not.
+#[test]
+fn the_binomial_bound_errs() {
+    let bank = Bank::new(Kind::Sluggish);
+    let seeds: Vec<u64> = (0..60).collect();
+    let all = on_all_cores(&seeds, |seed, _| {
+        let c = *seed as u32 % (TENANTS + 1);
+        let tenants = bank.tenants(*seed, c, BY_A_TENTH);
+        let mut run = crowd(*seed).run();
+        let (_, states) = search_by(&mut run, &tenants, &as_if_independent);
+        (found(&run.manifest.plan.curves[0], &states, c).wrong, trial(&bank, *seed).wrong)
+    });
+    let mutant = all.iter().filter(|(mutant, _)| *mutant).count();
+    let real = all.iter().filter(|(_, real)| *real).count();
+    assert!(mutant >= 10 && real == 0, "the binomial bound erred in {mutant} of 60, that over arms in {real}");
 }

@@ -503,6 +503,9 @@ pub(crate) struct ExitAt {
     /// Not before the call does what it does, but after.
     #[serde(default)]
     pub(crate) after: bool,
+    /// The process that started it is killed first.
+    #[serde(default)]
+    pub(crate) caller: bool,
 }
 
 fn first() -> u64 {

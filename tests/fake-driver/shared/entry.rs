@@ -152,7 +152,10 @@ fn count(symbol: &'static str) -> u64 {
 
 /// Kills this process where it is to end in this call.
 fn exit(symbol: &str, call: u64, fault: &Fault, after: bool) {
-    if fault.exit_at.iter().any(|e| e.symbol == symbol && e.call == call && e.after == after) {
+    if let Some(at) = fault.exit_at.iter().find(|e| e.symbol == symbol && e.call == call && e.after == after) {
+        if let Some(caller) = rustix::process::getppid().filter(|_| at.caller) {
+            let _ = rustix::process::kill_process(caller, rustix::process::Signal::KILL);
+        }
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

@@ -1,6 +1,7 @@
 //! What live tests share.
 
 pub(crate) mod driver;
+pub(crate) mod held;
 pub(crate) mod run;
 pub(crate) mod stand_in;
 

@@ -145,6 +145,15 @@ impl<'m> Run<'m> {
         tenants(self.machine)
     }
 
+    /// The process that watches its GPU through NVML.
+    #[track_caller]
+    pub(crate) fn watcher(&self) -> u32 {
+        match children(self.machine, &["watch-driver"]).as_slice() {
+            [one] => *one,
+            found => panic!("one process watches the GPU, not {found:?}"),
+        }
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Said {
         self.finish()
@@ -196,12 +205,17 @@ pub(crate) fn document(dir: &Path, name: &str) -> Value {
 
 /// Processes of tenants on this machine.
 pub(crate) fn tenants(machine: &StandIn) -> Vec<u32> {
+    children(machine, &["tenant"])
+}
+
+/// Processes on this machine that a crosstalk has started under these hidden verbs.
+fn children(machine: &StandIn, verbs: &[&str]) -> Vec<u32> {
     let ours = format!("CROSSTALK_STAND_IN={}", machine.path().display());
     let of = |pid: u32| {
         // A process that has just ended has neither.
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let words = |bytes: Vec<u8>| bytes.split(|b| *b == 0).map(<[u8]>::to_vec).collect::<Vec<_>>();
-        words(read("cmdline")).get(1).is_some_and(|verb| verb == b"tenant")
+        words(read("cmdline")).get(1).is_some_and(|verb| verbs.iter().any(|v| v.as_bytes() == verb))
             && words(read("environ")).iter().any(|variable| variable == ours.as_bytes())
     };
     let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
@@ -211,12 +225,13 @@ pub(crate) fn tenants(machine: &StandIn) -> Vec<u32> {
     found
 }
 
-/// Asserts that within 5 seconds no tenant is left on this machine.
+/// Asserts that within 5 seconds no tenant is left on this machine, nor anybody who watches it.
 #[track_caller]
 pub(crate) fn assert_no_tenants(machine: &StandIn) {
+    let left = || children(machine, &["tenant", "watch-driver"]);
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !tenants(machine).is_empty() {
-        assert!(Instant::now() < deadline, "tenants {:?} live on", tenants(machine));
+    while !left().is_empty() {
+        assert!(Instant::now() < deadline, "tenants and watchers {:?} live on", left());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

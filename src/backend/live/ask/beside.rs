@@ -186,7 +186,8 @@ impl<'s, 'a> Beside<'s, 'a> {
     /// Nobody is there but these and the tenants of the arms: asked before noise.
     pub(in crate::backend::live) fn check_exclusive(&self) -> Result<(), Stop> {
         let ours: Vec<u32> = ours(self.session).into_iter().chain(self.tenants.iter().map(Tenant::pid)).collect();
-        Ok(self.session.live.watch().check_exclusive(&ours)?)
+        self.session.live.watch().check_exclusive(&ours)?;
+        Ok(())
     }
 
     /// Ends the one that was added last.

@@ -71,7 +71,7 @@ pub(super) fn ask(session: &mut LiveSession<'_>, _pair: &Pair) -> Result<Observe
     let watch = session.live.watch();
     let Some(mut crew) = session.crew.take() else { return untold("the tenants are down") };
     let ours: Vec<u32> = crew.tenants.iter().map(Tenant::pid).chain(crew.helpers.iter().copied()).collect();
-    let tried = watch.check_exclusive(&ours).map_err(Stop::Lost).and_then(|()| {
+    let tried = watch.check_exclusive(&ours).map_err(Stop::Lost).and_then(|_| {
         let driver = watch.divided();
         saved(session, &gpu, model, &*driver, |before, extra| {
             let calm = window(session, &mut crew, &mut || {})?;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
 
+use super::super::DO;
 use super::super::ask::beside::{Beside, Spot};
 use super::super::ask::load::sleep;
 use super::super::ask::{Pair, Stop, untold};
@@ -20,7 +21,7 @@ use crate::tenant::fault::{Committed, FaultAnswer, FaultQuestion};
 use crate::tenant::question::{Answer, Question};
 use crate::units::Nanos;
 use crate::workload::Params;
-use supervisor::{DO, Rescue};
+use supervisor::Rescue;
 
 const VICTIM: usize = 0;
 const NEIGHBOUR: usize = 1;

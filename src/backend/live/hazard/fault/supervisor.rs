@@ -3,6 +3,7 @@
 
 use rustix::process::Signal;
 
+use super::super::super::DO;
 use super::super::super::ask::Stop;
 use super::super::super::ask::beside::{Beside, Visible};
 use super::super::super::ask::load::sleep;
@@ -19,9 +20,6 @@ const STEP: Nanos = Nanos::secs(2);
 const LETS_GO: Nanos = Nanos::millis(500);
 /// The driver forgets a process a moment after the kernel does.
 const FORGETS: Nanos = Nanos::secs(10);
-/// What an operator does about a device that does not come back.
-pub(super) const DO: &str = "drain the node, look for NVRM and Xid in `dmesg`, and reset the GPU (`nvidia-smi --gpu-reset`) or reboot \
-                  before it is used again";
 
 /// What it took to get the GPU back, and whether that helped.
 #[derive(Default)]
