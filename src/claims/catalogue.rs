@@ -14,11 +14,6 @@ const fn by_run(id: &'static str, claimed: &'static str, on: &'static str, holds
     Claim { id, claimed, decided: Decided::Run { on, holds, why }, untested: None }
 }
 
-/// `needs`: what a test of it takes.
-const fn not_yet(id: &'static str, claimed: &'static str, needs: &'static str) -> Claim {
-    Claim { id, claimed, decided: Decided::NotYet, untested: Some(needs) }
-}
-
 /// `needs`: what its scenario runs on, for the simulator tells nothing of it.
 const fn by_card(id: &'static str, claimed: &'static str, needs: &'static str) -> Claim {
     Claim { id, claimed, decided: Decided::Card, untested: Some(needs) }
@@ -190,10 +185,13 @@ pub const CLAIMS: &[Claim] = &[
         true,
         "turns of 2.1 ms, 2.4 ms until the next, 0.16 ms for a switch",
     ),
-    not_yet(
+    by_run(
         "ts-four",
         "beyond about four shares the switching hurts everyone's p99",
-        "a sweep over 1 to 16 equal tenants",
+        H100,
+        false,
+        "no number holds for all: p99 leaves twice that of a lone tenant at 3 to 12 tenants, by the length of their requests \
+         and their load (docs/capacity.md has the table)",
     ),
     by_run(
         "ts-alone",

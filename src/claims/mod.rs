@@ -43,8 +43,6 @@ enum Decided {
     },
     /// A run of its scenario on a card: the simulator tells nothing of it.
     Card,
-    /// More than this version has.
-    NotYet,
 }
 
 /// What was found.
@@ -74,7 +72,7 @@ impl Claim {
                     by: format!("{}; simulated {on}, not yet measured", by_data.by),
                 })
             }
-            Decided::Card | Decided::NotYet => None,
+            Decided::Card => None,
         }
     }
 
@@ -82,7 +80,7 @@ impl Claim {
     pub fn simulated(&self) -> Option<bool> {
         match self.decided {
             Decided::Run { holds, .. } | Decided::Both { holds, .. } => Some(holds),
-            Decided::Data(_) | Decided::Card | Decided::NotYet => None,
+            Decided::Data(_) | Decided::Card => None,
         }
     }
 

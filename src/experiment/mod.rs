@@ -226,7 +226,8 @@ fn record(
         match happened {
             Happened::Arm(arm) => arms.push(*arm),
             Happened::Arranged { grid, generation, company, evidence } => {
-                dir.arranged(index, grid, Some(generation), company, evidence)?;
+                dir.arranged(index, grid, Some(generation), company, evidence.clone())?;
+                run.proof.arranged(index, grid, company, evidence);
             }
             Happened::NoControl { grid, purpose, missing, reason } => {
                 let of_it = |arm: &&ArmKey| (arm.arrangement, arm.grid, arm.purpose) == (index, grid, purpose);
@@ -343,7 +344,8 @@ fn calibrate(
             Ok(None) => return Ok(Calibrated::Interrupted),
             Ok(Some((calibration, evidence, made))) => {
                 if !evidence.seats.is_empty() {
-                    dir.arranged(arrangement, grid, None, Company::Beside, evidence)?;
+                    dir.arranged(arrangement, grid, None, Company::Beside, evidence.clone())?;
+                    run.proof.arranged(arrangement, grid, Company::Beside, evidence);
                 }
                 dir.calibrated(&calibration)?;
                 run.calibrations.insert((arrangement, grid), calibration);

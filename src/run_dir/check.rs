@@ -345,10 +345,11 @@ fn whole(run: &RecordedRun) -> Result<(), RunDirError> {
             whole_grid(run, index, arrangement, number, grid)?;
         }
     }
-    let curves = run.manifest.plan.curves.iter().enumerate();
-    for (curve, next) in curves.filter_map(|(index, curve)| Some((curve, verdict::next_density(run, index)?))) {
+    let unfinished = (0..plan.curves.len()).find_map(|curve| Some((curve, verdict::next_density(run, curve)?)));
+    if let Some((curve, next)) = unfinished {
         let found = format!("none of {}, which is to be measured next", plan.arrangements[next].name);
-        return Err(RunDirError::damaged(EVENTS, format!("every density that {} needs", curve.name), found));
+        let expected = format!("every density that {} needs", plan.curves[curve].name);
+        return Err(RunDirError::damaged(EVENTS, expected, found));
     }
     Ok(())
 }

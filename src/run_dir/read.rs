@@ -8,7 +8,7 @@ use super::event::{self, Committed, Event, at_line};
 use super::files::{self, DIGEST, EVENTS, FINISHED, MANIFEST, SUMS};
 use super::samples::{self, Label};
 use super::sums::Sums;
-use super::{ArmData, Digest, Manifest, Placed, Proof, RecordedRun, RunDirError, SeriesData, check, hlog, sums};
+use super::{ArmData, Digest, Manifest, Proof, RecordedRun, RunDirError, SeriesData, check, hlog, sums};
 use crate::backend::{ArmKey, ArmRecord};
 use crate::hazard::Tried;
 use crate::observation::Observed;
@@ -191,7 +191,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
     let (mut lost, mut lost_before) = (BTreeMap::new(), BTreeMap::new());
     let mut observed: BTreeMap<usize, Vec<Observed>> = BTreeMap::new();
     let mut tried: Vec<Tried> = Vec::new();
-    let mut placed = BTreeMap::new();
+    let mut proof = Proof::default();
     let mut committed: Vec<Committed> = Vec::new();
     let mut seen = BTreeSet::new();
     // Arrangements of which an arm was ever committed.
@@ -247,8 +247,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
                 tried.push(*one);
             }
             Event::Arranged { arrangement, grid, company, evidence, .. } => {
-                let place = (arrangement, grid, company.words());
-                placed.entry(place).or_insert(Placed { times: 0, first: evidence }).times += 1;
+                proof.arranged(arrangement, grid, company, evidence);
             }
             Event::Note(_) => {}
         }
@@ -266,7 +265,7 @@ fn replay(manifest: Manifest, log: event::Log, finished: bool) -> Result<Opened,
         observed,
         tried,
         finished,
-        proof: Proof { placed, ..Proof::default() },
+        proof,
     };
     check::contradictions(&run, &committed.iter().map(|c| &c.arm).collect::<Vec<_>>(), &measured)?;
     Ok(Opened { run, committed, whole: log.whole })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{ArmKey, ArmRecord, ArmSummary, Evidence, Outcome, Purpose};
+use crate::backend::{ArmKey, ArmRecord, ArmSummary, Company, Evidence, Outcome, Purpose};
 use crate::hazard::Tried;
 use crate::observation::Observed;
 use crate::plan::Plan;
@@ -173,7 +173,7 @@ pub struct RecordedRun {
     pub proof: Proof,
 }
 
-/// What ties a run to the bytes of its directory, and its tenants to their places. A run in memory alone has none.
+/// What ties a run to the bytes of its directory, and its tenants to their places. A run that is going on has no hashes yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Proof {
     /// SHA-256 of `manifest.json`, as the event log states it: the plan's.
@@ -182,6 +182,14 @@ pub struct Proof {
     pub root_sha256: Option<String>,
     /// Where each tenant was, by arrangement, grid and company. Nothing in virtual time.
     pub placed: BTreeMap<(usize, usize, &'static str), Placed>,
+}
+
+impl Proof {
+    /// Takes note that the tenants of a grid were brought up and proved to be in their places.
+    pub(crate) fn arranged(&mut self, arrangement: usize, grid: usize, company: Company, evidence: Evidence) {
+        let place = (arrangement, grid, company.words());
+        self.placed.entry(place).or_insert(Placed { times: 0, first: evidence }).times += 1;
+    }
 }
 
 /// Where the tenants of a grid were, in one company.

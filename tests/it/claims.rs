@@ -68,6 +68,11 @@ fn the_simulator_finds_what_the_catalogue_says() {
             said += 1;
             assert!(figures.iter().all(|(_, ratio)| (0.99..1.01).contains(*ratio)), "{}: {figures:?}", claim.id);
         }
+        if claim.id == "ts-four" {
+            said += 1;
+            let range = crate::density::table_of_the_claim(&text(claim.id), &verdict);
+            assert!(words.contains(&range), "no {range:?} in {words}");
+        }
         if claim.id == "ts-fairness" {
             said += 1;
             let why = &verdict.observed[0].observed.why;
@@ -76,7 +81,7 @@ fn the_simulator_finds_what_the_catalogue_says() {
             }
         }
     }
-    assert_eq!((runs, said), (22, SAID.len() + 3));
+    assert_eq!((runs, said), (23, SAID.len() + 4));
 }
 
 /// A scenario that could not fail would prove nothing, nor would one that could not succeed.
@@ -106,6 +111,14 @@ fn each_can_come_out_the_other_way() {
     assert!(!instead("mig-compute", "sharing = \"mig\"\nlayout = \"as-found\"", turns));
     assert!(!instead("ts-quantum", turns, halves));
     assert!(!instead("ts-alone", turns, halves));
+    // Of one kind of tenant four do well in turns.
+    let four = text("ts-four");
+    let (head, arrangements) = four.split_at(four.find("[[arrangement]]").unwrap());
+    let of_two_ms = arrangements
+        .split("[[arrangement]]")
+        .filter(|a| a.contains("\"alone-2ms-5\"") || a.contains("\"turns-2ms-5\""));
+    let one_kind = of_two_ms.fold(head.to_owned(), |text, arrangement| text + "[[arrangement]]" + arrangement);
+    assert!(holds(&run(&one_kind, &[])));
     assert!(instead("ts-fairness", turns, "sharing = \"mps\"\nlayout = [{}, {}]"));
     // Four of seven slices; and all seven of an A100, which leave out ten of its SMs.
     assert!(!instead("mig-7g", "profile = \"7g.80gb\"", "profile = \"4g.40gb\""));

@@ -1,10 +1,13 @@
 //! Equal tenants in growing numbers, against queueing that can be worked out by hand.
 
 use crosstalk::backend::sim::Simulator;
-use crosstalk::scenario::Quantile;
-use crosstalk::verdict::{CurveVerdict, LevelState, RunVerdict};
+use crosstalk::experiment::{lengths, one_place_each};
+use crosstalk::scenario::{self, Quantile};
+use crosstalk::units::Nanos;
+use crosstalk::verdict::{self, CurveVerdict, Factor, LevelState, RunVerdict};
+use crosstalk::workload::CATALOGUE;
 
-use crate::support::{model, simulate};
+use crate::support::{compare_with_docs, model, plan, run_in, simulate};
 
 /// GPU time of a request, and of the quantum and the switch of the model, in milliseconds.
 const SERVICE: f64 = 10.0;
@@ -61,4 +64,79 @@ fn the_crossing_is_where_round_robin_has_it_at_three_loads() {
 
 fn states(curve: &CurveVerdict) -> Vec<(u32, &LevelState, bool)> {
     curve.levels.iter().map(|level| (level.tenants, &level.state, level.saturated)).collect()
+}
+
+/// Writes, or compares, the table of docs/capacity.md: where p99 leaves multiples of a lone tenant's. Says at how many tenants it has
+/// left twice as much, from the first kind of tenant to the last.
+pub(crate) fn table_of_the_claim(text: &str, verdict: &RunVerdict) -> String {
+    let scenario = scenario::read("ts-four", text, CATALOGUE).unwrap();
+    let mut table =
+        "| request | load of each | p99 alone | leaves 1.5× | leaves 2× | leaves 5× | cannot be served |\n".to_owned();
+    table += "|---|---|---|---|---|---|---|\n";
+    let mut twice = Vec::new();
+    for curve in &verdict.curves {
+        let arrangement = &scenario.arrangements[curve.curve];
+        let Some((kernel, load)) = arrangement.name.strip_prefix("turns-").and_then(|kind| kind.split_once('-')) else {
+            continue;
+        };
+        let (reference, tenants) = curve.reference.as_ref().unwrap();
+        assert_eq!((reference.as_str(), *tenants), (format!("alone-{kernel}-{load}×1").as_str(), 1));
+        let exclusive = verdict
+            .curves
+            .iter()
+            .find(|other| scenario.arrangements[other.curve].name == format!("alone-{kernel}-{load}"));
+        let alone = Nanos((worst_p99_ms(exclusive.unwrap(), 1).unwrap() * 1e6) as u64).for_people();
+        let leaves = |times: f64| {
+            let factor = curve.factors.iter().find(|factor| factor.times == times).unwrap();
+            match factor {
+                Factor { within: Some(within), beyond: Some(beyond), .. } => format!("{within} → {beyond}"),
+                Factor { within: Some(within), beyond: None, .. } => format!("not by {within}"),
+                Factor { within: None, beyond, .. } => format!("by {}", beyond.unwrap()),
+            }
+        };
+        twice.extend(curve.factors.iter().filter(|factor| factor.times == 2.0).filter_map(|factor| factor.beyond));
+        let full = curve
+            .levels
+            .iter()
+            .find(|level| level.saturated)
+            .map_or("–".to_owned(), |level| level.tenants.to_string());
+        let [a, b, c] = [1.5, 2.0, 5.0].map(leaves);
+        table += &format!("| {kernel} | {load} % | {alone} | {a} | {b} | {c} | {full} |\n");
+    }
+    compare_with_docs("capacity.md", &[("table of ts-four", table)]);
+    format!("at {} to {} tenants", twice.iter().min().unwrap(), twice.iter().max().unwrap())
+}
+
+/// `check` in full; then a run of short windows and few arms, in which every curve comes to an end.
+#[test]
+fn ready_made_scenarios_of_capacity_run_and_tell_beforehand_how_long() {
+    for card in ["h100", "a100"] {
+        for probe in ["inference", "llm-decode"] {
+            let (_, text) = scenario::load(&format!("capacity/{card}-{probe}")).unwrap();
+            let model = model(if card == "h100" { "h100-sxm" } else { "a100-80gb" });
+            let simulator = Simulator::new(model, None);
+            let planned = plan(&text, &simulator, model, None);
+            assert_eq!(planned.curves.len(), 5, "{card}-{probe}");
+            let takes = one_place_each(&lengths(&planned)).total();
+            assert!(takes <= planned.design.tier.budget(), "{card}-{probe}: {takes}");
+            let notes = verdict::foreseen(&planned, jiff::civil::date(2026, 11, 26));
+            assert!(notes.iter().all(|note| note.what.starts_with("nothing is required")), "{card}-{probe}: {notes:?}");
+
+            let short = text.replace("window = \"5s\"", "blocks = 13\nwindow = \"2500ms\"");
+            assert_ne!(short, text);
+            let planned = plan(&short, &simulator, model, None);
+            let folder = tempfile::tempdir().unwrap();
+            let (run, verdict) = run_in(&folder.path().join("run"), &simulator, &planned, &short);
+            for curve in &verdict.curves {
+                let name = &run.manifest.plan.curves[curve.curve].name;
+                assert!(curve.complete, "{card}-{probe}, {name}: {:#?}", states(curve));
+                let measured = curve.levels.iter().filter(|level| level.arms > 0).count() as u32;
+                assert!((1..=run.manifest.plan.curves[curve.curve].most).contains(&measured), "{name}: {measured}");
+                // More than the GPU can do is told without a latency.
+                for level in curve.levels.iter().filter(|level| level.saturated) {
+                    assert!(level.each.iter().all(|tenant| tenant.latencies.is_empty()), "{level:#?}");
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Scratch, crosstalk};
+use crate::support::{Scratch, compare_with_docs, crosstalk};
 
 /// Two tenants in MIG instances of a simulated H100. Of a margin so narrow, seed 3 is inconclusive and seed 1 is not.
 const TENANTS: &str = r#"schema = 1
@@ -111,23 +111,6 @@ impl Walk {
     }
 }
 
-/// The parts of docs/gate.md between `<!-- NAME -->` and `<!-- end of NAME -->`. `CROSSTALK_BLESS=1` writes them.
-fn compare_with_docs(parts: &[(&str, String)]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gate.md");
-    let mut text = std::fs::read_to_string(&path).unwrap();
-    for (name, part) in parts {
-        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
-        let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("docs/gate.md has no {begin}"));
-        let (found, after) = rest.split_once(&end).unwrap();
-        if std::env::var_os("CROSSTALK_BLESS").is_some() {
-            text = format!("{before}{begin}{part}{end}{after}");
-        } else {
-            assert!(found == part, "docs/gate.md is out of date: run the tests once with CROSSTALK_BLESS=1\n{part}");
-        }
-    }
-    std::fs::write(&path, text).unwrap();
-}
-
 /// A driver that is there and does not answer: nothing is measured, and there is nothing to judge. `None`: this machine has
 /// a driver, whose words are others; without a visible device it measures nothing either.
 fn broken_driver(root: &Path) -> Option<String> {
@@ -188,7 +171,7 @@ fn a_pipeline_walks_through_the_gate() {
     walk.run_on(LATER, "later", "two-tenants.toml", "1");
     let stale = "later --policy compared.toml --baseline baseline.json --today 2026-07-15";
     step("stale baseline", 4, stale, "its latest run, of 2026-06-01, is 44 days old, 30 at most");
-    compare_with_docs(&parts);
+    compare_with_docs("gate.md", &parts);
 }
 
 #[test]

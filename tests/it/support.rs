@@ -282,3 +282,20 @@ impl Scratch {
         tree(self.root())
     }
 }
+
+/// The parts of docs/FILE between `<!-- NAME -->` and `<!-- end of NAME -->`. `CROSSTALK_BLESS=1` writes them.
+pub fn compare_with_docs(file: &str, parts: &[(&str, String)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file);
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (name, part) in parts {
+        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+        let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("docs/{file} has no {begin}"));
+        let (found, after) = rest.split_once(&end).unwrap();
+        if std::env::var_os("CROSSTALK_BLESS").is_some() {
+            text = format!("{before}{begin}{part}{end}{after}");
+        } else {
+            assert!(found == part, "docs/{file} is out of date: run the tests once with CROSSTALK_BLESS=1\n{part}");
+        }
+    }
+    std::fs::write(&path, text).unwrap();
+}

@@ -8,19 +8,20 @@ use crate::support::stand_in::StandIn;
 
 const H100: &str = "[[gpu]]\nmodel = \"h100-sxm\"\n";
 
-/// The ready-made scenario with eight tenants and windows for this machine: what is left of it is one density.
-fn eight(rate: &str) -> String {
+/// The ready-made scenario with eight tenants of this probe, and arms for this machine: what is left of it is one density.
+fn eight(params: &str, rate: &str) -> String {
     let ready_made = include_str!("../../scenarios/capacity/h100-inference.toml");
-    let text = |from: &str, to: &str, text: String| {
-        assert!(text.contains(from), "no {from} in {text}");
-        text.replacen(from, to, 1)
-    };
-    let at = ready_made.find("[[arrangement]]").unwrap();
-    let head = text("tier = \"acceptance\"", "tier = \"acceptance\"\nwindow = \"2s\"", ready_made[..at].to_owned());
-    let head = text("blocks = 24", "blocks = 13", head);
-    let head = text("poisson = \"100/s\"", &format!("poisson = \"{rate}\""), head);
-    let head = text("device = \"sim:h100-sxm\"\n", "", head);
-    let eight = "tenants = { count = [8], all = \"inference\" }";
+    let mut head = ready_made[..ready_made.find("[[arrangement]]").unwrap()].to_owned();
+    for (from, to) in [
+        ("window = \"5s\"", "blocks = 13\nwindow = \"2s\""),
+        ("params = { layers = 48, weights = \"2GiB\", pairs = 25000, input = \"1MiB\" }", params),
+        ("poisson = \"20/s\"", rate),
+        ("device = \"sim:h100-sxm\"\n", ""),
+    ] {
+        assert!(head.contains(from), "no {from} in {head}");
+        head = head.replacen(from, to, 1);
+    }
+    let eight = "tenants = { count = 8, all = \"inference\" }";
     format!("{head}[[arrangement]]\nname = \"time-slicing\"\nsharing = \"time-slicing\"\n{eight}\n")
 }
 
@@ -34,7 +35,7 @@ fn level(dir: &std::path::Path) -> Value {
 fn eight_processes_are_measured_at_once_and_few_cores_are_said() {
     let _alone = alone();
     let machine = StandIn::new(H100);
-    let run = Run::start(&machine, "eight", &eight("20/s"), &[]);
+    let run = Run::start(&machine, "eight", &eight("params = { weights = \"96MiB\" }", "poisson = \"20/s\""), &[]);
     let dir = run.dir.clone();
     let said = run.end().ended(0, &[]);
     assert!(said.out.starts_with("STAND-IN DRIVER: nothing below was measured on hardware"), "{}", said.out);
@@ -81,8 +82,8 @@ fn eight_processes_are_measured_at_once_and_few_cores_are_said() {
 fn more_than_eight_processes_can_be_served_is_no_latency() {
     let _alone = alone();
     let machine = StandIn::new(H100);
-    // Each would fill the GPU alone.
-    let run = Run::start(&machine, "over", &eight("2000/s"), &[]);
+    // Each would fill the GPU by itself.
+    let run = Run::start(&machine, "over", &eight("params = { pairs = 25000 }", "poisson = \"2000/s\""), &[]);
     let dir = run.dir.clone();
     run.end().ended(0, &["saturated"]);
     assert_no_tenants(&machine);
