@@ -67,7 +67,7 @@ window = "200ms"
 
 [victim]
 panel = [
-    {{ probe = "launch", name = "-launch", arrivals = {{ poisson = "20000/s" }} }},
+    {{ probe = "launch", name = "-launch", arrivals = {{ poisson = "20000/s" }}, slo = {{ p99 = "50ms" }} }},
     {{ probe = "h2d", name = "__h2d__" }},
 ]
 
@@ -84,6 +84,11 @@ name = "-3"
 sharing = "time-slicing"
 tenants = 2
 require = {{ default = "isolated" }}
+
+[[arrangement]]
+name = "-4"
+sharing = "mps"
+tenants = {{ count = [1, 2], all = "-launch" }}
 
 [[accept]]
 cell = "-3/-2"
@@ -239,7 +244,7 @@ def check_csv(text, report):
             assert [number(row[key]) for key in ("ratio", "ratio_low", "ratio_high")] == [
                 ratio["estimate"], ratio["low"], ratio["high"]
             ]
-    return f"{len(rows)} rows"
+    return f"{len(rows)} rows of cells, {len(densities)} of densities"
 
 
 def check_markdown(text, report):
@@ -330,8 +335,8 @@ def hostile_names(root, folder):
     plan["inventory"]["driver"] = "=1" + EVIL
     gpu = plan["inventory"]["gpus"][plan["gpu"]]
     gpu["name"], gpu["uuid"] = "@" + EVIL, "+" + EVIL
-    for kind in ("panel", "neighbours", "arrangements"):
-        for at, one in enumerate(plan[kind]):
+    for kind in ("panel", "neighbours", "arrangements", "curves"):
+        for at, one in enumerate(plan.get(kind, [])):
             one["name"] = (EVIL, LONG, "\t", "# EOF", "-1+cmd|' /C calc'!A0")[at % 5] + str(at)
             if kind == "panel":
                 one["series"] = [one["name"]]

@@ -30,7 +30,7 @@ pub(in crate::report) struct DensityChart {
 /// The chart. Curves are told apart by the letter at their dots, not by their colour alone.
 pub(in crate::report) fn density(c: &DensityChart) -> Result<Drawn, Failed> {
     let (w, h) = (760 * FINE, 330 * FINE);
-    let (left, right, bottom) = (62 * FINE, 30 * FINE, 30 * FINE);
+    let (left, right, bottom) = (84 * FINE, 30 * FINE, 30 * FINE);
     let all = || c.curves.iter().flat_map(|(_, points)| points);
     let drawn = |p: &&DensityPoint| p.tenants.is_finite() && (p.saturated || (p.ns.is_finite() && p.ns > 0.0));
     let Some(x) = Axis::over(all().filter(drawn).map(|p| p.tenants), false, left, w - right) else {
@@ -74,7 +74,15 @@ pub(in crate::report) fn density(c: &DensityChart) -> Result<Drawn, Failed> {
                 canvas.text(mark, (at, 8 * FINE + band / 2 - 2 * FINE), HPos::Center, Ink::Text)?;
             }
         }
-        for tenants in x.ticks().into_iter().filter(|t| t.fract() == 0.0) {
+        // Each density that stands there, as far as there is room.
+        let mut numbers: Vec<f64> = all().filter(drawn).map(|p| p.tenants).collect();
+        numbers.sort_by(f64::total_cmp);
+        let mut free = i32::MIN;
+        for tenants in numbers {
+            if x.at(tenants) < free {
+                continue;
+            }
+            free = x.at(tenants) + 24 * FINE;
             canvas.line(&[(x.at(tenants), h - bottom), (x.at(tenants), h - bottom + 4 * FINE)], Ink::Grid)?;
             canvas.text(&plain(tenants, ""), (x.at(tenants), h - bottom + 14 * FINE), HPos::Center, Ink::Text)?;
         }

@@ -6,8 +6,7 @@ use crate::report::format::{nine_digits, time};
 use crate::report::model::{RequiredOf, Requirement};
 use crate::scenario::{Arrivals, Quantile, Slo};
 use crate::verdict::{
-    CurveVerdict, Factor, LevelState, LevelVerdict, LoneTenant, RequirementState, RunVerdict, Saturated, SloState,
-    TenantVerdict,
+    CurveVerdict, Factor, LevelState, LevelVerdict, LoneTenant, RequirementState, RunVerdict, SloState, TenantVerdict,
 };
 
 use super::words;
@@ -83,11 +82,10 @@ fn of_lone(name: &str, lone: &LoneTenant) -> Lone {
 fn density(plan: &Plan, curve: &CurveVerdict, v: &LevelVerdict) -> DensityHere {
     let level = plan.curves[curve.curve].levels.iter().find(|level| level.tenants == v.tenants);
     let arrangement = plan.arrangements.get(v.arrangement);
-    let overloads = || v.each.iter().filter_map(|tenant| tenant.saturated);
-    let worst = overloads().max_by(|a, b| a.growth.total_cmp(&b.growth));
+    let overloads = v.each.iter().filter_map(overload);
+    let worst = overloads.max_by(|a, b| a.growth.unwrap_or(0.0).total_cmp(&b.growth.unwrap_or(0.0)));
     // Whatever the verdict carries: one latency of it would be one too many.
-    let saturated =
-        worst.map(overload).or_else(|| v.saturated.then_some(Overload { growth: None, served: None, planned: None }));
+    let saturated = worst.or_else(|| v.saturated.then_some(Overload { growth: None, served: None, planned: None }));
     let each: Vec<TenantHere> = v.each.iter().map(|t| tenant(curve, t, saturated.is_some())).collect();
     let (state, reason) = match &v.state {
         LevelState::Met {} => (DensityState::Met, None),
@@ -138,12 +136,14 @@ fn tenant(curve: &CurveVerdict, v: &TenantVerdict, saturated: bool) -> TenantHer
         served: nine_digits(v.served),
         good: nine_digits(v.good),
         memory: v.memory,
-        saturated: v.saturated.map(overload),
+        saturated: overload(v),
     }
 }
 
-fn overload(s: Saturated) -> Overload {
-    Overload { growth: nine_digits(s.growth), served: nine_digits(s.served), planned: nine_digits(s.planned) }
+/// How a tenant's backlog grows, with the rates that its row has.
+fn overload(v: &TenantVerdict) -> Option<Overload> {
+    let growth = nine_digits(v.saturated?.growth);
+    Some(Overload { growth, served: nine_digits(v.served), planned: nine_digits(v.planned) })
 }
 
 /// The worst at each quantile; of one that is not known of every tenant, nobody can say which is.

@@ -128,8 +128,8 @@ fn the_knee_is_where_the_tail_leaves_the_double() {
     assert_eq!(
         curves[3].knee.as_deref(),
         Some(
-            "of no density it is shown that p99 stays within 2× of exclusive (not with 1); of none within 1.5× (not with 1); \
-             up to 7 within 5× (none is shown beyond)."
+            "no density is shown to keep p99 within 2× of exclusive (not with 1); none within 1.5× (not with 1); up to 7 \
+             within 5× (none is shown beyond)."
         )
     );
     assert_eq!(curves[0].knee, None, "against itself alone there is nothing to say");
@@ -176,8 +176,9 @@ fn no_latency_of_a_saturated_density_stands_in_any_format() {
 fn one_saturated_tenant_takes_the_latencies_of_all_away() {
     let (run, mut verdict) = sample::alone(&[(1, Met(11.0)), (2, Met(12.0))]);
     let level = &mut verdict.curves[0].levels[1];
+    level.each[1].served = 17.5;
     level.each[1].saturated =
-        Some(crate::verdict::Saturated { growth: 2.5, served: 17.5, planned: 20.0, service_ns: Some(PLANTED.0) });
+        Some(crate::verdict::Saturated { growth: 2.5, served: 99.0, planned: 99.0, service_ns: Some(PLANTED.0) });
     let curve = Report::build(&run, &verdict).runs.remove(0).curves.remove(0);
     let density = &curve.densities[1];
     assert_eq!((density.worst.len(), density.ratio, &density.over), (0, None, &vec![None]));

@@ -170,9 +170,9 @@ pub(super) fn knee(c: &CurveHere, reference: &str, of: u32) -> Option<String> {
             }
             (Some(within), ..) => format!("up to {within} within {times} ({beyond})"),
             (None, Some(_), 0) => {
-                format!("of no density it is shown that {quantile} stays within {times} of {against} ({beyond})")
+                format!("no density is shown to keep {quantile} within {times} of {against} ({beyond})")
             }
-            (None, Some(_), _) => format!("of none within {times} ({beyond})"),
+            (None, Some(_), _) => format!("none within {times} ({beyond})"),
             (None, None, 0) => format!("whether {quantile} stays within {times} of {against} is not known"),
             (None, None, _) => format!("within {times}: not known"),
         }
