@@ -28,7 +28,8 @@ pub(super) fn crossing(states: &[State]) -> (Option<usize>, Option<usize>) {
 
 /// Index of the level that is measured next; `None`: the curve is complete.
 ///
-/// What was begun is measured to its end first. Where every listed density is asked for they come next, rising. Then what lies
+/// What was begun is measured to its end first. Then the lone tenant, with which all others are compared. Where every listed
+/// density is asked for they come next, rising. Then what lies
 /// between the largest met and the smallest missed is halved until nothing is left there, or as many were measured as the error
 /// rate is divided among. An undecided one is left out, and the longest stretch beside it is halved: its neighbours would be as near
 /// to their bounds as it. Of n densities the halving measures ⌈log2(n + 1)⌉ at most if none is undecided; a listed one is taken
@@ -38,6 +39,9 @@ pub(super) fn next(curve: &Curve, states: &[State]) -> Option<usize> {
         return Some(begun);
     }
     let open = |index: &usize| states[*index] == State::NotRun;
+    if curve.levels.first().is_some_and(|level| level.tenants == 1) && open(&0) {
+        return Some(0);
+    }
     if curve.every
         && let Some(listed) = (0..states.len()).find(|index| open(index) && curve.levels[*index].listed)
     {
@@ -77,7 +81,8 @@ mod tests {
         let levels: Vec<Level> = (first..=last)
             .map(|tenants| Level { tenants, arrangement: tenants as usize, listed: listed.contains(&tenants) })
             .collect();
-        let most = u32::try_from(levels.len() + 1).unwrap().next_power_of_two().ilog2();
+        let lone = u32::from(first == 1);
+        let most = lone + (levels.len() as u32 + 1 - lone).next_power_of_two().ilog2();
         Curve {
             name: "mode".to_owned(),
             sharing: SharingMode::TimeSlicing,
@@ -112,10 +117,10 @@ mod tests {
     #[test]
     fn listed_ones_come_first_and_then_what_lies_between() {
         let curve = curve(USUAL, false);
-        assert_eq!(order(&curve, crossing_at(4)), [8, 4, 6, 5]);
-        assert_eq!(order(&curve, crossing_at(16)), [8, 12, 16]);
-        assert_eq!(order(&curve, crossing_at(0)), [8, 4, 2, 1]);
-        assert_eq!(order(&curve, crossing_at(14)), [8, 12, 16, 14, 15]);
+        assert_eq!(order(&curve, crossing_at(4)), [1, 8, 4, 6, 5]);
+        assert_eq!(order(&curve, crossing_at(16)), [1, 8, 12, 16]);
+        assert_eq!(order(&curve, crossing_at(0)), [1]);
+        assert_eq!(order(&curve, crossing_at(14)), [1, 8, 12, 14, 15]);
     }
 
     /// Sixteen densities of which five are measured at most, and one where only the ends are listed.
