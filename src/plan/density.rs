@@ -45,6 +45,8 @@ impl Resolver<'_> {
             levels.push(Level { tenants, arrangement: arrangements.len(), listed });
             arrangements.push(planned);
         }
+        let lone =
+            levels.first().is_some_and(|first| first.tenants == 1 && arrangements[first.arrangement].skipped.is_none());
         Curve {
             name: self.arrangement.name.clone(),
             sharing: self.arrangement.sharing,
@@ -52,7 +54,7 @@ impl Resolver<'_> {
             every: wanted.every,
             at_least: wanted.at_least,
             levels,
-            most: most(&can_be, wanted.every),
+            most: most(&can_be, lone, wanted.every),
         }
     }
 
@@ -180,17 +182,18 @@ fn window(design: &Design, probe: &Probe) -> Nanos {
     Nanos::millis(u64::try_from(each).unwrap_or(u64::MAX / 1_000_000)).clamp(SHORTEST_WINDOW, LONGEST_WINDOW)
 }
 
-/// Densities that are measured at most, of those that can be, rising, each with whether it is listed: as many as a bisection
-/// over n takes at worst, ⌈log₂(n + 1)⌉; where every listed one is measured, those, and a bisection of the most that lie
-/// between two of them. One at least, for the error rate is divided by it.
-fn most(can_be: &[bool], every: bool) -> u32 {
+/// Densities that are measured at most, of those that can be, rising, each with whether it is listed: the lone tenant, and as
+/// many as a bisection over the n others takes at worst, ⌈log₂(n + 1)⌉; where every listed one is measured, those, and a
+/// bisection of the most that lie between two of them. One at least, for the error rate is divided by it.
+fn most(can_be: &[bool], lone: bool, every: bool) -> u32 {
     let bisection = |n: usize| usize::BITS - n.leading_zeros();
     let most = if every {
         let listed = can_be.iter().filter(|listed| **listed).count() as u32;
         let between = can_be.split(|listed| *listed).map(<[bool]>::len).max().unwrap_or(0);
         listed + bisection(between)
     } else {
-        bisection(can_be.len())
+        let lone = usize::from(lone);
+        lone as u32 + bisection(can_be.len() - lone)
     };
     most.max(1)
 }

@@ -76,7 +76,8 @@ pub fn objective_arms(alpha: f64) -> usize {
 /// that is farther beyond what is allowed; bounds drawn at a part of the level leave room for it.
 ///
 /// A lower bound at a smaller level than the upper one's, as that of one of many tenants, takes far more resamples: it is drawn
-/// only where Student's t does not leave the question open by itself, and of no other bound than the one asked for.
+/// only where Student's t does not leave the question open by itself, and of no other bound than the one asked for; and of the
+/// stricter ones a few are asked, evenly spread.
 pub fn objective_bounds(
     arms: &[Counts<'_>],
     bound_ns: u64,
@@ -121,7 +122,10 @@ pub fn objective_bounds(
     if above {
         let stricter = rows.filter(|(_, bucket)| bucket.highest() <= bound_ns).map(|(row, _)| pool.over(row));
         let met = stricter.filter(|over| within(over, |_, high, allowed| high <= allowed));
-        let high = met.filter_map(|over| of(&over)).map(|b| b.high).find(|high| *high <= allowed);
+        let high = |met: &mut dyn Iterator<Item = Vec<Over>>| {
+            met.filter_map(|over| of(&over)).map(|b| b.high).find(|high| *high <= allowed)
+        };
+        let high = if apart { high(&mut few(met.collect()).into_iter()) } else { high(&mut { met }) };
         bounds.high = high.unwrap_or(bounds.high);
     } else {
         let looser = rows.rev().filter(|(_, bucket)| bucket.highest() > bound_ns).map(|(row, _)| pool.over(row));
@@ -130,6 +134,16 @@ pub fn objective_bounds(
         bounds.low = low.unwrap_or(bounds.low);
     }
     Some(bounds)
+}
+
+/// Stricter bounds that are asked for one of many tenants.
+const STRICTER: usize = 8;
+
+/// As many of `all`, evenly spread from the first to the last.
+fn few<T>(all: Vec<T>) -> Vec<T> {
+    let (last, most) = (all.len().saturating_sub(1), STRICTER - 1);
+    let taken = |at: usize| last <= most || (0..=most).any(|step| step * last / most == at);
+    all.into_iter().enumerate().filter(|(at, _)| taken(*at)).map(|(_, one)| one).collect()
 }
 
 /// Whether the lower bound of [`objective_bounds`] lies beyond what is `allowed`, where its level is the smaller one: without
@@ -227,6 +241,14 @@ mod tests {
         let b = bounds(&[0, 0, 0, 60, 0, 0, 0, 0, 60, 0, 0, 0]).unwrap();
         assert!((b.share - 0.01).abs() < 1e-12);
         assert_eq!((b.low, b.high), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_few_are_spread_from_the_first_to_the_last() {
+        let of = |n: usize| few((0..n).collect::<Vec<_>>());
+        assert_eq!(of(15), [0, 2, 4, 6, 8, 10, 12, 14]);
+        assert_eq!((of(0), of(8).len(), of(9).len()), (Vec::new(), 8, 8));
+        assert_eq!((of(100)[0], of(100)[7]), (0, 99));
     }
 
     /// Eighteen arms suffice for 1 %, and not for a level a thousand times as small: 0.15 · 10⁻⁵ takes twenty.

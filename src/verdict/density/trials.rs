@@ -12,7 +12,7 @@ use crate::stats::{Bucket, proportion_lower, proportion_upper};
 use crate::verdict::cell::on_all_cores;
 
 /// Tenants at most.
-const TENANTS: u32 = 16;
+const TENANTS: u32 = 8;
 /// Requests of a tenant in an arm: eight thousand in all seventeen, as a plan takes them.
 const REQUESTS: usize = 471;
 /// What a tenant's p99 is of the bound where it meets it, and where it does not.
@@ -84,7 +84,7 @@ fn level(kind: Kind, stream: &mut Stream) -> f64 {
 }
 
 fn crowd(seed: u64) -> Crowd {
-    let listed = vec![1, 2, 3, 4, 6, 8, 12, TENANTS];
+    let listed = vec![1, 2, 3, 4, 6, TENANTS];
     Crowd { seed, curves: vec![("time-slicing", SharingMode::TimeSlicing, listed)], ..Crowd::default() }
 }
 
@@ -134,15 +134,17 @@ fn no_search_of_three_hundred_errs() {
     let undecided = all.iter().filter(|f| f.undecided > 0).count();
     let told = format!("{measured} measured in 300, {most} at most, {exact} exact, {undecided} with one undecided");
     println!("{told}");
-    assert!(most <= 5 && measured <= 1_440, "{told}");
-    assert!(exact >= 240 && undecided <= 60, "{told}");
+    assert!(most <= 4 && measured <= 1_200, "{told}");
+    // Seventeen arms at a quarter of 1 % are few for a tenth: about half of the searches leave a density undecided. These were 147
+    // and 159 when they were first counted, and are to become no worse.
+    assert!(exact >= 140 && undecided <= 165, "{told}");
 }
 
 /// The same through the public way, which judges every density again each time.
 #[test]
 fn next_density_is_the_search() {
     let bank = Bank::new(Kind::RunToRun);
-    for c in [0, 5, 16] {
+    for c in [0, 5, 8] {
         let tenants = bank.tenants(c, c as u32, BY_A_TENTH);
         let mut run = crowd(c).run();
         let mut order = Vec::new();
