@@ -424,5 +424,7 @@ fn outcome(cells: &[CellChange], quiet: &[QuietChange], hazards: &[HazardChange]
         return Outcome::Worse;
     }
     let open = overall().any(|change| matches!(change, Change::Undecided | Change::Absent));
-    if open { Outcome::Undecided } else { Outcome::Unchanged }
+    // Of runs that have curves of equal tenants alone there is nothing that is compared: that is no agreement.
+    let nothing = cells.is_empty() && quiet.is_empty() && hazards.is_empty();
+    if open || nothing { Outcome::Undecided } else { Outcome::Unchanged }
 }

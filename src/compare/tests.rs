@@ -514,3 +514,17 @@ fn what_is_no_difference_is_refused() {
         assert!(Blocks::try_from(bad.to_owned()).is_err(), "{bad:?}");
     }
 }
+
+/// Runs of curves alone have nothing that is compared, which is no agreement.
+#[test]
+fn runs_without_anything_to_compare_are_not_called_unchanged() {
+    let bare = |number| {
+        let mut evidence = fixture::run(number);
+        evidence.run.cells.clear();
+        evidence.run.quiet.clear();
+        evidence
+    };
+    let comparison = compare(&group([bare(1)]), &bare(2), &[]).unwrap();
+    assert_eq!(comparison.outcome, Outcome::Undecided);
+    assert!(comparison.summary.contains("how many tenants meet is not compared"), "{}", comparison.summary);
+}

@@ -47,6 +47,12 @@ pub(super) fn summary(c: &Comparison) -> String {
             say(cells(Change::Absent), "cells of the base are not there");
             say(hazards(Change::Undecided), "hazards that were decided are not any more");
             say(hazards(Change::Absent), "hazards of the base are not there");
+            if c.cells.is_empty() && c.hazards.is_empty() && c.quiet.is_empty() {
+                say(
+                    vec!["they have no cell, hazard or quiet level; how many tenants meet is not compared".to_owned()],
+                    "",
+                );
+            }
         }
         Outcome::Unchanged => {
             let same = c.cells.iter().filter(|cell| cell.change == Change::Same).count() as u64;
