@@ -99,12 +99,14 @@ impl<'a> Context<'a> {
         let next = AtomicUsize::new(0);
         let committed = Committed::default();
         let failure: Mutex<Option<ExperimentError>> = Mutex::new(None);
+        let given_up: Mutex<Option<String>> = Mutex::new(None);
         let failed = AtomicBool::new(false);
         let (send, receive) = mpsc::channel::<(usize, Message)>();
         std::thread::scope(|scope| {
             for _ in 0..many {
                 let send = send.clone();
-                let (next, committed, failure, failed) = (&next, &committed, &failure, &failed);
+                let (next, committed, failed) = (&next, &committed, &failed);
+                let (failure, given_up) = (&failure, &given_up);
                 scope.spawn(move || {
                     let mut sessions = Sessions::default();
                     let mut outcome = Ok(GivenUp(None));
@@ -119,6 +121,12 @@ impl<'a> Context<'a> {
                             Ok(())
                         });
                         let _ = send.send((index, Message::End));
+                        if let Ok(GivenUp(Some(reason))) = &outcome {
+                            failed.store(true, Ordering::Relaxed);
+                            if let Ok(mut first) = given_up.lock() {
+                                first.get_or_insert_with(|| reason.clone());
+                            }
+                        }
                     }
                     if let Err(error) = outcome.and_then(|_| sessions.close()) {
                         failed.store(true, Ordering::Relaxed);
@@ -137,8 +145,7 @@ impl<'a> Context<'a> {
         })?;
         match failure.into_inner() {
             Ok(Some(error)) => Err(error),
-            // Sessions side by side are those of the simulator, whose tenants do not die.
-            _ => Ok(GivenUp(None)),
+            _ => Ok(GivenUp(given_up.into_inner().unwrap_or_default())),
         }
     }
 

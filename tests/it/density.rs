@@ -140,3 +140,18 @@ fn ready_made_scenarios_of_capacity_run_and_tell_beforehand_how_long() {
         }
     }
 }
+
+/// More tenants than the simulated machine has queues for: the curve ends there, with the reason.
+#[test]
+fn a_density_that_the_machine_cannot_bring_up_ends_its_curve() {
+    let text = "schema = 1\nname = \"many\"\n[design]\nblocks = 13\nwindow = \"1s\"\n[victim]\npanel = [{ probe = \"launch\", arrivals = \
+                { poisson = \"50/s\" }, slo = { p99 = \"1ms\" } }]\n[[arrangement]]\nname = \"mps\"\nsharing = \"mps\"\ntenants = { \
+                count = [1, 4, 40], all = \"launch\", every = true }\n";
+    let model = model("h100-sxm");
+    let (_, verdict) = simulate(text, &Simulator::new(model, None), model, None);
+    let curve = &verdict.curves[0];
+    assert!(curve.complete, "{:#?}", states(curve));
+    let last = curve.levels.last().unwrap();
+    assert!(matches!(last.state, LevelState::Undecided { .. }) && !last.notes.is_empty(), "{last:#?}");
+    assert!(curve.met.is_some_and(|met| met >= 4), "{:#?}", states(curve));
+}
