@@ -49,7 +49,7 @@ fn where_none_meets_it_says_so() {
     let told = crossing(&[(4, Missed(60.0)), (8, NotRun)]);
     assert_eq!(told, format!("4 tenants do not meet {ASK} each; fewer were not asked for; 99 %."));
     let told = crossing(&[(1, Undecided("too near")), (2, Missed(60.0))]);
-    assert_eq!(told, format!("2 tenants do not meet {ASK} each; 1 is undecided (too near); 99 %."));
+    assert_eq!(told, format!("2 tenants do not meet {ASK} each; 1 is undecided; 99 %."));
 }
 
 #[test]
@@ -61,12 +61,12 @@ fn where_all_meet_more_were_not_asked_for() {
 #[test]
 fn what_is_undecided_between_is_named() {
     let told = crossing(&[(4, Met(11.0)), (5, Undecided("too near")), (6, Undecided("too near")), (7, Missed(60.0))]);
-    assert_eq!(told, format!("4 tenants meet {ASK} each; 5–6 are undecided (too near); 7 do not; 99 %."));
+    assert_eq!(told, format!("4 tenants meet {ASK} each; 5–6 are undecided; 7 do not; 99 %."));
     let told = crossing(&[(4, Met(11.0)), (5, Undecided("an arm was lost.")), (6, Undecided("too near"))]);
-    assert_eq!(told, format!("4 tenants meet {ASK} each; 5–6 are undecided (5: an arm was lost); 99 %."));
+    assert_eq!(told, format!("4 tenants meet {ASK} each; 5–6 are undecided; 99 %."));
     // What lies between and was never measured is neither.
     let told = crossing(&[(4, Met(11.0)), (5, NotRun), (6, Undecided("too near")), (7, NotRun), (8, Missed(60.0))]);
-    let between = "5 were not measured; 6 are undecided (too near); 7 were not measured";
+    let between = "5 were not measured; 6 are undecided; 7 were not measured";
     assert_eq!(told, format!("4 tenants meet {ASK} each; {between}; 8 do not; 99 %."));
     let told = crossing(&[(4, Met(11.0)), (8, Missed(60.0))]);
     assert_eq!(told, format!("4 tenants meet {ASK} each; what lies between was not asked for; 8 do not; 99 %."));

@@ -107,7 +107,8 @@ fn of_group(group: &[&DensityHere]) -> String {
     });
     let are = are(first, last);
     match group[0].state {
-        DensityState::Undecided => format!("{who} {are} undecided{why}"),
+        // Why is said of each in its own row: it would bury the answer.
+        DensityState::Undecided => format!("{who} {are} undecided"),
         DensityState::Skipped => format!("{who} {are} not possible{why}"),
         DensityState::NotRun => format!("{who} {} not measured", if are == "is" { "was" } else { "were" }),
         // Neither lies between by what the two ends mean.
