@@ -402,22 +402,25 @@ mod tests {
     fn a_curve_takes_at_most_its_longest_densities() {
         let plan = dense("count = [1, 2, 4]", "100/s");
         let places = lengths(&plan);
-        // Three of the four, ⌈log₂ 5⌉: not the lone tenant. Three generations of N tenants, arranged once; six arms each.
-        assert_eq!(plan.curves[0].most, 3);
-        assert_eq!(places.iter().map(|place| place.arrangement).collect::<Vec<_>>(), [1, 2, 3]);
+        // All four: a bisection, with two to spare. Three generations of N tenants, arranged once; six arms each.
+        assert_eq!(plan.curves[0].most, 4);
+        assert_eq!(places.iter().map(|place| place.arrangement).collect::<Vec<_>>(), [0, 1, 2, 3]);
         let expected = Length {
             tenants: Nanos::millis(2_000 + 3 * (2_000 + 4 * 300)),
             between: Nanos::millis(6 * (1_200 + 70)),
             windows: Nanos::millis(6 * 60),
             ..Length::default()
         };
-        assert_eq!(places[2].length, expected);
+        assert_eq!(places[3].length, expected);
         assert_eq!(one_place_each(&places).total(), places.iter().map(|place| place.length.total()).sum::<Nanos>());
         // Every listed one, and one between two and four.
         let every = dense("count = [1, 2, 4], every = true", "100/s");
         assert_eq!(lengths(&every).iter().map(|place| place.arrangement).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        let every = dense("count = [1, 2, 7], every = true", "100/s");
-        assert_eq!(lengths(&every).iter().map(|place| place.arrangement).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 6]);
+        let every = dense("count = [1, 2, 10], every = true", "100/s");
+        assert_eq!(lengths(&every).iter().map(|place| place.arrangement).collect::<Vec<_>>(), [0, 1, 4, 5, 6, 7, 8, 9]);
+        // The longest of a search: seven of sixteen.
+        let search = dense("count = [1, 16]", "100/s");
+        assert_eq!(lengths(&search).first().map(|place| place.arrangement), Some(9));
     }
 
     #[test]

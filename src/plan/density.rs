@@ -182,9 +182,12 @@ fn window(design: &Design, probe: &Probe) -> Nanos {
     Nanos::millis(u64::try_from(each).unwrap_or(u64::MAX / 1_000_000)).clamp(SHORTEST_WINDOW, LONGEST_WINDOW)
 }
 
-/// Densities that are measured at most, of those that can be, rising, each with whether it is listed: the lone tenant, and as
-/// many as a bisection over the n others takes at worst, ⌈log₂(n + 1)⌉; where every listed one is measured, those, and a
-/// bisection of the most that lie between two of them. One at least, for the error rate is divided by it.
+/// Densities that are measured beyond what a bisection takes, where some are undecided: one on either side of it.
+const SPARE: u32 = 2;
+
+/// Densities that are measured at most, of those that can be, rising, each with whether it is listed: the lone tenant, as many as
+/// a bisection over the n others takes at worst, ⌈log₂(n + 1)⌉, and some to spare; where every listed one is measured, those,
+/// a bisection of the most that lie between two of them, and as many to spare. One at least, for the error rate is divided by it.
 fn most(can_be: &[bool], lone: bool, every: bool) -> u32 {
     let bisection = |n: usize| usize::BITS - n.leading_zeros();
     let most = if every {
@@ -195,7 +198,7 @@ fn most(can_be: &[bool], lone: bool, every: bool) -> u32 {
         let lone = usize::from(lone);
         lone as u32 + bisection(can_be.len() - lone)
     };
-    most.max(1)
+    (most + SPARE).min(can_be.len() as u32).max(1)
 }
 
 /// With three significant digits: "20 GiB", "0.32 GiB".

@@ -106,22 +106,22 @@ mod tests {
         of(plan).into_iter().map(|warning| warning.what).collect()
     }
 
-    /// Sixteen densities: α is a fifth of 1 %, at which p99 takes ln 0.002 ÷ ln 0.99 = 618.4 requests.
+    /// Sixteen densities: α is a seventh of 1 %, at which p99 takes ln (0.01 ÷ 7) ÷ ln 0.99 = 651.8 requests.
     #[test]
     fn requests_that_can_show_nothing_are_told_beforehand() {
         let long = plan("blocks = 20", "time-slicing", "count = [1, 16]");
         let foretold = Foretold::of(&long, &long.curves[0]).unwrap();
         assert_eq!((foretold.window, foretold.arm, foretold.all), (Nanos::secs(20), 400, 8_000));
-        assert!((foretold.alpha - 0.002).abs() < 1e-12);
-        assert_eq!(foretold.least.iter().map(|(_, least)| *least).collect::<Vec<_>>(), [619]);
+        assert!((foretold.alpha - 0.01 / 7.0).abs() < 1e-12);
+        assert_eq!(foretold.least.iter().map(|(_, least)| *least).collect::<Vec<_>>(), [652]);
         assert_eq!(told(&long), [""; 0]);
         let of =
             |window| told(&plan(&format!("blocks = 20\nwindow = \"{window}\""), "time-slicing", "count = [1, 16]"));
-        assert_eq!(of("1548ms"), [""; 0], "619.2 requests");
+        assert_eq!(of("1631ms"), [""; 0], "652.4 requests");
         assert_eq!(
             of("1540ms"),
             [
-                "c: p99 ≤ 50ms will be met by no density: a tenant has 616 requests over all arms, and it takes 619 at least"
+                "c: p99 ≤ 50ms will be met by no density: a tenant has 616 requests over all arms, and it takes 652 at least"
             ]
         );
     }

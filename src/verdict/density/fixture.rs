@@ -92,7 +92,8 @@ impl Crowd {
                     ..pattern.clone()
                 });
             }
-            let halving = u32::try_from(levels.len() + 1).unwrap().next_power_of_two().ilog2();
+            let all = levels.len() as u32;
+            let halving = ((all + 1).next_power_of_two().ilog2() + 2).min(all);
             let widest = listed.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(1);
             let every = listed.len() as u32 + widest.next_power_of_two().ilog2();
             plan.curves.push(Curve {

@@ -134,9 +134,9 @@ fn no_search_of_three_hundred_errs() {
     let undecided = all.iter().filter(|f| f.undecided > 0).count();
     let told = format!("{measured} measured in 300, {most} at most, {exact} exact, {undecided} with one undecided");
     println!("{told}");
-    assert!(most <= 4 && measured <= 1_200, "{told}");
-    // Seventeen arms at a quarter of 1 % are few for a tenth: about half of the searches leave a density undecided. These were 147
-    // and 159 when they were first counted, and are to become no worse.
+    assert!(most <= 6 && measured <= 1_400, "{told}");
+    // Seventeen arms at a sixth of 1 % are few for a tenth: about half of the searches leave a density undecided. These were 146
+    // and 162 when they were counted, and are to become no worse.
     assert!(exact >= 140 && undecided <= 165, "{told}");
 }
 
