@@ -62,7 +62,9 @@ fn of_curve(plan: &Plan, curve: &Curve) -> Vec<Warning> {
         warn(
             format!(
                 "{}: {} ≤ {} will be met by no density: a tenant has {all} requests over all arms, and it takes {least} at least",
-                curve.name, slo.quantile, slo.bound
+                curve.name,
+                slo.quantile,
+                slo.bound.for_people()
             ),
             "lengthen `window`, or leave it out: it is then as long as the objective takes",
         );
@@ -121,7 +123,7 @@ mod tests {
         assert_eq!(
             of("1540ms"),
             [
-                "c: p99 ≤ 50ms will be met by no density: a tenant has 616 requests over all arms, and it takes 652 at least"
+                "c: p99 ≤ 50 ms will be met by no density: a tenant has 616 requests over all arms, and it takes 652 at least"
             ]
         );
     }
