@@ -121,14 +121,14 @@ fn the_knee_is_where_the_tail_leaves_the_double() {
     assert_eq!(
         curves[1].knee.as_deref(),
         Some(
-            "up to 2 tenants p99 stays within 2× of exclusive (not with 4); up to 1 within 1.5× (not with 2); up to 4 within \
-             5× (not with 5)."
+            "knee: up to 2 tenants p99 stays within 2× of exclusive (not with 4); up to 1 within 1.5× (not with 2); up to 4 \
+             within 5× (not with 5)."
         )
     );
     assert_eq!(
         curves[3].knee.as_deref(),
         Some(
-            "no density is shown to keep p99 within 2× of exclusive (not with 1); none within 1.5× (not with 1); up to 7 \
+            "knee: no density is shown to keep p99 within 2× of exclusive (not with 1); none within 1.5× (not with 1); up to 7 \
              within 5× (none is shown beyond)."
         )
     );

@@ -179,7 +179,7 @@ pub(super) fn knee(c: &CurveHere, reference: &str, of: u32) -> Option<String> {
         }
     };
     let parts: Vec<String> = known.into_iter().enumerate().map(clause).collect();
-    (!parts.is_empty()).then(|| format!("{}.", parts.join("; ")))
+    (!parts.is_empty()).then(|| format!("knee: {}.", parts.join("; ")))
 }
 
 /// "alone under mps: p99 1.02× [1.00 1.04] of exclusive".
