@@ -12,6 +12,7 @@ use crate::stats::{
     Counts, Over, Pool, ShareBounds, objective_arms, objective_bounds, objective_exceeds, planned_requests,
     proportion_upper,
 };
+use crate::units::{significant, trimmed};
 
 /// Error rates of a claim about one objective.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,6 +147,12 @@ impl Side<'_> {
 fn why_open(most: &[Over], bounds: Option<ShareBounds>, allowed: f64, level: f64) -> String {
     let (arms, held) = (most.len() as u64, most.iter().filter(|over| over.over > 0).count() as u64);
     let few = bounds.is_some_and(|b| if b.share > allowed { b.low == 0.0 } else { b.high == 1.0 });
+    if few && held == arms {
+        return format!(
+            "{arms} arms bound nothing at an error rate of {} %; take more blocks",
+            trimmed(&significant(100.0 * level, 2))
+        );
+    }
     if few {
         let up_to = 100.0 * proportion_upper(held, arms, level);
         return format!(
@@ -184,4 +191,23 @@ pub(super) fn load(arms: &[&ArmData], issuer: Issuer, series: &str) -> Option<Sa
 
 fn windows<'a>(arms: &[&'a ArmData], issuer: Issuer) -> impl Iterator<Item = &'a WindowSummary> {
     arms.iter().copied().flat_map(|arm| &arm.summary.windows).filter(move |w| issuer.issued(w))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_decide_is_said_of_what_is_lacking() {
+        let bounds = |share, low, high| Some(ShareBounds { share, low, high });
+        let all = vec![Over { over: 5, total: 10 }; 13];
+        let why = why_open(&all, bounds(0.5, 0.0, 1.0), 0.01, 0.01 / 7.0);
+        assert_eq!(why, "13 arms bound nothing at an error rate of 0.14 %; take more blocks");
+        let mut one = vec![Over { over: 0, total: 10 }; 12];
+        one.push(Over { over: 5, total: 10 });
+        let why = why_open(&one, bounds(0.004, 0.0, 1.0), 0.01, 0.01);
+        assert!(why.starts_with("all requests over it lie in 1 of 13 arms, too few"), "{why}");
+        let why = why_open(&all, bounds(0.02, 0.005, 0.03), 0.01, 0.01);
+        assert!(why.starts_with("the share of requests over it lies too near"), "{why}");
+    }
 }
