@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::sessions::{Context, GivenUp, Sessions};
-use super::{ExperimentError, Progress, looks, record};
+use super::{ExperimentError, Progress, give_up, looks, record};
 use crate::backend::Backend;
 use crate::plan::{Density, Plan};
 use crate::run_dir::{Calibration, ProbeCalibration, RecordedRun, RunDir};
@@ -24,12 +24,17 @@ pub(super) fn run(
     for curve in 0..run.manifest.plan.curves.len() {
         skip(curve, dir, run, on)?;
         let mut before = None;
-        while let Some(index) = verdict::next_density(run, curve).filter(|next| before != Some(*next)) {
+        while let Some(index) = verdict::next_density(run, curve) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            measure(backend, index, dir, run, stop, on)?;
-            before = Some(index);
+            // What was run and lacks arms all the same would be run for ever.
+            match before.replace(index) {
+                Some(same) if same == index => {
+                    give_up(index, "its arms were neither measured nor lost".to_owned(), dir, run, on)?
+                }
+                _ => measure(backend, index, dir, run, stop, on)?,
+            }
         }
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
@@ -81,12 +86,10 @@ fn measure(
     let mut sessions = Sessions::default();
     let given_up = context.run_all(&mut sessions, &work, &mut |happened| record(dir, run, index, happened, on))?;
     sessions.close()?;
-    if let GivenUp(Some(reason)) = given_up {
-        dir.given_up(index, &reason)?;
-        run.given_up.insert(index, reason.clone());
-        on(Progress::Skipped { index, reason });
+    match given_up {
+        GivenUp(Some(reason)) => give_up(index, reason, dir, run, on),
+        GivenUp(None) => Ok(()),
     }
-    Ok(())
 }
 
 /// What the arms of a density need to know: nothing of it is found out, for load and windows are the plan's.

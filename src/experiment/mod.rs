@@ -161,9 +161,7 @@ fn run_arrangements(
             (0..arrangement.grids.len()).filter_map(|grid| run.calibrations.get(&(index, grid)).cloned()).collect();
         let context = Context { backend, manifest: &manifest, arrangement: index, calibrations: &calibrations, stop };
         if let GivenUp(Some(reason)) = run_grids(&context, dir, run, on)? {
-            dir.given_up(index, &reason)?;
-            run.given_up.insert(index, reason.clone());
-            on(Progress::Skipped { index, reason });
+            give_up(index, reason, dir, run, on)?;
         }
         if stop.load(Ordering::Relaxed) {
             return Ok(Ended::Interrupted);
@@ -211,6 +209,20 @@ fn run_grids(
     let given_up = context.run_all(&mut sessions, &work, &mut |happened| record(dir, run, index, happened, on))?;
     sessions.close()?;
     Ok(given_up)
+}
+
+/// Writes down that nothing more of an arrangement is measured.
+fn give_up(
+    index: usize,
+    reason: String,
+    dir: &mut RunDir,
+    run: &mut RecordedRun,
+    on: &mut dyn FnMut(Progress),
+) -> Result<(), ExperimentError> {
+    dir.given_up(index, &reason)?;
+    run.given_up.insert(index, reason.clone());
+    on(Progress::Skipped { index, reason });
+    Ok(())
 }
 
 /// Writes down what happened in arrangement `index`, in order.

@@ -124,7 +124,7 @@ impl Side<'_> {
         } else if over.and_then(|o| o.low).is_some_and(|low| low > allowed) {
             because(&self.not_missed).unwrap_or(SloState::Missed)
         } else {
-            undecided(&why_open(&most, bounds, allowed, level))
+            undecided(&why_open(&most, bounds, allowed, self.rates))
         };
         SloVerdict {
             arrangement: self.arrangement,
@@ -144,17 +144,17 @@ impl Side<'_> {
 }
 
 /// Why bounds on both sides of what is allowed decide nothing: the share lies near to it, or few arms hold all that is over.
-fn why_open(most: &[Over], bounds: Option<ShareBounds>, allowed: f64, level: f64) -> String {
+fn why_open(most: &[Over], bounds: Option<ShareBounds>, allowed: f64, rates: Rates) -> String {
     let (arms, held) = (most.len() as u64, most.iter().filter(|over| over.over > 0).count() as u64);
     let few = bounds.is_some_and(|b| if b.share > allowed { b.low == 0.0 } else { b.high == 1.0 });
     if few && held == arms {
-        return format!(
-            "{arms} arms bound nothing at an error rate of {} %; take more blocks",
-            trimmed(&significant(100.0 * level, 2))
-        );
+        // Of the claim that the share points to.
+        let rate = if bounds.is_some_and(|b| b.share > allowed) { rates.missed } else { rates.met };
+        let percent = significant(100.0 * rate, 2);
+        return format!("{arms} arms bound nothing at an error rate of {} %; take more blocks", trimmed(&percent));
     }
     if few {
-        let up_to = 100.0 * proportion_upper(held, arms, level);
+        let up_to = 100.0 * proportion_upper(held, arms, rates.met);
         return format!(
             "all requests over it lie in {held} of {arms} arms, too few to tell how many others hold (up to {up_to:.0} % of \
              the arms hold some); take more blocks"
@@ -201,13 +201,14 @@ mod tests {
     fn what_would_decide_is_said_of_what_is_lacking() {
         let bounds = |share, low, high| Some(ShareBounds { share, low, high });
         let all = vec![Over { over: 5, total: 10 }; 13];
-        let why = why_open(&all, bounds(0.5, 0.0, 1.0), 0.01, 0.01 / 7.0);
+        let rates = Rates { met: 0.01, missed: 0.01 / 7.0 };
+        let why = why_open(&all, bounds(0.5, 0.0, 1.0), 0.01, rates);
         assert_eq!(why, "13 arms bound nothing at an error rate of 0.14 %; take more blocks");
         let mut one = vec![Over { over: 0, total: 10 }; 12];
         one.push(Over { over: 5, total: 10 });
-        let why = why_open(&one, bounds(0.004, 0.0, 1.0), 0.01, 0.01);
+        let why = why_open(&one, bounds(0.004, 0.0, 1.0), 0.01, rates);
         assert!(why.starts_with("all requests over it lie in 1 of 13 arms, too few"), "{why}");
-        let why = why_open(&all, bounds(0.02, 0.005, 0.03), 0.01, 0.01);
+        let why = why_open(&all, bounds(0.02, 0.005, 0.03), 0.01, rates);
         assert!(why.starts_with("the share of requests over it lies too near"), "{why}");
     }
 }
